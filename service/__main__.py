@@ -1,0 +1,70 @@
+"""`python -m service`: start the server, or say in one line why it cannot."""
+
+import argparse
+import logging
+import sys
+import tempfile
+
+import uvicorn
+
+from service import __version__
+from service.settings import SettingsError, load_settings
+
+EXIT_CANNOT_START = 3
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code (3: a setting, model or device is off).
+
+    Settings come from `MATTING_*` variables; the two flags are for convenience.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="The matting service; settings are MATTING_* variables.",
+    )
+    parser.add_argument("--host", help="address to listen on (MATTING_HOST)")
+    parser.add_argument("--port", type=int, help="TCP port (MATTING_PORT)")
+    parser.add_argument("--version", action="version", version=__version__)
+    flags = vars(parser.parse_args(argv))
+    try:
+        settings = load_settings(
+            **{name: value for name, value in flags.items() if value is not None}
+        )
+    except SettingsError as error:
+        return _refuse(str(error))
+    # Imported after the settings are known to be good: a typing mistake is answered at once.
+    from service.app import create_app
+    from service.inference.engine import OnnxEngine
+    from service.inference.models import ModelError
+    from service.inference.providers import DeviceError
+    from service.log import configure_logging
+
+    configure_logging(settings.log_level)
+    tempfile.tempdir = str(settings.data_dir)  # uploads are spooled there too
+    try:
+        engine = OnnxEngine(settings)
+    except (ModelError, DeviceError) as error:
+        return _refuse(str(error))
+    config = uvicorn.Config(
+        create_app(settings, engine),
+        host=settings.host,
+        port=settings.port,
+        http="h11",  # bounds the size of headers; httptools does not
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.drain_timeout_s),
+    )
+    logging.getLogger("uvicorn.error").setLevel(settings.log_level.upper())
+    server = uvicorn.Server(config)
+    server.run()
+    return 0 if server.started else EXIT_CANNOT_START
+
+
+def _refuse(reason: str) -> int:
+    print(f"cannot start: {reason}", file=sys.stderr)
+    return EXIT_CANNOT_START
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The application: its parts, their life, and the layers around the routes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Response
+from starlette.staticfiles import StaticFiles
+
+from service import __version__
+from service.auth import AuthLayer, Keys
+from service.dependencies import Services
+from service.errors import install_error_handlers
+from service.inference.batcher import Batcher
+from service.inference.engine import Engine, OnnxEngine
+from service.inference.health import Health
+from service.inference.providers import count_threads
+from service.limits import AdmissionGate, BodyLayer
+from service.log import RequestLayer
+from service.media.decoders import DecoderPool
+from service.media.work import Workers
+from service.metrics import Metrics
+from service.routes import image, operations, video
+from service.routes.uploads import ClientGone
+from service.settings import Settings
+from service.video.slots import VideoSlots
+
+DESCRIPTION = """Trimap-free portrait matting with MODNet: photo in, alpha out; clip in, matted MP4
+out. Errors are `application/problem+json` (RFC 9457)."""
+
+
+def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
+    """Build the ASGI app; without an engine it loads the one of the settings when it starts.
+
+    Starting raises ModelError or DeviceError when the model or the device cannot be used.
+    """
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        services = await start_services(settings, metrics, engine)
+        app.state.services = services
+        yield
+        await stop_services(services)
+
+    app = FastAPI(
+        title="Matting service",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    # The last one added is the outermost: ids and logs, then the key, then the body.
+    app.add_middleware(BodyLayer, settings=settings, metrics=metrics)
+    app.add_middleware(AuthLayer, keys=Keys(settings.api_keys), metrics=metrics)
+    app.add_middleware(RequestLayer, metrics=metrics)
+    install_error_handlers(app)
+    app.add_exception_handler(ClientGone, answer_nobody)
+    for routes in (image, video, operations):
+        app.include_router(routes.router)
+    app.mount("/assets", StaticFiles(directory=operations.ASSETS))
+    return app
+
+
+async def answer_nobody(request: object, error: Exception) -> Response:
+    """End a request whose client has left; 499 is only for the log."""
+    return Response(status_code=499)
+
+
+async def start_services(settings: Settings, metrics: Metrics, engine: Engine | None) -> Services:
+    """Load the model, warm it up, start the decoder children."""
+    cores = count_threads()
+    health = Health()
+    stills = settings.decoders or max(1, cores // 2)
+    decoders = DecoderPool(settings, metrics, stills=stills, videos=settings.max_videos)
+    started = asyncio.create_task(decoders.start())
+    if engine is None:
+        engine = await asyncio.to_thread(OnnxEngine, settings)
+    await asyncio.to_thread(engine.warm_up)
+    await started
+    gate = AdmissionGate(
+        max_requests=settings.max_requests,
+        max_megapixels=settings.max_megapixels,
+        queue_s=settings.queue_s,
+        metrics=metrics,
+    )
+    batcher = Batcher(engine, metrics, health, on_speed=gate.observe)
+    batcher.start()
+    info = engine.info
+    metrics.model_info.labels(info.name, info.sha256, engine.provider, info.precision).set(1)
+    health.started = True
+    metrics.ready.set(1)
+    return Services(
+        settings=settings,
+        metrics=metrics,
+        health=health,
+        gate=gate,
+        engine=engine,
+        batcher=batcher,
+        decoders=decoders,
+        workers=Workers(stills + cores),
+        videos=VideoSlots(settings.max_videos, metrics),
+    )
+
+
+async def stop_services(services: Services) -> None:
+    """End in the order of the data path; what waits for the network is answered 503."""
+    services.health.draining = True
+    services.metrics.ready.set(0)
+    await services.batcher.aclose()
+    services.videos.threads.shutdown(wait=False)
+    await services.decoders.aclose()
+    services.workers.close()

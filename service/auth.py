@@ -1,0 +1,74 @@
+"""API keys, checked before a byte of the body is read."""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.errors import Unauthorized, problem_response
+from service.metrics import Metrics
+
+ANONYMOUS = "anonymous"
+PROTECTED_PREFIXES = ("/v1/", "/v1.0/", "/api/")
+MAX_KEY_BYTES = 512
+
+
+class Keys:
+    """The accepted keys, kept as SHA-256 digests.
+
+    Digests are compared, never keys: `hmac.compare_digest` refuses non-ASCII text, and equal
+    lengths leave no timing to measure.
+    """
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+
+    def find_owner(self, candidate: bytes | None) -> str | None:
+        """Return the owner id of a key, `anonymous` when no keys are set, None when refused."""
+        if not self._digests:
+            return ANONYMOUS
+        if not candidate or len(candidate) > MAX_KEY_BYTES:
+            return None
+        digest = hashlib.sha256(candidate).digest()
+        found = None
+        for known in self._digests:
+            if hmac.compare_digest(digest, known):
+                found = hashlib.sha256(b"owner:" + known).hexdigest()[:32]
+        return found
+
+
+def read_key(scope: Scope) -> bytes | None:
+    """Return the key of `Authorization: Bearer` or `X-API-Key`; None when absent or ambiguous."""
+    bearers = [value for name, value in scope["headers"] if name == b"authorization"]
+    plain = [value for name, value in scope["headers"] if name == b"x-api-key"]
+    if len(bearers) + len(plain) != 1:
+        return None
+    if plain:
+        return bytes(plain[0]).strip()
+    scheme, _, key = bytes(bearers[0]).partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else None
+
+
+class AuthLayer:
+    """Refuses protected routes without a valid key; sets `scope["owner"]`."""
+
+    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics) -> None:
+        self.app = app
+        self.keys = keys
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(PROTECTED_PREFIXES):
+            owner = self.keys.find_owner(read_key(scope))
+            if owner is None:
+                self.metrics.requests_rejected.labels("unauthorized").inc()
+                error = Unauthorized(
+                    "no valid API key came with this request",
+                    hint="send `Authorization: Bearer KEY` or `X-API-Key: KEY`, one of them once",
+                    headers={"WWW-Authenticate": 'Bearer realm="matting"'},
+                )
+                await problem_response(error, scope["request_id"])(scope, receive, send)
+                return
+            scope["owner"] = owner
+        await self.app(scope, receive, send)

@@ -1,0 +1,38 @@
+"""What the routes need, made once by the app and handed out from its state."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from service.inference.batcher import Batcher
+from service.inference.engine import Engine
+from service.inference.health import Health
+from service.limits import AdmissionGate
+from service.media.decoders import DecoderPool
+from service.media.work import Workers
+from service.metrics import Metrics
+from service.settings import Settings
+from service.video.slots import VideoSlots
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of a running app."""
+
+    settings: Settings
+    metrics: Metrics
+    health: Health
+    gate: AdmissionGate
+    engine: Engine
+    batcher: Batcher
+    decoders: DecoderPool
+    workers: Workers
+    videos: VideoSlots
+
+
+def get_services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+ServicesDependency = Annotated[Services, Depends(get_services)]

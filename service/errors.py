@@ -1,0 +1,201 @@
+"""The error tree, and the only place that turns an error into HTTP (RFC 9457)."""
+
+import logging
+import math
+from typing import Any, ClassVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
+
+
+class MattingError(Exception):
+    """An error with a text for the user.
+
+    `detail` says what was wrong, `hint` what to do; `limit` and `actual` are numbers in the unit
+    that `detail` names. `retry_after_s` becomes `Retry-After`.
+    """
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "The service failed"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        hint: str | None = None,
+        limit: float | None = None,
+        actual: float | None = None,
+        errors: list[dict[str, Any]] | None = None,
+        retry_after_s: float | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.hint = hint
+        self.limit = limit
+        self.actual = actual
+        self.errors = errors
+        self.headers = dict(headers or {})
+        if retry_after_s is not None:
+            self.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+
+
+class BadRequest(MattingError):
+    status, slug, title = 400, "bad-request", "The request is malformed"
+
+
+class Unauthorized(MattingError):
+    status, slug, title = 401, "unauthorized", "A valid API key is needed"
+
+
+class NotFound(MattingError):
+    status, slug, title = 404, "not-found", "There is nothing here"
+
+
+class RequestTimeout(MattingError):
+    status, slug, title = 408, "request-timeout", "The body arrived too slowly"
+
+
+class PayloadTooLarge(MattingError):
+    status, slug, title = 413, "payload-too-large", "The body has too many bytes"
+
+
+class UnsupportedMedia(MattingError):
+    status, slug, title = 415, "unsupported-media", "This kind of file is not supported"
+
+
+class InvalidOption(MattingError):
+    status, slug, title = 422, "invalid-option", "An option cannot be used"
+
+
+class ImpossibleOutput(MattingError):
+    status, slug, title = 422, "impossible-output", "This output cannot be made"
+
+
+class UndecodableMedia(MattingError):
+    status, slug, title = 422, "undecodable-media", "The file cannot be decoded"
+
+
+class MediaLimitExceeded(MattingError):
+    status, slug, title = 422, "media-limit-exceeded", "The media is over a limit"
+
+
+class MediaTooComplex(MattingError):
+    status, slug, title = 422, "media-too-complex", "The media takes too much work to decode"
+
+
+class Overloaded(MattingError):
+    status, slug, title = 429, "overloaded", "The service is busy"
+
+
+class NotReady(MattingError):
+    status, slug, title = 503, "not-ready", "The service is not ready"
+
+
+class Draining(MattingError):
+    status, slug, title = 503, "draining", "The service is shutting down"
+
+
+class DeadlineExceeded(MattingError):
+    status, slug, title = 504, "deadline-exceeded", "The request took too long"
+
+
+class InsufficientStorage(MattingError):
+    status, slug, title = 507, "insufficient-storage", "There is no room on disk"
+
+
+# What the framework raises by itself, in the words of the tree above.
+_FRAMEWORK = {
+    400: ("bad-request", "The request is malformed"),
+    404: ("not-found", "There is nothing here"),
+    405: ("method-not-allowed", "This method is not allowed here"),
+    406: ("not-acceptable", "No acceptable format"),
+    413: ("payload-too-large", "The body has too many bytes"),
+}
+
+
+def problem_response(error: MattingError, request_id: str) -> JSONResponse:
+    """Return the `application/problem+json` answer (RFC 9457) of an error."""
+    return _problem(
+        error.status,
+        error.slug,
+        error.title,
+        error.detail,
+        request_id,
+        error.headers,
+        errors=error.errors,
+        hint=error.hint,
+        limit=error.limit,
+        actual=error.actual,
+    )
+
+
+def _problem(
+    status: int,
+    slug: str,
+    title: str,
+    detail: str,
+    request_id: str,
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> JSONResponse:
+    body = {
+        "type": f"/problems/{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request_id,
+        "code": slug,
+    }
+    body.update({name: value for name, value in more.items() if value is not None})
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error raised below the routes with a problem document."""
+
+    def request_id(request: Request) -> str:
+        return str(request.scope.get("request_id", ""))
+
+    async def on_matting_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, MattingError)
+        return problem_response(error, request_id(request))
+
+    async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        status = error.status_code
+        slug, title = _FRAMEWORK.get(status, ("bad-request", "The request failed"))
+        headers = dict(error.headers or {})
+        detail = str(error.detail)
+        if status == 404:
+            detail = "no route has this path; /docs lists them"
+        elif status == 405:
+            detail = f"{request.method[:16]} is not allowed here, only {headers.get('Allow', '')}"
+        return _problem(status, slug, title, detail, request_id(request), headers)
+
+    async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        found = [
+            {"loc": ".".join(str(part) for part in item["loc"]), "msg": item["msg"]}
+            for item in error.errors()
+        ]
+        invalid = InvalidOption(f"{found[0]['loc']}: {found[0]['msg']}", errors=found)
+        return problem_response(invalid, request_id(request))
+
+    app.add_exception_handler(MattingError, on_matting_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+
+
+def internal_problem(request_id: str) -> JSONResponse:
+    """Return the answer to an unforeseen exception: our bug, and nothing about it in the body."""
+    error = MattingError(
+        "an internal error happened; nothing was stored",
+        hint="the log of the service has the details under this request id",
+    )
+    return problem_response(error, request_id)

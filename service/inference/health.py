@@ -1,0 +1,31 @@
+"""Readiness: whether the service takes work, and why not."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Health:
+    """The state behind `/readyz`.
+
+    `started` and `draining` are the life of the process. After a failed run of the network the
+    service is `suspect`: readiness then has to run a probe, because the next failure would
+    otherwise be a user's.
+    """
+
+    started: bool = False
+    draining: bool = False
+    failure: str | None = None
+
+    def report_success(self) -> None:
+        self.failure = None
+
+    def report_failure(self, reason: str) -> None:
+        self.failure = reason
+
+    def explain_not_ready(self) -> str | None:
+        """Return why the service takes no work, None when it does."""
+        if self.draining:
+            return "shutting down"
+        if not self.started:
+            return "starting"
+        return self.failure

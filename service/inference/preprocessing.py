@@ -1,0 +1,64 @@
+"""From pixels to the network's input and from its matte back to pixels."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_SIDE = 32
+
+
+def choose_size(
+    height: int, width: int, *, ref_size: int, stride: int, max_megapixels: float
+) -> tuple[int, int]:
+    """Return the network's (height, width) for a picture: multiples of `stride`.
+
+    The shorter side becomes `ref_size`, the longer one keeps the ratio as nearly as the stride
+    lets it; extreme shapes are shrunk until the area is at most `max_megapixels`, each side at
+    least 32.
+    """
+    scale = ref_size / min(height, width)
+    area = height * scale * width * scale
+    if area > max_megapixels * 1e6:
+        scale *= (max_megapixels * 1e6 / area) ** 0.5
+
+    def fit(side: int, room: float) -> int:
+        return max(MIN_SIDE, stride * round(min(side * scale, room) / stride))
+
+    short = fit(min(height, width), np.inf)
+    # Rounding up both sides could pass the limit, and a side at its floor leaves the other less.
+    longest = stride * int(max_megapixels * 1e6 / short / stride)
+    long = min(fit(max(height, width), longest), max(longest, MIN_SIDE))
+    return (short, long) if height <= width else (long, short)
+
+
+def make_tensor(
+    image: NDArray[np.uint8], size: tuple[int, int], *, mean: float, std: float
+) -> NDArray[np.float32]:
+    """Return (3, h, w) float32 for an (H, W, 3) uint8 RGB picture.
+
+    Values are (x / 255 - mean) / std, [-1, 1] for MODNet's 0.5 and 0.5. Area averaging where the
+    picture shrinks, linear interpolation where it grows.
+    """
+    height, width = size
+    if image.shape[:2] != size:
+        shrinks = image.shape[0] * image.shape[1] > height * width
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        image = cv2.resize(image, (width, height), interpolation=method)
+    tensor = np.empty((3, height, width), np.float32)
+    np.multiply(image.transpose(2, 0, 1), 1 / (255 * std), out=tensor)
+    tensor -= mean / std
+    return tensor
+
+
+def resize_alpha(alpha: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Return the matte at (height, width), float32 in [0, 1].
+
+    Linear interpolation when it grows: area averaging, which MODNet's demo uses, repeats pixels
+    and leaves blocks.
+    """
+    if alpha.shape == (height, width):
+        return alpha
+    grows = height * width > alpha.shape[0] * alpha.shape[1]
+    method = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
+    resized: NDArray[np.float32] = cv2.resize(alpha, (width, height), interpolation=method)
+    return resized

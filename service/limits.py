@@ -1,0 +1,178 @@
+"""How much may come in: the admission gate for work, the body layer for bytes and time."""
+
+import asyncio
+import time
+from types import TracebackType
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import (
+    MattingError,
+    Overloaded,
+    PayloadTooLarge,
+    RequestTimeout,
+    UnsupportedMedia,
+    problem_response,
+)
+from service.log import read_header
+from service.metrics import Metrics
+from service.settings import Settings
+
+# What multipart framing and form fields may add to the file itself.
+FRAMING_BYTES = 64 * 1024
+# How much one new measurement of the network's speed counts against the older ones.
+SPEED_WEIGHT = 0.2
+
+
+class AdmissionGate:
+    """Admits image requests or refuses them at once; nothing ever waits here.
+
+    Three bounds: requests in progress, source megapixels in progress, and seconds of network work
+    ahead of the newcomer. One request may always wait behind the one that runs.
+    """
+
+    def __init__(
+        self, *, max_requests: int, max_megapixels: float, queue_s: float, metrics: Metrics
+    ) -> None:
+        self.max_requests = max_requests
+        self.max_megapixels = max_megapixels
+        self.queue_s = queue_s
+        self.requests = 0
+        self.megapixels = 0.0
+        self.image_s = 0.0
+        self._metrics = metrics
+
+    def observe(self, image_s: float) -> None:
+        """Take in the measured seconds of network time of one image."""
+        weight = SPEED_WEIGHT if self.image_s else 1.0
+        self.image_s += weight * (image_s - self.image_s)
+
+    def try_enter(self) -> "Ticket":
+        """Return a ticket that must be closed; raises Overloaded when a bound is reached."""
+        ahead_s = self.requests * self.image_s
+        if self.requests >= self.max_requests:
+            raise self._refuse("requests in progress", self.max_requests, self.requests)
+        if self.requests >= 2 and ahead_s > self.queue_s:
+            raise self._refuse("seconds of work are queued", self.queue_s, round(ahead_s, 2))
+        self.requests += 1
+        return Ticket(self)
+
+    def _refuse(self, what: str, limit: float, actual: float) -> Overloaded:
+        self._metrics.requests_rejected.labels("overloaded").inc()
+        return Overloaded(
+            f"the queue is full: {actual} {what}, the limit is {limit}",
+            hint="send the request again after Retry-After seconds",
+            limit=limit,
+            actual=actual,
+            retry_after_s=self.requests * self.image_s,
+        )
+
+
+class Ticket:
+    """One admitted request; leaving the `with` block frees its share of the gate."""
+
+    def __init__(self, gate: AdmissionGate) -> None:
+        self._gate = gate
+        self._megapixels = 0.0
+
+    def add_megapixels(self, megapixels: float) -> None:
+        """Count the source pixels, known once the header is read; raises Overloaded.
+
+        An image alone in the gate always passes: the limit on one image is a different one.
+        """
+        gate = self._gate
+        total = gate.megapixels + megapixels
+        if gate.megapixels and total > gate.max_megapixels:
+            raise gate._refuse("megapixels in progress", gate.max_megapixels, round(total, 1))
+        gate.megapixels += megapixels
+        self._megapixels += megapixels
+
+    def __enter__(self) -> "Ticket":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._gate.requests -= 1
+        self._gate.megapixels -= self._megapixels
+
+
+class BodyLayer:
+    """Bounds the bytes, the pauses and the whole time of every request body."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self.app = app
+        self.settings = settings
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        settings = self.settings
+        video = scope["path"].startswith("/v1/video")
+        limit = (settings.video_max_bytes if video else settings.image_max_bytes) + FRAMING_BYTES
+        timeout_s = settings.video_body_timeout_s if video else settings.image_body_timeout_s
+        if refusal := self._refuse_by_headers(scope, limit):
+            await problem_response(refusal, scope["request_id"])(scope, receive, send)
+            return
+        body = _BoundedBody(receive, limit, settings.body_idle_timeout_s, timeout_s, self.metrics)
+        await self.app(scope, body.receive, send)
+
+    def _refuse_by_headers(self, scope: Scope, limit: int) -> MattingError | None:
+        if read_header(scope, b"content-encoding") not in (None, b"identity"):
+            return UnsupportedMedia(
+                "bodies with a Content-Encoding are not accepted", hint="send the file as it is"
+            )
+        length = read_header(scope, b"content-length")
+        if length is not None and length.isdigit() and int(length) > limit:
+            self.metrics.requests_rejected.labels("too_large").inc()
+            return _too_large(limit, int(length))
+        return None
+
+
+class _BoundedBody:
+    def __init__(
+        self, receive: Receive, limit: int, idle_s: float, total_s: float, metrics: Metrics
+    ) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._idle_s = idle_s
+        self._end_s = time.monotonic() + total_s
+        self._metrics = metrics
+        self._bytes = 0
+        self._complete = False
+
+    async def receive(self) -> Message:
+        if self._complete:  # what comes now is the disconnect, and it may take any time
+            return await self._receive()
+        wait_s = min(self._idle_s, self._end_s - time.monotonic())
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, wait_s))
+        except TimeoutError:
+            self._metrics.requests_rejected.labels("timeout").inc()
+            raise RequestTimeout(
+                f"the body stopped after {self._bytes} bytes",
+                hint=f"send without pauses of over {self._idle_s:g} s",
+                headers={"Connection": "close"},
+            ) from None
+        if message["type"] == "http.request":
+            self._bytes += len(message.get("body", b""))
+            self._complete = not message.get("more_body", False)
+            if self._bytes > self._limit:
+                self._metrics.requests_rejected.labels("too_large").inc()
+                raise _too_large(self._limit, self._bytes)
+        return message
+
+
+def _too_large(limit: int, actual: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"the body has {actual} bytes or more, the limit is {limit}",
+        hint="send a smaller file",
+        limit=limit,
+        actual=actual,
+        headers={"Connection": "close"},
+    )

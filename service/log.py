@@ -1,0 +1,109 @@
+"""Request ids, the access log and the outermost ASGI layer."""
+
+import contextvars
+import json
+import logging
+import re
+import sys
+import time
+import uuid
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import internal_problem
+from service.metrics import Metrics
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+current_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+log = logging.getLogger(__name__)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, with the request id where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request_id := current_request_id.get():
+            entry["request_id"] = request_id
+        entry.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def configure_logging(level: str) -> None:
+    """Send all logs to standard error as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def read_header(scope: Scope, name: bytes) -> bytes | None:
+    """Return the one value of a header, None when it is absent or sent more than once."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return values[0] if len(values) == 1 else None
+
+
+class RequestLayer:
+    """Gives every request its id, counts it, logs it, and answers what nobody foresaw.
+
+    `X-Request-ID` is echoed when it matches `[A-Za-z0-9._-]{1,128}`, else a new one is made.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = read_header(scope, b"x-request-id") or b""
+        request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope["request_id"] = request_id
+        current_request_id.set(request_id)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        start_s = time.perf_counter()
+        with self.metrics.requests_in_progress.track_inprogress():
+            try:
+                await self.app(scope, receive, send_with_id)
+            except Exception:
+                log.exception("unforeseen error")
+                if not status:
+                    await internal_problem(request_id)(scope, receive, send_with_id)
+        self._finish(scope, status, time.perf_counter() - start_s)
+
+    def _finish(self, scope: Scope, status: int, duration_s: float) -> None:
+        # Route templates and known methods only: free text would let clients create series.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.metrics.requests.labels(route, method, status).inc()
+        self.metrics.request_duration.labels(route).observe(duration_s)
+        trace = read_header(scope, b"traceparent")
+        fields: dict[str, object] = {
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "duration_ms": round(duration_s * 1000, 1),
+        }
+        if trace:
+            fields["traceparent"] = trace.decode("latin-1")[:64]
+        log.info("request", extra={"fields": fields})

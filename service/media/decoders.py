@@ -1,0 +1,272 @@
+"""A warm pool of decoder children, each bounded in memory, CPU time and wall time."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+import service
+from service.errors import (
+    MattingError,
+    MediaLimitExceeded,
+    MediaTooComplex,
+    UndecodableMedia,
+    UnsupportedMedia,
+)
+from service.media.images import ImageInfo
+from service.media.video_types import AudioPacket, VideoFrame, VideoInfo, VideoLimits
+from service.media.wire import Channel, ChannelClosed, ProtocolError
+from service.metrics import Metrics
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+_ERRORS: dict[str, type[MattingError]] = {
+    "unsupported": UnsupportedMedia,
+    "undecodable": UndecodableMedia,
+    "too-complex": MediaTooComplex,
+    "limit": MediaLimitExceeded,
+}
+_MAX_AUDIO_PACKET_BYTES = 1 << 22
+
+
+class Decoder:
+    """One decoder child; blocking calls, for one worker thread at a time.
+
+    Every call raises UnsupportedMedia, UndecodableMedia, MediaTooComplex or MediaLimitExceeded
+    when the input is at fault; `broken` then says whether the child must be replaced.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.broken = False
+        self._info: ImageInfo | None = None
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "service.media.decoder_child",
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                ],
+                pass_fds=[theirs.fileno()],
+                env={
+                    "PATH": os.environ.get("PATH", os.defpath),
+                    "PYTHONPATH": str(Path(service.__file__).parent.parent),
+                    "OPENBLAS_NUM_THREADS": "1",  # each thread would reserve address space
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        self._channel = Channel(ours)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        return not self.broken and self._process.poll() is None
+
+    def open_image(self, data: bytes) -> ImageInfo:
+        """Return what the header of an image file says."""
+        self._send("image", data, memory_bytes=self._settings.decoder_memory_bytes)
+        header, _ = self._receive(0)
+        try:
+            info = ImageInfo(int(header["width"]), int(header["height"]), str(header["format"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._fail(ProtocolError(str(error))) from None
+        if info.width < 1 or info.height < 1:
+            raise UndecodableMedia("the image has no pixels")
+        self._info = info
+        return info
+
+    def decode_image(self) -> NDArray[np.uint8]:
+        """Return the pixels of the opened image, (H, W, 3) uint8 RGB."""
+        assert self._info is not None
+        shape = (self._info.height, self._info.width, 3)
+        self._info = None
+        size = shape[0] * shape[1] * shape[2]
+        self._send("decode", memory_bytes=self._settings.decoder_memory_bytes)
+        header, payload = self._receive(size)
+        # A PNG may carry its orientation behind the pixels: only then the sides are swapped.
+        found = (header.get("height"), header.get("width"), 3)
+        if len(payload) != size or found not in (shape, (shape[1], shape[0], 3)):
+            raise self._fail(ProtocolError("the pixels are not as many as the header promised"))
+        return np.frombuffer(payload, np.uint8).reshape(found)
+
+    def open_video(self, file: BinaryIO, *, max_s: float) -> VideoInfo:
+        """Return the facts of a clip; `read_video` must be used up, or the child is replaced.
+
+        `max_s` bounds the duration, counted while decoding: the file's own claim is not trusted.
+        """
+        settings = self._settings
+        limits = VideoLimits(
+            max_frames=settings.video_max_frames,
+            max_duration_s=max_s,
+            max_frame_megapixels=settings.video_max_frame_megapixels,
+            max_side=settings.video_max_side,
+        )
+        self.broken = True  # until the last frame is read
+        fd = file.fileno()  # a spooled upload moves to disk here
+        file.flush()
+        os.lseek(fd, 0, os.SEEK_SET)
+        self._send(
+            "video",
+            fd=fd,
+            limits=asdict(limits),
+            memory_bytes=settings.decoder_video_memory_bytes,
+        )
+        header, _ = self._receive(0)
+        try:
+            return VideoInfo.from_wire(header)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._fail(ProtocolError(str(error))) from None
+
+    def read_video(self, info: VideoInfo) -> Iterator[VideoFrame | AudioPacket]:
+        """Yield the frames and sound packets of the opened clip in file order."""
+        max_bytes = max(info.width * info.height * 3, _MAX_AUDIO_PACKET_BYTES)
+        while True:
+            header, payload = self._receive(max_bytes)
+            if header.get("kind") == "end":
+                self.broken = False
+                return
+            try:
+                item = _read_item(info, header, payload)
+            except (KeyError, TypeError, ValueError) as error:
+                raise self._fail(ProtocolError(str(error))) from None
+            yield item
+
+    def kill(self) -> None:
+        """End the child at once; a call in progress in another thread fails."""
+        self.broken = True
+        self._process.kill()
+
+    def close(self) -> None:
+        """End the child and free what it held."""
+        self.kill()
+        self._process.wait()
+        self._channel.close()
+
+    def _send(self, op: str, data: bytes = b"", fd: int | None = None, **more: Any) -> None:
+        try:
+            self._channel.send({"op": op, "cpu_s": self._settings.decoder_cpu_s, **more}, data, fd)
+        except ChannelClosed as error:
+            raise self._fail(error) from None
+
+    def _receive(self, max_payload_bytes: int) -> tuple[dict[str, Any], bytearray]:
+        try:
+            header, payload, _ = self._channel.receive(
+                max_payload_bytes=max_payload_bytes, timeout_s=self._settings.decoder_timeout_s
+            )
+        except (ChannelClosed, ProtocolError, TimeoutError) as error:
+            raise self._fail(error) from None
+        if header.get("kind") != "error":
+            return header, payload
+        self.broken = False  # the child ended the item by itself
+        kind = _ERRORS.get(str(header.get("error")), UndecodableMedia)
+        limit, actual = header.get("limit"), header.get("actual")
+        raise kind(str(header.get("reason")), limit=limit, actual=actual)
+
+    def _fail(self, error: Exception) -> MattingError:
+        """Kill the child and return what its end means for the request."""
+        self.broken = True
+        self._process.kill()
+        code = self._process.wait()
+        log.warning("decoder child failed", extra={"fields": {"why": repr(error), "exit": code}})
+        settings = self._settings
+        if code == -signal.SIGXCPU:
+            limit = settings.decoder_cpu_s
+            return MediaTooComplex(f"decoding takes over {limit} s of CPU time", limit=limit)
+        if isinstance(error, TimeoutError):
+            timeout_s = settings.decoder_timeout_s
+            return MediaTooComplex(f"decoding takes over {timeout_s:g} s", limit=timeout_s)
+        return UndecodableMedia("the decoder failed on this file")
+
+
+def _read_item(
+    info: VideoInfo, header: dict[str, Any], payload: bytearray
+) -> VideoFrame | AudioPacket:
+    if header.get("kind") == "audio":
+        return AudioPacket.from_wire(header, payload)
+    frame = VideoFrame.from_wire(header, payload)
+    if frame.image.shape[:2] != (info.height, info.width):
+        raise ValueError("a frame of another size")
+    return frame
+
+
+class DecoderPool:
+    """Children ready for work; a child that dies or is left half-way is replaced.
+
+    `stills` of them are kept warm; `videos` more may start, so that clips, which hold a child for
+    as long as they run, never take the last one from the images.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, *, stills: int, videos: int) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._stills = stills
+        self._free = {"still": asyncio.Semaphore(stills), "video": asyncio.Semaphore(videos)}
+        self._idle: list[Decoder] = []
+        # The kernel kills a child when the thread that started it ends, so that thread must live
+        # as long as the pool.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="decoder-starter")
+
+    async def start(self) -> None:
+        self._idle = [await self._start_child() for _ in range(self._stills)]
+
+    @asynccontextmanager
+    async def borrow(self, kind: str) -> AsyncIterator[Decoder]:
+        """Lend a child for one `still` or `video`."""
+        async with self._free[kind]:
+            decoder = await self._take()
+            try:
+                yield decoder
+            except MattingError:
+                raise
+            except BaseException:
+                # Most of all a cancelled request: its thread may still be talking to the child,
+                # and nobody else may hear the answer.
+                decoder.broken = True
+                raise
+            finally:
+                self._give_back(decoder)
+
+    async def aclose(self) -> None:
+        for decoder in self._idle:
+            decoder.close()
+        self._idle.clear()
+        self._starter.shutdown()
+
+    async def _take(self) -> Decoder:
+        while self._idle:
+            decoder = self._idle.pop()
+            if decoder.is_alive():
+                return decoder
+            self._metrics.decoder_restarts.inc()
+            self._starter.submit(decoder.close)
+        return await self._start_child()
+
+    def _give_back(self, decoder: Decoder) -> None:
+        if decoder.is_alive():
+            self._idle.append(decoder)
+        else:
+            self._metrics.decoder_restarts.inc()
+            self._starter.submit(decoder.close)
+
+    async def _start_child(self) -> Decoder:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._starter, Decoder, self._settings)

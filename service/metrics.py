@@ -1,0 +1,88 @@
+"""All Prometheus metrics of the service, in a registry of the app's own."""
+
+import platform
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from service import __version__
+
+disable_created_metrics()  # one more series for each series, which nobody reads
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+STAGES = ("decode", "queue", "inference", "refine", "encode")
+REJECTIONS = ("overloaded", "too_large", "unauthorized", "timeout", "disconnected", "draining")
+
+
+class Metrics:
+    """The metrics of `design/api.md` section 7; one instance an app, so that many can live."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.requests = Counter(
+            "matting_requests_total",
+            "Requests answered.",
+            ("route", "method", "status"),
+            registry=self.registry,
+        )
+        self.request_duration = self._histogram(
+            "matting_request_duration_seconds", "Time from first byte to last.", ("route",)
+        )
+        self.stage_duration = self._histogram(
+            "matting_stage_duration_seconds", "Time of one stage of one image.", ("stage",)
+        )
+        self.requests_in_progress = self._gauge(
+            "matting_requests_in_progress", "Requests not yet answered."
+        )
+        self.requests_rejected = Counter(
+            "matting_requests_rejected_total",
+            "Requests refused before any work.",
+            ("reason",),
+            registry=self.registry,
+        )
+        self.queue_depth = self._gauge("matting_queue_depth", "Images waiting for the network.")
+        self.batch_size = Histogram(
+            "matting_batch_size",
+            "Images in one run.",
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=self.registry,
+        )
+        self.inference_failures = Counter(
+            "matting_inference_failures_total",
+            "Runs of the network that failed.",
+            ("kind",),
+            registry=self.registry,
+        )
+        self.decoder_restarts = Counter(
+            "matting_decoder_restarts_total", "Decoder children replaced.", registry=self.registry
+        )
+        self.frames = Counter(
+            "matting_frames_total", "Frames matted.", ("kind",), registry=self.registry
+        )
+        self.model_info = self._gauge(
+            "matting_model_info", "The model served.", ("name", "sha256", "provider", "precision")
+        )
+        self.ready = self._gauge("matting_ready", "1 when the service takes work.")
+        build = self._gauge("matting_build_info", "The build.", ("version", "python"))
+        build.labels(__version__, platform.python_version()).set(1)
+        for stage in STAGES:
+            self.stage_duration.labels(stage)
+        for reason in REJECTIONS:
+            self.requests_rejected.labels(reason)
+        for kind in ("image", "video"):
+            self.frames.labels(kind)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: tuple[str, ...]) -> Histogram:
+        return Histogram(name, text, labels, buckets=_SECONDS, registry=self.registry)

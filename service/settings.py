@@ -1,0 +1,107 @@
+"""The one settings class: every knob of the service, read from `MATTING_*` variables."""
+
+import difflib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENV_PREFIX = "MATTING_"
+DEFAULT_MODEL = Path(__file__).parent / "weights" / "modnet.onnx"
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the text names the variable and what it may be."""
+
+
+class Settings(BaseSettings):
+    """What the operator decides; defaults serve one CPU machine.
+
+    Units are in the names: `_s` seconds, `_bytes` bytes, `_megapixels` 10^6 pixels.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 lets the system choose")
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="comma-separated keys; none: everybody is one anonymous owner"
+    )
+    data_dir: Path = Field(
+        Path(tempfile.gettempdir()), description="folder for uploads and results in progress"
+    )
+
+    model_path: Path = Field(DEFAULT_MODEL, description="the ONNX file to serve")
+    model_sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="expected SHA-256 of the file; default: from the report beside the model",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="cuda refuses to start without CUDA; auto falls back to CPU and says so"
+    )
+    threads: int = Field(0, ge=0, description="threads of the network; 0: usable cores")
+    max_batch_size: int = Field(
+        0, ge=0, le=64, description="images a run; 0: 1 on CPU, 8 on CUDA (CPU gains nothing)"
+    )
+
+    queue_s: float = Field(1.0, gt=0, description="seconds of image work that may wait")
+    max_requests: int = Field(64, ge=1, description="image requests in progress at once")
+    max_megapixels: float = Field(200, gt=0, description="source megapixels in progress at once")
+    max_videos: int = Field(2, ge=1, description="videos in progress at once")
+
+    image_max_bytes: int = Field(25 * 2**20, ge=1)
+    image_max_megapixels: float = Field(50, gt=0)
+    image_max_side: int = Field(16_384, ge=1)
+    video_max_bytes: int = Field(512 * 2**20, ge=1)
+    video_max_s: float = Field(600, gt=0)
+    video_max_frames: int = Field(36_000, ge=1)
+    video_max_frame_megapixels: float = Field(9, gt=0)
+    video_max_side: int = Field(4096, ge=32)
+    sync_video_max_s: float = Field(120, gt=0, description="longest clip a request may wait for")
+    network_max_megapixels: float = Field(1.5, gt=0, description="largest network input")
+
+    body_idle_timeout_s: float = Field(10, gt=0, description="longest pause inside a body")
+    image_body_timeout_s: float = Field(120, gt=0, description="whole body of an image request")
+    video_body_timeout_s: float = Field(900, gt=0, description="whole body of a video request")
+    request_timeout_s: float = Field(60, gt=0, description="queue and network time of an image")
+    drain_timeout_s: float = Field(25, gt=0, description="time for requests in progress at exit")
+
+    decoders: int = Field(0, ge=0, description="decoder children for stills; 0: half the cores")
+    decoder_memory_bytes: int = Field(3 * 2**29, ge=2**28, description="address space, stills")
+    decoder_video_memory_bytes: int = Field(2**31, ge=2**28, description="address space, video")
+    decoder_cpu_s: int = Field(10, ge=1, description="CPU seconds for one still or one frame")
+    decoder_timeout_s: float = Field(10, gt=0, description="wall time for one still or one frame")
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def split_keys(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(key for part in value.split(",") if (key := part.strip()))
+        return value
+
+
+def load_settings(environ: Mapping[str, str] = os.environ, **overrides: object) -> Settings:
+    """Read the environment and return the settings.
+
+    Raises SettingsError naming the variable when a value is out of range, or when a `MATTING_*`
+    variable is not a setting (a typing mistake would otherwise be ignored without a word).
+    """
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    for name in environ:
+        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"{name} is not a setting{hint}")
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ENV_PREFIX + str(first["loc"][0]).upper()
+        raise SettingsError(f"{name}={first['input']!r}: {first['msg']}") from None

@@ -1,0 +1,137 @@
+"""One segment of video through the network: read, matte, smooth, write, all at the same time."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.inference.batcher import Matte
+from service.media.video_types import AudioPacket, VideoFrame
+from service.video.overlap import WriteBehind, read_ahead
+from service.video.smoothing import OneFrameDelay, is_scene_cut, make_thumbnail
+
+# Frames that wait between two stages: enough to smooth the speeds, few enough to stay small.
+WAITING_FRAMES = 4
+
+Tensor = NDArray[np.float32]
+
+
+class SegmentStopped(Exception):
+    """The segment was told to stop; nobody waits for its result."""
+
+
+@dataclass(frozen=True)
+class MattedFrame:
+    """A frame with its own matte, (h, w) float32 at network size, smoothed if asked for."""
+
+    frame: VideoFrame
+    alpha: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """How the frames of one segment are matted.
+
+    `make_tensor` turns a picture into the network's input, `infer` hands it to the batcher.
+    `ahead` frames are with the network at once. `ofd_threshold` None: no smoothing.
+    """
+
+    make_tensor: Callable[[NDArray[np.uint8]], Tensor]
+    infer: Callable[[Tensor], Future[Matte]]
+    ahead: int
+    ofd_threshold: float | None
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What went through: frames, and where smoothing was reset (index of the first frame after)."""
+
+    frames: int
+    scene_cuts: tuple[int, ...]
+
+
+def process_segment(
+    items: Iterable[VideoFrame | AudioPacket],
+    segment: Segment,
+    write: Callable[[MattedFrame | AudioPacket], None],
+    stop: threading.Event,
+) -> SegmentReport:
+    """Matte every frame of `items` and hand it to `write`, in order; sound passes through.
+
+    Reading, the network and writing overlap, each in a thread, with a few frames between them, so
+    memory does not depend on the length. Smoothing works on raw neighbours: cutting a clip into
+    segments that share frames at the cut gives the same mattes. Raises SegmentStopped when `stop`
+    is set, and whatever the source, the network or `write` raise.
+    """
+    with (
+        closing(read_ahead(items, WAITING_FRAMES)) as source,
+        WriteBehind(write, WAITING_FRAMES) as sink,
+    ):
+        run = _Run(segment, sink.put)
+        try:
+            for item in source:
+                if stop.is_set():
+                    raise SegmentStopped
+                if isinstance(item, AudioPacket):
+                    sink.put(item)
+                else:
+                    run.add(item)
+            run.finish()
+        finally:
+            run.cancel()
+    return SegmentReport(run.frames, tuple(run.scene_cuts))
+
+
+class _Run:
+    """The state of one segment between its frames."""
+
+    def __init__(self, segment: Segment, emit: Callable[[MattedFrame], None]) -> None:
+        self._segment = segment
+        self._emit = emit
+        self._pending: deque[tuple[VideoFrame, Future[Matte]]] = deque()
+        self._previous: NDArray[np.uint8] | None = None
+        self._delay: OneFrameDelay[VideoFrame] | None = None
+        if segment.ofd_threshold is not None:
+            self._delay = OneFrameDelay(segment.ofd_threshold)
+        self.frames = 0
+        self.scene_cuts: list[int] = []
+
+    def add(self, frame: VideoFrame) -> None:
+        segment = self._segment
+        self._pending.append((frame, segment.infer(segment.make_tensor(frame.image))))
+        if len(self._pending) >= segment.ahead:
+            self._take_oldest()
+
+    def finish(self) -> None:
+        while self._pending:
+            self._take_oldest()
+        if self._delay is not None:
+            self._send(self._delay.flush())
+
+    def cancel(self) -> None:
+        for _, future in self._pending:
+            future.cancel()
+
+    def _take_oldest(self) -> None:
+        frame, future = self._pending[0]
+        alpha = future.result().alpha
+        self._pending.popleft()
+        if self._delay is None:
+            self._send([(alpha, frame)])
+        else:
+            thumbnail = make_thumbnail(frame.image)
+            if self._previous is not None and is_scene_cut(self._previous, thumbnail):
+                self.scene_cuts.append(self.frames)
+                self._send(self._delay.reset())
+            self._previous = thumbnail
+            self._send(self._delay.push(alpha, frame))
+        self.frames += 1
+
+    def _send(self, ready: list[tuple[NDArray[np.float32], VideoFrame]]) -> None:
+        for alpha, frame in ready:
+            self._emit(MattedFrame(frame, alpha))
