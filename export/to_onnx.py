@@ -91,7 +91,7 @@ def write_onnx(network: MatteOnly, path: Path, metadata: Metadata) -> None:
 
 
 def drop_traces(graph: onnx.GraphProto) -> None:
-    """Remove what the exporter notes about each node: file paths of this machine, 70 % more bytes."""
+    """Remove the exporter's notes on each node: paths of this machine's files, half a megabyte."""
     noted = [graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output]
     for item in noted:
         item.ClearField("metadata_props")

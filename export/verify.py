@@ -22,19 +22,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from export import ExportError
 from export.to_onnx import Metadata
 
 # Official wheels from 1.29 on report usage to their maker unless told not to before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-import onnxruntime  # noqa: E402
+import onnxruntime
 
 # Both sides in float32 on random images; torch and onnxruntime differ by up to 1.4e-4 there.
 TOLERANCE = 1e-3
 CASES = ((1, 32, 32), (1, 128, 160), (2, 96, 64), (1, 320, 256), (2, 224, 320))  # N, H, W
 
 
-class VerificationError(ValueError):
+class VerificationError(ExportError):
     """The ONNX file does not do what the network does."""
 
 

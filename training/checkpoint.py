@@ -14,6 +14,7 @@ import io
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -44,7 +45,6 @@ BROKEN_FILE_ERRORS = (
     AssertionError,
     struct.error,
     zlib.error,
-    pickle.UnpicklingError,
     zipfile.BadZipFile,
 )
 
@@ -55,7 +55,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds: canonical state (439 tensors), arguments of MODNet, SHA-256 of its bytes."""
+    """What a file holds: canonical state, arguments of MODNet, SHA-256 of the file's bytes."""
 
     path: Path
     state: dict[str, Tensor]
@@ -97,6 +97,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error
     try:
         content = parse(data)
+    except pickle.UnpicklingError as error:
+        # torch's own message tells the reader how to run the code in the file: not repeated.
+        problem = f"{path}: refused, it is broken or holds more than tensors"
+        raise CheckpointError(problem) from error
     except BROKEN_FILE_ERRORS as error:
         raise CheckpointError(f"{path}: broken or cut short ({summarise(error)})") from error
     if content is None:
@@ -110,6 +114,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: entry {key!r} is not a tensor")
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"{path}: {key} holds NaN or infinity")
     state = canonicalise_state(state, str(path))
     return Checkpoint(path, state, architecture, hashlib.sha256(data).hexdigest())
 
@@ -126,7 +132,9 @@ def parse(data: bytes) -> Any:
             return None
     elif data[:1] != b"\x80":  # the pickle that starts a torch file of before 1.6
         return None
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch remarks on what it then refuses
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def widen(array: np.ndarray) -> Tensor:
@@ -150,14 +158,14 @@ def canonicalise_state(state: Mapping[str, Tensor], source: str) -> dict[str, Te
     canonical: dict[str, Tensor] = {}
     for key, value in state.items():
         name = ORIGINAL + key.removeprefix(ALIAS) if key.startswith(ALIAS) else key
-        if name in canonical and not torch.equal(canonical[name], value):
+        if name in canonical and not torch.equal(canonical[name].double(), value.double()):
             raise CheckpointError(f"{source}: {key} differs from {name}, they are one tensor")
         canonical[name] = value
     return canonical
 
 
 def load_state(model: MODNet, state: Mapping[str, Tensor], source: str) -> None:
-    """Copy a canonical state into the model, or raise CheckpointError naming the first wrong key."""
+    """Copy a canonical state into the model; CheckpointError names the first wrong key."""
     expected = {k: v for k, v in model.state_dict().items() if not k.startswith(ALIAS)}
     for key, own in expected.items():
         if key not in state:
