@@ -1,0 +1,301 @@
+"""What travels between the reader of a clip, the service and the writer of the result."""
+
+import base64
+import binascii
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+_T = TypeVar("_T")
+Image = npt.NDArray[np.uint8]
+Payload = bytes | bytearray | memoryview
+
+MAX_SIDE = 16384
+MAX_AUDIO_TRACKS = 16
+MAX_AUDIO_PACKET_BYTES = 4 << 20
+MAX_TICKS = 1 << 53  # every timestamp is exact in JSON and far from the 64-bit end
+
+# Sound that MP4 carries as it is: the least and most bytes of its codec header.
+COPYABLE_AUDIO = {
+    "aac": (2, 64),
+    "mp3": (0, 0),
+    "opus": (19, 276),
+    "ac3": (0, 0),
+    "eac3": (0, 0),
+    "alac": (36, 64),
+    "flac": (34, 34),
+}
+AUDIO_LAYOUTS = frozenset(
+    "mono stereo 2.1 3.0 3.0(back) 4.0 quad quad(side) 3.1 5.0 5.0(side) 4.1 5.1 5.1(side) 6.0 "
+    "6.0(front) 6.1 6.1(back) 6.1(front) 7.0 7.0(front) 7.1 7.1(wide) 7.1(wide-side)".split()
+)
+
+
+class UndecodableVideo(Exception):
+    """The clip cannot be decoded; `reason` is a sentence for the person who sent it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class VideoLimitExceeded(Exception):
+    """The clip is larger than allowed; `what` is one of frames, seconds, megapixels, side."""
+
+    def __init__(self, what: str, limit: float, actual: float) -> None:
+        found = f"a side of {actual:g} pixels" if what == "side" else f"{actual:g} {what}"
+        super().__init__(f"The video has {found}; the limit is {limit:g}.")
+        self.what = what
+        self.limit = limit
+        self.actual = actual
+
+
+@dataclass(frozen=True)
+class VideoLimits:
+    """How much of a clip is decoded: frames, seconds, 10^6 pixels a frame, pixels a side."""
+
+    max_frames: int
+    max_duration_s: float
+    max_frame_megapixels: float
+    max_side: int
+
+
+@dataclass(frozen=True)
+class AudioTrack:
+    """One track of encoded sound, with all that a muxer must know to carry its packets.
+
+    `index` counts the kept tracks from 0. `extradata` is the codec's own header. `reencoded_from`
+    names the codec of the upload when MP4 cannot carry it; None: packets are the upload's bytes.
+    """
+
+    index: int
+    codec: str
+    sample_rate: int
+    layout: str
+    time_base: Fraction
+    extradata: bytes
+    language: str = ""
+    reencoded_from: str | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the track as a dictionary that JSON can hold."""
+        extradata = base64.b64encode(self.extradata).decode()
+        return vars(self) | {"time_base": _pair(self.time_base), "extradata": extradata}
+
+    @classmethod
+    def from_wire(cls, header: Mapping[str, Any]) -> "AudioTrack":
+        """Rebuild a track; raises ValueError for what no honest reader sends."""
+        if not isinstance(header, Mapping):
+            raise ValueError("a sound track is not an object")
+        codec = _text(header, "codec", r"[a-z0-9]{1,8}")
+        layout = _text(header, "layout", r"[0-9a-z.()-]{1,16}")
+        if codec not in COPYABLE_AUDIO or layout not in AUDIO_LAYOUTS:
+            raise ValueError("a sound track of an unknown kind")
+        try:
+            extradata = base64.b64decode(_text(header, "extradata", r"[A-Za-z0-9+/=]{0,512}"))
+        except binascii.Error as error:
+            raise ValueError("extradata is not base64") from error
+        least, most = COPYABLE_AUDIO[codec]
+        if not least <= len(extradata) <= most:
+            raise ValueError("extradata has a wrong size")
+        return cls(
+            index=_integer(header, "index", 0, MAX_AUDIO_TRACKS - 1),
+            codec=codec,
+            sample_rate=_integer(header, "sample_rate", 4000, 768_000),
+            layout=layout,
+            time_base=_ratio(header, "time_base"),
+            extradata=extradata,
+            language=_text(header, "language", r"[a-z]{0,3}"),
+            reencoded_from=_optional(header, "reencoded_from", _name),
+        )
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a clip is, as its frames come out of the reader.
+
+    `width`, `height`: the upright frame in pixels; `rotation_deg`: the clockwise turn (0, 90, 180,
+    270) that made it upright, after a left-right flip when `mirrored`. Timestamps count in
+    `time_base` seconds; `origin_pts` is the one that a written file calls zero (0 unless the
+    clip's clock is meaningless in a file; see VideoWriter). Colour numbers are those of ITU-T
+    H.273 (2: not stated); `colorspace` is the matrix used, never 2, and 0 for RGB codecs.
+    `frames_estimate` and `duration_s` are claims of the file, for progress only.
+    """
+
+    width: int
+    height: int
+    rotation_deg: int
+    mirrored: bool
+    time_base: Fraction
+    average_rate: Fraction | None
+    sample_aspect_ratio: Fraction
+    container: str
+    codec: str
+    color_range: int
+    color_primaries: int
+    color_trc: int
+    colorspace: int
+    frames_estimate: int | None
+    duration_s: float | None
+    origin_pts: int
+    audio: tuple[AudioTrack, ...]
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the facts as a dictionary that JSON can hold; its kind is `info`."""
+        header = {"kind": "info", **vars(self), "quarter_turns": self.rotation_deg // 90}
+        for name in ("time_base", "average_rate", "sample_aspect_ratio"):
+            header[name] = _pair(header[name])
+        header["audio"] = [track.to_wire() for track in self.audio]
+        return header
+
+    @classmethod
+    def from_wire(cls, header: Mapping[str, Any]) -> "VideoInfo":
+        """Rebuild the facts; raises ValueError for what no honest reader sends."""
+        tracks = header.get("audio")
+        if not isinstance(tracks, list) or len(tracks) > MAX_AUDIO_TRACKS:
+            raise ValueError("audio is not a short list")
+        audio = tuple(AudioTrack.from_wire(track) for track in tracks)
+        if [track.index for track in audio] != list(range(len(audio))):
+            raise ValueError("sound tracks are not numbered from 0")
+        return cls(
+            width=_integer(header, "width", 1, MAX_SIDE),
+            height=_integer(header, "height", 1, MAX_SIDE),
+            rotation_deg=90 * _integer(header, "quarter_turns", 0, 3),
+            mirrored=_flag(header, "mirrored"),
+            time_base=_ratio(header, "time_base"),
+            average_rate=_optional(header, "average_rate", _ratio),
+            sample_aspect_ratio=_ratio(header, "sample_aspect_ratio"),
+            container=_name(header, "container"),
+            codec=_name(header, "codec"),
+            color_range=_integer(header, "color_range", 0, 2),
+            color_primaries=_integer(header, "color_primaries", 0, 255),
+            color_trc=_integer(header, "color_trc", 0, 255),
+            colorspace=_integer(header, "colorspace", 0, 255),
+            frames_estimate=_optional(header, "frames_estimate", _ticks),
+            duration_s=_optional(header, "duration_s", _seconds),
+            origin_pts=_integer(header, "origin_pts", -MAX_TICKS, MAX_TICKS),
+            audio=audio,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFrame:
+    """One upright picture: (H, W, 3) uint8 RGB, shown from `pts` for `duration` (ticks or None)."""
+
+    pts: int
+    duration: int | None
+    image: Image
+
+    def to_wire(self) -> tuple[dict[str, Any], memoryview]:
+        """Return a header that JSON can hold (kind `frame`) and the pixels."""
+        height, width = self.image.shape[:2]
+        header = {"kind": "frame", "pts": self.pts, "duration": self.duration}
+        header |= {"height": height, "width": width}
+        return header, np.ascontiguousarray(self.image).reshape(-1).data
+
+    @classmethod
+    def from_wire(cls, header: Mapping[str, Any], payload: Payload) -> "VideoFrame":
+        """Rebuild a frame on the payload's memory; raises ValueError unless sizes agree."""
+        height = _integer(header, "height", 1, MAX_SIDE)
+        width = _integer(header, "width", 1, MAX_SIDE)
+        if memoryview(payload).nbytes != height * width * 3:
+            raise ValueError("the pixels do not fill the frame")
+        return cls(
+            pts=_integer(header, "pts", -MAX_TICKS, MAX_TICKS),
+            duration=_optional(header, "duration", _ticks),
+            image=np.frombuffer(payload, np.uint8).reshape(height, width, 3),
+        )
+
+
+@dataclass(frozen=True)
+class AudioPacket:
+    """Encoded sound of one track; times in ticks of the track's time base."""
+
+    track: int
+    pts: int
+    dts: int
+    duration: int
+    is_keyframe: bool
+    data: bytes
+
+    def to_wire(self) -> tuple[dict[str, Any], bytes]:
+        """Return a header that JSON can hold (kind `audio`) and the encoded bytes."""
+        header = {"kind": "audio", **vars(self)}
+        return header, header.pop("data")
+
+    @classmethod
+    def from_wire(cls, header: Mapping[str, Any], payload: Payload) -> "AudioPacket":
+        """Rebuild a packet; raises ValueError for what no honest reader sends."""
+        if not 1 <= memoryview(payload).nbytes <= MAX_AUDIO_PACKET_BYTES:
+            raise ValueError("a sound packet has a wrong size")
+        return cls(
+            track=_integer(header, "track", 0, MAX_AUDIO_TRACKS - 1),
+            pts=_integer(header, "pts", -MAX_TICKS, MAX_TICKS),
+            dts=_integer(header, "dts", -MAX_TICKS, MAX_TICKS),
+            duration=_ticks(header, "duration"),
+            is_keyframe=_flag(header, "is_keyframe"),
+            data=bytes(payload),
+        )
+
+
+VideoItem = VideoInfo | VideoFrame | AudioPacket
+
+
+def _pair(value: Fraction | None) -> list[int] | None:
+    return None if value is None else [value.numerator, value.denominator]
+
+
+def _integer(header: Mapping[str, Any], name: str, least: int, most: int) -> int:
+    value = header.get(name)
+    if type(value) is int and least <= value <= most:
+        return value
+    raise ValueError(f"{name} is not a whole number in range")
+
+
+def _flag(header: Mapping[str, Any], name: str) -> bool:
+    value = header.get(name)
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"{name} is not a truth value")
+
+
+def _ticks(header: Mapping[str, Any], name: str) -> int:
+    return _integer(header, name, 0, MAX_TICKS)
+
+
+def _seconds(header: Mapping[str, Any], name: str) -> float:
+    value = header.get(name)
+    if isinstance(value, float) and math.isfinite(value) and 0 <= value <= 1e9:
+        return value
+    raise ValueError(f"{name} is not a number of seconds")
+
+
+def _ratio(header: Mapping[str, Any], name: str) -> Fraction:
+    value = header.get(name)
+    if isinstance(value, list) and [type(part) for part in value] == [int, int]:
+        if min(value) >= 1 and max(value) < 1 << 31:
+            return Fraction(*value)
+    raise ValueError(f"{name} is not a positive ratio")
+
+
+def _text(header: Mapping[str, Any], name: str, pattern: str) -> str:
+    value = header.get(name)
+    if isinstance(value, str) and re.fullmatch(pattern, value):
+        return value
+    raise ValueError(f"{name} is not a text of the right form")
+
+
+def _name(header: Mapping[str, Any], name: str) -> str:
+    return _text(header, name, r"[A-Za-z0-9_,.-]{1,64}")
+
+
+def _optional(
+    header: Mapping[str, Any], name: str, read: Callable[[Mapping[str, Any], str], _T]
+) -> _T | None:
+    return None if header.get(name) is None else read(header, name)
