@@ -14,7 +14,7 @@ from prometheus_client import (
 
 from service import __version__
 
-disable_created_metrics()  # one more series for each series, which nobody reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each series, which nobody reads
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 STAGES = ("decode", "queue", "inference", "refine", "encode")

@@ -1,6 +1,8 @@
 """`POST /v1/video`: one clip in, the matted MP4 out."""
 
 import asyncio
+import errno
+import logging
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from numpy.typing import NDArray
 
 from service.dependencies import Services, ServicesDependency
-from service.errors import ImpossibleOutput, MediaLimitExceeded
+from service.errors import ImpossibleOutput, InsufficientStorage, MattingError, MediaLimitExceeded
 from service.inference.batcher import Matte
 from service.inference.preprocessing import resize_alpha
 from service.matting.composite import composite_over_colour, quantise_alpha
@@ -27,6 +29,7 @@ from service.routes.schemas import VideoOptions, describe_upload, parse_options
 from service.routes.uploads import read_upload, run_until_disconnect
 from service.video.pipeline import MattedFrame, Segment, SegmentReport, process_segment
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["video"])
 FILE_NAMES = ("file", "video_file")
 CHUNK_BYTES = 1 << 18
@@ -148,12 +151,19 @@ def matte_clip(
 
                 report = process_segment(decoder.read_video(info), segment, write, stop)
         except VideoWriteError as error:
-            raise ImpossibleOutput(
-                f"the clip cannot be written as H.264 MP4: {error}",
-                hint="convert the clip to MP4 first",
-            ) from error
-        size = path.stat().st_size
-        return MattedVideo(path.open("rb"), size, writer.width, writer.height, info, report)
+            raise explain_write_error(error) from error
+        width, height = info.width + writer.padded[0], info.height + writer.padded[1]
+        return MattedVideo(path.open("rb"), path.stat().st_size, width, height, info, report)
+
+
+def explain_write_error(error: VideoWriteError) -> MattingError:
+    """Return what a failed encoder or disk means for the request."""
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
+        return InsufficientStorage("the disk of the service is full", retry_after_s=60)
+    log.warning("a clip could not be written", exc_info=error)
+    return ImpossibleOutput(
+        "this clip cannot be written as H.264 MP4", hint="convert the clip to MP4 first"
+    )
 
 
 def render_frame(item: MattedFrame, options: VideoOptions) -> NDArray[np.uint8]:

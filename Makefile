@@ -1,0 +1,51 @@
+# Two commands do all set-up on a fresh machine: `make serve` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+HOST ?= 127.0.0.1
+PORT ?= 8000
+BIN := $(VENV)/bin
+
+# onnxruntime comes in two builds that overwrite each other: one is chosen, once.
+RUNTIME := $(shell test -e /proc/driver/nvidia/version && echo gpu || echo cpu)
+
+.PHONY: serve setup browser lint test gate bench clean
+
+serve: $(VENV)/.serve
+	$(BIN)/python -m service --host $(HOST) --port $(PORT)
+
+setup: $(VENV)/.setup
+
+test: setup browser lint
+	$(BIN)/pytest -m "not slow"
+
+gate: setup browser
+	$(BIN)/pytest -m slow
+
+bench: setup
+	$(BIN)/python -m benchmarks.serving
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps say what is installed, so that nothing is fetched a second time.
+$(VENV)/.serve: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[$(RUNTIME)]"
+	touch $@
+
+$(VENV)/.setup: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[$(RUNTIME),export,train,dev]"
+	touch $@ $(VENV)/.serve
+
+# The tests play results in a real browser.
+browser:
+	command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && \
+	  $(SUDO) apt-get install -y -qq --no-install-recommends chromium; }
+SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
