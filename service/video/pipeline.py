@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from service.inference.batcher import Matte
 from service.media.video_types import AudioPacket, VideoFrame
 from service.video.overlap import WriteBehind, read_ahead
-from service.video.smoothing import OneFrameDelay, is_scene_cut, scene_thumbnail
+from service.video.smoothing import OneFrameDelay, is_scene_cut, make_thumbnail
 
 # Frames that wait between two stages: enough to smooth the speeds, few enough to stay small.
 WAITING_FRAMES = 4
@@ -94,7 +94,7 @@ class _Run:
         self._segment = segment
         self._emit = emit
         self._pending: deque[tuple[VideoFrame, Future[Matte]]] = deque()
-        self._previous: NDArray[np.float32] | None = None
+        self._previous: NDArray[np.uint8] | None = None
         self._delay: OneFrameDelay[VideoFrame] | None = None
         if segment.ofd_threshold is not None:
             self._delay = OneFrameDelay(segment.ofd_threshold)
@@ -124,10 +124,10 @@ class _Run:
         if self._delay is None:
             self._send([(alpha, frame)])
         else:
-            thumbnail = scene_thumbnail(frame.image)
+            thumbnail = make_thumbnail(frame.image)
             if self._previous is not None and is_scene_cut(self._previous, thumbnail):
                 self.scene_cuts.append(self.frames)
-                self._delay.reset()
+                self._send(self._delay.reset())
             self._previous = thumbnail
             self._send(self._delay.push(alpha, frame))
         self.frames += 1
