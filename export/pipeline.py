@@ -31,7 +31,7 @@ class Options:
 
 
 def export_checkpoint(options: Options, console: Console) -> None:
-    """Write `options.out` and the report beside it, or raise ExportError or OSError and write none."""
+    """Write `options.out` and its report, or raise ExportError or OSError and write neither."""
     out, report_path = options.out, options.out.with_suffix(".json")
     if out.suffix != ".onnx":
         raise ExportError(f"{out}: the output must end in .onnx")

@@ -61,9 +61,23 @@ class MatteOnly(nn.Module):
         return matte
 
 
+class Clamp6(nn.Module):
+    """ReLU6 as a single clamp: torch.export takes hardtanh apart, at a third of the whole time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.clamp(x, 0, 6)
+
+
 def fold(model: MODNet) -> MatteOnly:
     """Return the network ready to be exported: norms folded, matte only, evaluation mode."""
-    return MatteOnly(fold_norms(model)).eval()
+    folded = fold_norms(model)
+    for module in folded.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.ReLU6):
+                setattr(module, name, Clamp6())
+            elif isinstance(child, nn.ReLU):
+                setattr(module, name, nn.ReLU())  # not in place: quicker to trace as well
+    return MatteOnly(folded).eval()
 
 
 def write_onnx(network: MatteOnly, path: Path, metadata: Metadata) -> None:
