@@ -39,6 +39,7 @@ _ERRORS: dict[str, type[MattingError]] = {
     "limit": MediaLimitExceeded,
 }
 _MAX_AUDIO_PACKET_BYTES = 1 << 22
+_MAX_SIDE = 1 << 32
 
 
 class Decoder:
@@ -87,10 +88,12 @@ class Decoder:
         header, _ = self._receive(0)
         try:
             info = ImageInfo(int(header["width"]), int(header["height"]), str(header["format"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise self._fail(ProtocolError(str(error))) from None
         if info.width < 1 or info.height < 1:
             raise UndecodableMedia("the image has no pixels")
+        if max(info.width, info.height) > _MAX_SIDE:
+            raise self._fail(ProtocolError("a side that no format can have"))
         self._info = info
         return info
 
@@ -162,23 +165,28 @@ class Decoder:
         self._channel.close()
 
     def _send(self, op: str, data: bytes = b"", fd: int | None = None, **more: Any) -> None:
+        settings = self._settings
+        request = {"op": op, "cpu_s": settings.decoder_cpu_s, **more}
         try:
-            self._channel.send({"op": op, "cpu_s": self._settings.decoder_cpu_s, **more}, data, fd)
-        except ChannelClosed as error:
+            self._channel.send(request, data, fd, timeout_s=settings.decoder_timeout_s)
+        except (ChannelClosed, TimeoutError) as error:
             raise self._fail(error) from None
 
     def _receive(self, max_payload_bytes: int) -> tuple[dict[str, Any], bytearray]:
         try:
-            header, payload, _ = self._channel.receive(
+            header, payload, fd = self._channel.receive(
                 max_payload_bytes=max_payload_bytes, timeout_s=self._settings.decoder_timeout_s
             )
+            if fd is not None:
+                os.close(fd)
+                raise ProtocolError("a file that nobody asked for")
         except (ChannelClosed, ProtocolError, TimeoutError) as error:
             raise self._fail(error) from None
         if header.get("kind") != "error":
             return header, payload
         self.broken = False  # the child ended the item by itself
         kind = _ERRORS.get(str(header.get("error")), UndecodableMedia)
-        limit, actual = header.get("limit"), header.get("actual")
+        limit, actual = _read_number(header.get("limit")), _read_number(header.get("actual"))
         raise kind(str(header.get("reason")), limit=limit, actual=actual)
 
     def _fail(self, error: Exception) -> MattingError:
@@ -195,6 +203,11 @@ class Decoder:
             timeout_s = settings.decoder_timeout_s
             return MediaTooComplex(f"decoding takes over {timeout_s:g} s", limit=timeout_s)
         return UndecodableMedia("the decoder failed on this file")
+
+
+def _read_number(value: object) -> float | None:
+    """Return a number that fits an answer; NaN and infinity are JSON only to Python."""
+    return value if isinstance(value, int | float) and abs(value) < 1e15 else None
 
 
 def _read_item(

@@ -37,16 +37,30 @@ class Channel:
         self._socket = sock
         self._lock = threading.Lock()
 
-    def send(self, header: Mapping[str, Any], payload: Buffer = b"", fd: int | None = None) -> None:
-        """Send one message; `fd` travels with it as an open file. Raises ChannelClosed."""
+    def send(
+        self,
+        header: Mapping[str, Any],
+        payload: Buffer = b"",
+        fd: int | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Send one message; `fd` travels with it as an open file.
+
+        Raises ChannelClosed, and TimeoutError when the other side does not read within `timeout_s`.
+        """
         text = json.dumps(header).encode()
         start = _PREFIX.pack(len(text), memoryview(payload).nbytes) + text
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
             try:
-                self._socket.settimeout(None)
+                self._set_deadline(end_s)
                 sent = socket.send_fds(self._socket, [start], [] if fd is None else [fd])
-                self._socket.sendall(start[sent:])
-                self._socket.sendall(payload)
+                for data in (start[sent:], payload):
+                    self._set_deadline(end_s)
+                    self._socket.sendall(data)  # the timeout is of the whole, not of each piece
+            except TimeoutError:
+                raise
             except OSError as error:
                 raise ChannelClosed from error
 
@@ -77,7 +91,7 @@ class Channel:
         self._fill(memoryview(text), end_s)
         try:
             header = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ProtocolError("the header is not JSON") from error
         if not isinstance(header, dict):
             raise ProtocolError("the header is not an object")
@@ -91,8 +105,9 @@ class Channel:
         self._set_deadline(end_s)
         fds = array.array("i")
         try:
+            # CMSG_LEN, not CMSG_SPACE: its padding has room for a second file, never closed.
             count, ancillary, _, _ = self._socket.recvmsg_into(
-                [prefix], socket.CMSG_SPACE(fds.itemsize)
+                [prefix], socket.CMSG_LEN(fds.itemsize)
             )
         except TimeoutError:
             raise

@@ -1,0 +1,106 @@
+"""Fixtures that the tests of stills, videos and operations share."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from tests.helpers import LiveServer, encode, start_live_server
+
+# Decoder children cost time to start; one is enough where a test does not say otherwise.
+TEST_SETTINGS = {"decoders": 1, "device": "cpu"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings_from_outside() -> Iterator[None]:
+    """Keep the settings of whoever runs the tests out of them."""
+    found = {name: value for name, value in os.environ.items() if name.startswith("MATTING_")}
+    for name in found:
+        del os.environ[name]
+    yield
+    os.environ.update(found)
+
+
+@pytest.fixture(scope="session")
+def portrait() -> np.ndarray:
+    """A person before a bright wall: (512, 512, 3) uint8 RGB, not to be written to."""
+    from skimage.data import astronaut
+
+    image = astronaut()
+    image.setflags(write=False)
+    return image
+
+
+@pytest.fixture(scope="session")
+def portrait_jpeg(portrait: np.ndarray) -> bytes:
+    return encode(portrait, "JPEG", quality=95)
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """The real network on the CPU."""
+    from service.inference.engine import OnnxEngine
+    from service.settings import Settings
+
+    return OnnxEngine(Settings(**TEST_SETTINGS))
+
+
+@pytest.fixture
+def make_client() -> Iterator[Callable]:
+    """Return `make_client(engine, **settings)`: a client of an app that runs until the test ends.
+
+    `raise_server_exceptions` is off: a 500 is an answer, as it is for users.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def make(engine, **settings):
+            return stack.enter_context(open_client(engine, **settings))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def client(engine) -> Iterator:
+    """A client of one app with the real network and default limits, shared by all tests."""
+    with open_client(engine) as opened:
+        yield opened
+
+
+def open_client(engine, **settings):
+    # Imported late: tests of training need neither the app nor what it imports.
+    from starlette.testclient import TestClient
+
+    from service.app import create_app
+    from service.settings import Settings
+
+    app = create_app(Settings(**(TEST_SETTINGS | settings)), engine)
+    return TestClient(app, raise_server_exceptions=False, follow_redirects=False)
+
+
+@pytest.fixture(scope="module")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., LiveServer]]:
+    """Return `live_server(**settings)`: a real server process, shared by equal calls of a module.
+
+    At the end every server that still runs gets SIGTERM and must exit with 0.
+    """
+    servers: dict[tuple, LiveServer] = {}
+
+    def start(**settings: object) -> LiveServer:
+        key = tuple(sorted(settings.items()))
+        if key not in servers or not servers[key].is_alive():
+            log = tmp_path_factory.mktemp("server") / "log"
+            servers[key] = start_live_server(log, **settings)
+        return servers[key]
+
+    yield start
+    running = [server for server in servers.values() if server.is_alive()]
+    try:
+        for server in running:
+            code = server.stop()
+            assert code == 0, f"exit code {code}:\n{server.log.read_text()}"
+    finally:
+        for server in running:
+            server.process.kill()
+            server.process.wait()

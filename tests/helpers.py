@@ -1,0 +1,201 @@
+"""What several tests need: waiting without sleeping blindly, real servers, raw connections."""
+
+import contextlib
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from service.settings import ENV_PREFIX
+
+T = TypeVar("T")
+ROOT = Path(__file__).parent.parent
+START_TIMEOUT_S = 60
+EXIT_TIMEOUT_S = 40
+
+
+def wait_until(condition: Callable[[], T], timeout_s: float = 10) -> T:
+    """Return the first true value of `condition`; fail when none comes in time."""
+    end_s = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < end_s, "the condition did not come true in time"
+        time.sleep(0.01)
+    return value
+
+
+def encode(image: np.ndarray | Image.Image, format: str, **options: object) -> bytes:
+    """Return the bytes of an image file."""
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def decode(content: bytes) -> np.ndarray:
+    """Return the pixels of an image file in its own mode."""
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image)
+
+
+def assert_problem(response, status: int, code: str) -> dict:
+    """Assert that a response is the problem document of `code`, and return it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status and problem["code"] == code, problem
+    assert problem["type"] == f"/problems/{code}"
+    assert problem["instance"] == response.headers["x-request-id"]
+    assert problem["title"] and problem["detail"]
+    return problem
+
+
+def find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def make_environ(**settings: object) -> dict[str, str]:
+    """Return the environment of a child process with these settings and no others."""
+    environ = {k: v for k, v in os.environ.items() if not k.upper().startswith(ENV_PREFIX)}
+    for name, value in settings.items():
+        environ[ENV_PREFIX + name.upper()] = str(value)
+    return environ
+
+
+def run_service(*flags: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run `python -m service` until it ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "service", *flags],
+        cwd=ROOT,
+        env=make_environ(**settings),
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_S,
+    )
+
+
+@dataclass(frozen=True)
+class LiveServer:
+    """A service in a process of its own."""
+
+    process: subprocess.Popen
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def is_ready(self) -> bool:
+        assert self.is_alive(), self.log.read_text()
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as response:
+                return response.status == 200
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def stop(self) -> int:
+        """Ask it to end as Kubernetes does and return the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(EXIT_TIMEOUT_S)
+
+
+def start_live_server(log: Path, **settings: object) -> LiveServer:
+    """Start `python -m service` on a free port and wait until it is ready."""
+    port = find_free_port()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service"],
+            cwd=ROOT,
+            env=make_environ(port=port, decoders=1, **settings),
+            stdout=output,
+            stderr=output,
+        )
+    server = LiveServer(process, port, log)
+    try:
+        wait_until(server.is_ready, START_TIMEOUT_S)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return server
+
+
+class RawConnection:
+    """A TCP connection for requests that no HTTP library would send."""
+
+    def __init__(self, port: int, timeout_s: float = 10) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def send_head(self, line: str, **headers: object) -> None:
+        """Send a request line and headers (`_` in names stands for `-`)."""
+        lines = [f"{line} HTTP/1.1", "Host: test"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        self.send("\r\n".join([*lines, "", ""]).encode("latin-1"))
+
+    def receive_response(self) -> "RawResponse":
+        """Return the status, the headers and the body of one answer with a Content-Length."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            chunk = self._socket.recv(65536)
+            assert chunk, f"the connection ended after {data!r}"
+            data += chunk
+        head, _, body = data.partition(b"\r\n\r\n")
+        status_line, *lines = head.decode("latin-1").split("\r\n")
+        headers = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        while len(body) < int(headers["content-length"]):
+            body += self._socket.recv(65536)
+        return RawResponse(int(status_line.split()[1]), headers, body)
+
+    def is_closed_by_server(self) -> bool:
+        try:
+            return self._socket.recv(1) == b""
+        except ConnectionError:
+            return True
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@dataclass(frozen=True)
+class RawResponse:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@contextlib.contextmanager
+def connect(port: int) -> Iterator[RawConnection]:
+    """Open a raw connection for a `with` block."""
+    connection = RawConnection(port)
+    try:
+        yield connection
+    finally:
+        connection.close()
