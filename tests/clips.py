@@ -25,7 +25,7 @@ _SWS_MATRIX = {1: 1, 5: 5, 6: 5}
 _PRESETS = {
     "vorbis": {"strict": "experimental"},
     "libx264": {"preset": "veryfast", "crf": "12"},
-    "libx265": {"preset": "ultrafast"},
+    "libx265": {"preset": "ultrafast", "crf": "12", "x265-params": "log-level=none"},
 }
 
 
@@ -72,8 +72,8 @@ def make_clip(
     """Write a clip whose suffix chooses the container (.mp4 .mov .mkv .webm .ts .gif).
 
     `times`: frame times in `time_base` instead of even ones. `rotation`: the clockwise turn a
-    player makes. `color`: one RGB colour instead of the portrait. `colorspace`: H.273 matrix, 2
-    leaves it unstated (pixels then follow BT.601).
+    player makes, before it flips left and right if `mirrored`. `color`: one RGB colour instead of
+    the portrait. `colorspace`: H.273 matrix, 2 leaves it unstated (pixels then follow BT.601).
     """
     suffix = path.suffix
     if suffix == ".gif":

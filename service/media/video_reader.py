@@ -88,7 +88,8 @@ def _refuse(url: str, flags: int, options: dict[str, str]) -> None:
 
 
 def _max_pixels(limits: VideoLimits) -> str:
-    return str(int(limits.max_frame_megapixels * 1e6))
+    """Return the library's own guard, with room for its rounding of widths; ours is exact."""
+    return str(int(limits.max_frame_megapixels * 1e6) + 128 * limits.max_side)
 
 
 def _read(container: Any, limits: VideoLimits) -> Iterator[VideoItem]:

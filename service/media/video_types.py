@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 _T = TypeVar("_T")
 Image = npt.NDArray[np.uint8]
+Header = Mapping[str, Any]
 Payload = bytes | bytearray | memoryview
 
 MAX_SIDE = 16384
@@ -89,7 +90,7 @@ class AudioTrack:
         return vars(self) | {"time_base": _pair(self.time_base), "extradata": extradata}
 
     @classmethod
-    def from_wire(cls, header: Mapping[str, Any]) -> "AudioTrack":
+    def from_wire(cls, header: Header) -> "AudioTrack":
         """Rebuild a track; raises ValueError for what no honest reader sends."""
         if not isinstance(header, Mapping):
             raise ValueError("a sound track is not an object")
@@ -148,14 +149,14 @@ class VideoInfo:
 
     def to_wire(self) -> dict[str, Any]:
         """Return the facts as a dictionary that JSON can hold; its kind is `info`."""
-        header = {"kind": "info", **vars(self), "quarter_turns": self.rotation_deg // 90}
+        header = {"kind": "info", **vars(self)}
         for name in ("time_base", "average_rate", "sample_aspect_ratio"):
             header[name] = _pair(header[name])
         header["audio"] = [track.to_wire() for track in self.audio]
         return header
 
     @classmethod
-    def from_wire(cls, header: Mapping[str, Any]) -> "VideoInfo":
+    def from_wire(cls, header: Header) -> "VideoInfo":
         """Rebuild the facts; raises ValueError for what no honest reader sends."""
         tracks = header.get("audio")
         if not isinstance(tracks, list) or len(tracks) > MAX_AUDIO_TRACKS:
@@ -163,10 +164,12 @@ class VideoInfo:
         audio = tuple(AudioTrack.from_wire(track) for track in tracks)
         if [track.index for track in audio] != list(range(len(audio))):
             raise ValueError("sound tracks are not numbered from 0")
+        if header.get("rotation_deg") not in (0, 90, 180, 270):
+            raise ValueError("rotation_deg is not a right angle")
         return cls(
             width=_integer(header, "width", 1, MAX_SIDE),
             height=_integer(header, "height", 1, MAX_SIDE),
-            rotation_deg=90 * _integer(header, "quarter_turns", 0, 3),
+            rotation_deg=_integer(header, "rotation_deg", 0, 270),
             mirrored=_flag(header, "mirrored"),
             time_base=_ratio(header, "time_base"),
             average_rate=_optional(header, "average_rate", _ratio),
@@ -200,7 +203,7 @@ class VideoFrame:
         return header, np.ascontiguousarray(self.image).reshape(-1).data
 
     @classmethod
-    def from_wire(cls, header: Mapping[str, Any], payload: Payload) -> "VideoFrame":
+    def from_wire(cls, header: Header, payload: Payload) -> "VideoFrame":
         """Rebuild a frame on the payload's memory; raises ValueError unless sizes agree."""
         height = _integer(header, "height", 1, MAX_SIDE)
         width = _integer(header, "width", 1, MAX_SIDE)
@@ -230,7 +233,7 @@ class AudioPacket:
         return header, header.pop("data")
 
     @classmethod
-    def from_wire(cls, header: Mapping[str, Any], payload: Payload) -> "AudioPacket":
+    def from_wire(cls, header: Header, payload: Payload) -> "AudioPacket":
         """Rebuild a packet; raises ValueError for what no honest reader sends."""
         if not 1 <= memoryview(payload).nbytes <= MAX_AUDIO_PACKET_BYTES:
             raise ValueError("a sound packet has a wrong size")
@@ -251,32 +254,32 @@ def _pair(value: Fraction | None) -> list[int] | None:
     return None if value is None else [value.numerator, value.denominator]
 
 
-def _integer(header: Mapping[str, Any], name: str, least: int, most: int) -> int:
+def _integer(header: Header, name: str, least: int, most: int) -> int:
     value = header.get(name)
     if type(value) is int and least <= value <= most:
         return value
     raise ValueError(f"{name} is not a whole number in range")
 
 
-def _flag(header: Mapping[str, Any], name: str) -> bool:
+def _flag(header: Header, name: str) -> bool:
     value = header.get(name)
     if isinstance(value, bool):
         return value
     raise ValueError(f"{name} is not a truth value")
 
 
-def _ticks(header: Mapping[str, Any], name: str) -> int:
+def _ticks(header: Header, name: str) -> int:
     return _integer(header, name, 0, MAX_TICKS)
 
 
-def _seconds(header: Mapping[str, Any], name: str) -> float:
+def _seconds(header: Header, name: str) -> float:
     value = header.get(name)
     if isinstance(value, float) and math.isfinite(value) and 0 <= value <= 1e9:
         return value
     raise ValueError(f"{name} is not a number of seconds")
 
 
-def _ratio(header: Mapping[str, Any], name: str) -> Fraction:
+def _ratio(header: Header, name: str) -> Fraction:
     value = header.get(name)
     if isinstance(value, list) and [type(part) for part in value] == [int, int]:
         if min(value) >= 1 and max(value) < 1 << 31:
@@ -284,18 +287,16 @@ def _ratio(header: Mapping[str, Any], name: str) -> Fraction:
     raise ValueError(f"{name} is not a positive ratio")
 
 
-def _text(header: Mapping[str, Any], name: str, pattern: str) -> str:
+def _text(header: Header, name: str, pattern: str) -> str:
     value = header.get(name)
     if isinstance(value, str) and re.fullmatch(pattern, value):
         return value
     raise ValueError(f"{name} is not a text of the right form")
 
 
-def _name(header: Mapping[str, Any], name: str) -> str:
+def _name(header: Header, name: str) -> str:
     return _text(header, name, r"[A-Za-z0-9_,.-]{1,64}")
 
 
-def _optional(
-    header: Mapping[str, Any], name: str, read: Callable[[Mapping[str, Any], str], _T]
-) -> _T | None:
+def _optional(header: Header, name: str, read: Callable[[Header, str], _T]) -> _T | None:
     return None if header.get(name) is None else read(header, name)

@@ -31,6 +31,7 @@ PRESETS = {
 }
 # MP4 counts a frame's duration in 31 bits; a finer clock is rounded to this one.
 MAX_TIMESCALE = 1_000_000
+_MAX_GAP_TICKS = (1 << 31) - 1
 MAX_MOVIE_TIMESCALE = 1_000_000
 _DEFAULT_FRAME_RATE = Fraction(30)
 _DEFAULT_PACKET_SAMPLES = 1024
@@ -58,8 +59,8 @@ class VideoWriter:
     rounded. The last frame keeps its duration.
 
     Odd sizes are padded to even by repeating the edge; `padded` says how many pixels right and
-    below, `width` and `height` are the file's. Colour: the clip's matrix, primaries and transfer are kept and tagged (BT.709 where not
-    stated, as browsers assume), in limited range.
+    below, `width` and `height` are the file's. Colour: the clip's matrix, primaries and transfer
+    are kept and tagged (BT.709 where not stated, as browsers assume), in limited range.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class VideoWriter:
         self._matrix = SWS_MATRIX[yuv_matrix(info.colorspace, info.height)]
         self._reformatter = VideoReformatter()
         self._last_pts, self._last_ticks = info.origin_pts - 1, -1
+        self._end = 0
         self._durations: dict[int, int] = {}  # of the frames inside the encoder, by pts
+        self._held: Any = None
         self._last_dts: list[int | None] = [None] * len(self._tracks)
         self._closed = self._finished = False
         self._container: Any = None
@@ -111,9 +114,13 @@ class VideoWriter:
             if pts <= self._last_pts:
                 raise ValueError("timestamps of frames must increase, from the clip's origin on")
             ticks = max(self._ticks(pts - self._info.origin_pts), self._last_ticks + 1)
-            length = self._ticks(duration or 0) or ticks - self._last_ticks
+            gap = ticks - self._last_ticks
+            length = self._ticks(duration or 0) or gap
+            if max(gap, length) > _MAX_GAP_TICKS:
+                raise ValueError("a frame lasts longer than MP4 can say")
             self._last_pts, self._last_ticks = pts, ticks
             self._durations[ticks] = max(length, 1)
+            self._end = ticks + self._durations[ticks]
             frame = self._to_yuv(image)
             frame.pts = ticks
             frame.time_base = Fraction(1, self._timescale)
@@ -136,6 +143,9 @@ class VideoWriter:
             if self._last_ticks < 0:
                 raise ValueError("no frame was written")
             self._mux_video(self._video.encode(None))
+            # The last packet in coding order need not be the last picture, yet it ends the track.
+            self._held.duration = self._end - self._held.pts
+            self._container.mux(self._held)
             self._container.close()
             self._closed = self._finished = True
 
@@ -217,7 +227,9 @@ class VideoWriter:
         for packet in packets:
             packet.duration = self._durations.pop(packet.pts)
             packet.stream = self._video
-            self._container.mux(packet)
+            if self._held is not None:
+                self._container.mux(self._held)
+            self._held = packet
 
     def _to_library(self, packet: AudioPacket) -> Any:
         """Return the packet in ticks of its sample rate, after the one before."""
