@@ -281,5 +281,10 @@ class DecoderPool:
             self._starter.submit(decoder.close)
 
     async def _start_child(self) -> Decoder:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._starter, Decoder, self._settings)
+        starting = self._starter.submit(Decoder, self._settings)
+        try:
+            return await asyncio.wrap_future(starting)
+        except asyncio.CancelledError:
+            if not starting.cancelled():  # it starts all the same, and nobody would end it
+                self._starter.submit(lambda: starting.result().close())
+            raise

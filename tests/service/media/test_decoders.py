@@ -1,0 +1,393 @@
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import threading
+
+import numpy as np
+import psutil
+import pytest
+
+from service.errors import MediaTooComplex, UndecodableMedia, UnsupportedMedia
+from service.media.decoders import Decoder, DecoderPool
+from service.media.wire import Channel
+from service.media.work import Workers
+from service.metrics import Metrics
+from service.settings import Settings
+from tests.helpers import encode, wait_until
+from tests.hostile import make_flat_png, make_slow_jpeg
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    """A healthy child that several tests share; no test may break it."""
+    with closing_decoder() as child:
+        yield child
+
+
+@contextlib.contextmanager
+def closing_decoder(**settings):
+    child = Decoder(Settings(**settings))
+    try:
+        yield child
+    finally:
+        child.close()
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_image_comes_back_as_it_was_sent(decoder, portrait):
+    info = decoder.open_image(encode(portrait, "PNG"))
+    assert (info.width, info.height, info.format) == (512, 512, "PNG")
+    np.testing.assert_array_equal(decoder.decode_image(), portrait)
+
+
+@pytest.mark.parametrize(
+    "data, error",
+    [
+        (b"", UndecodableMedia),
+        (b"hello", UnsupportedMedia),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", UnsupportedMedia),
+        (b"\xff\xd8\xff", UndecodableMedia),
+    ],
+    ids=["empty", "text", "eps", "magic"],
+)
+def test_bad_header_is_refused_and_the_child_lives(decoder, data, error):
+    pid = decoder.pid
+    with pytest.raises(error):
+        decoder.open_image(data)
+    assert decoder.is_alive() and decoder.pid == pid
+
+
+def test_broken_pixels_are_refused_and_the_child_lives(decoder, portrait_jpeg):
+    decoder.open_image(portrait_jpeg[: len(portrait_jpeg) // 2])
+    with pytest.raises(UndecodableMedia):
+        decoder.decode_image()
+    decoder.open_image(portrait_jpeg)
+    assert decoder.decode_image().shape == (512, 512, 3)
+
+
+def test_second_open_forgets_the_first_image(decoder, portrait):
+    decoder.open_image(encode(portrait, "PNG"))
+    decoder.open_image(encode(portrait[:10, :20], "PNG"))
+    np.testing.assert_array_equal(decoder.decode_image(), portrait[:10, :20])
+
+
+def test_child_inherits_no_keys_and_no_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("MATTING_API_KEYS", "secret-of-the-service")
+    with (tmp_path / "other").open("wb"), closing_decoder() as child:
+        process = psutil.Process(child.pid)
+        child.open_image(encode(np.zeros((4, 4, 3), np.uint8), "PNG"))  # it is up
+        assert "MATTING_API_KEYS" not in process.environ()
+        assert process.open_files() == []
+
+
+def test_limits_of_the_process_are_set(decoder, portrait_jpeg):
+    decoder.open_image(portrait_jpeg)
+    process, settings = psutil.Process(decoder.pid), Settings()
+    assert process.rlimit(psutil.RLIMIT_AS)[0] == settings.decoder_memory_bytes
+    assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+    assert process.rlimit(psutil.RLIMIT_NOFILE)[0] <= 64
+    assert 0 < process.rlimit(psutil.RLIMIT_CPU)[0] < 60
+
+
+def test_cpu_time_counts_anew_for_each_item():
+    """The kernel's limit is of the whole life of a process, and these children live long."""
+    with closing_decoder(decoder_cpu_s=1, decoder_timeout_s=60) as child:
+        slow = make_slow_jpeg(600)
+        process = psutil.Process(child.pid)
+        while process.cpu_times().user < 3.5:
+            child.open_image(slow)
+            child.decode_image()
+        assert child.is_alive()
+
+
+def test_cpu_limit_is_media_too_complex():
+    with closing_decoder(decoder_cpu_s=1, decoder_timeout_s=60) as child:
+        child.open_image(make_slow_jpeg(20_000))
+        with pytest.raises(MediaTooComplex, match="CPU time") as caught:
+            child.decode_image()
+        assert caught.value.limit == 1
+        assert not child.is_alive()
+
+
+def test_wall_time_limit_is_media_too_complex():
+    with closing_decoder(decoder_timeout_s=0.5) as child:
+        child.open_image(encode(np.zeros((4, 4, 3), np.uint8), "PNG"))  # start-up is behind us
+        child.open_image(make_slow_jpeg(20_000))
+        with pytest.raises(MediaTooComplex, match="0.5 s") as caught:
+            child.decode_image()
+        assert caught.value.limit == 0.5
+        assert not child.is_alive()
+
+
+def test_memory_limit_is_an_error_of_the_file():
+    with closing_decoder(decoder_memory_bytes=2**29) as child:
+        info = child.open_image(make_flat_png(16_000, 16_000))
+        assert info.megapixels == 256
+        with pytest.raises((MediaTooComplex, UndecodableMedia)):
+            child.decode_image()
+        assert child.is_alive(), "running out of memory need not cost a child"
+        child.open_image(make_flat_png(100, 50))
+        assert child.decode_image().shape == (50, 100, 3)
+
+
+def test_child_that_does_not_read_is_given_up():
+    with closing_decoder(decoder_timeout_s=0.5) as child:
+        os.kill(child.pid, signal.SIGSTOP)
+        with pytest.raises(MediaTooComplex):
+            child.open_image(bytes(8 << 20))
+        assert not child.is_alive()
+
+
+def test_child_killed_while_it_decodes_is_an_error_of_the_file():
+    with closing_decoder() as child:
+        child.open_image(make_slow_jpeg(20_000))
+        process = psutil.Process(child.pid)
+        before_s = process.cpu_times().user
+
+        def kill_when_busy():
+            wait_until(lambda: process.cpu_times().user > before_s + 0.1)
+            process.kill()
+
+        killer = threading.Thread(target=kill_when_busy)
+        killer.start()
+        with pytest.raises(UndecodableMedia):
+            child.decode_image()
+        killer.join()
+        assert not child.is_alive()
+
+
+@contextlib.contextmanager
+def hijacked_decoder(*answers: bytes):
+    """A decoder whose child says what the test wants, as one that a file took over might."""
+    child = Decoder(Settings(decoder_timeout_s=5))
+    ours, theirs = socket.socketpair()
+    child._channel.close()
+    child._channel = Channel(ours)
+    theirs.sendall(b"".join(answers))
+    theirs.shutdown(socket.SHUT_WR)
+    try:
+        yield child
+    finally:
+        child.close()
+        theirs.close()
+
+
+def message(header: object, payload: bytes = b"") -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("!IQ", len(text), len(payload)) + text + payload
+
+
+INFO = {"kind": "info", "width": 4, "height": 2, "format": "PNG"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"not a message at all, but long enough",
+        b"",
+        message([1, 2]),
+        message({"kind": "info"}),
+        message(INFO | {"width": "wide"}),
+        message(INFO | {"width": None}),
+        message(INFO | {"width": 0}),
+        message(INFO | {"width": -4}),
+        message(INFO | {"width": float("inf")}),
+        message(INFO | {"width": float("nan")}),
+        message(INFO | {"width": 10**400}),
+        message(INFO | {"height": 10**18}),
+        message(INFO, b"payload"),
+        struct.pack("!IQ", 1 << 31, 0),
+    ],
+)
+def test_nonsense_for_a_header_is_undecodable(answer):
+    with hijacked_decoder(answer) as child:
+        with pytest.raises(UndecodableMedia):
+            child.open_image(b"image")
+
+
+@pytest.mark.parametrize(
+    "header, payload",
+    [
+        ({"kind": "pixels", "width": 4, "height": 2}, bytes(23)),
+        ({"kind": "pixels", "width": 4, "height": 2}, bytes(25)),
+        ({"kind": "pixels", "width": 8, "height": 1}, bytes(24)),
+        ({"kind": "pixels"}, bytes(24)),
+        ({"kind": "pixels", "width": -4, "height": -2}, bytes(24)),
+    ],
+)
+def test_pixels_that_do_not_fit_the_header_are_undecodable(header, payload):
+    with hijacked_decoder(message(INFO), message(header, payload)) as child:
+        assert child.open_image(b"image").width == 4
+        with pytest.raises(UndecodableMedia):
+            child.decode_image()
+        assert not child.is_alive()
+
+
+def test_numbers_of_an_error_are_checked_before_they_reach_an_answer():
+    error = {"kind": "error", "error": "limit", "reason": "r", "limit": float("nan"), "actual": 7}
+    with hijacked_decoder(message(error)) as child:
+        with pytest.raises(Exception) as caught:
+            child.open_image(b"image")
+        assert caught.value.limit is None and caught.value.actual == 7
+
+
+def test_file_from_a_child_is_closed_and_refused(tmp_path):
+    with hijacked_decoder() as child:
+        ours, theirs = socket.socketpair()
+        child._channel.close()
+        child._channel = Channel(ours)
+        with (tmp_path / "gift").open("wb") as file:
+            socket.send_fds(theirs, [message(INFO)], [file.fileno()])
+        with pytest.raises(UndecodableMedia):
+            child.open_image(b"image")
+        theirs.close()
+        links = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+        assert str(tmp_path / "gift") not in links
+
+
+# The pool.
+
+
+def run_with_pool(story, **settings):
+    """Run the coroutine function `story(pool, metrics)` with a started pool."""
+
+    async def main():
+        metrics = Metrics()
+        pool = DecoderPool(Settings(**settings), metrics, stills=1, videos=1)
+        await pool.start()
+        try:
+            await story(pool, metrics)
+        finally:
+            await pool.aclose()
+
+    asyncio.run(main())
+
+
+def count_restarts(metrics: Metrics) -> float:
+    return metrics.registry.get_sample_value("matting_decoder_restarts_total")
+
+
+def test_pool_lends_the_same_child_again():
+    async def story(pool, metrics):
+        pids = set()
+        for _ in range(3):
+            async with pool.borrow("still") as child:
+                pids.add(child.pid)
+        assert len(pids) == 1 and count_restarts(metrics) == 0
+
+    run_with_pool(story)
+
+
+def test_pool_replaces_an_idle_child_that_died(portrait_jpeg):
+    async def story(pool, metrics):
+        async with pool.borrow("still") as child:
+            pid = child.pid
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: has_ended(pid))
+        async with pool.borrow("still") as child:
+            assert child.pid != pid
+            assert child.open_image(portrait_jpeg).width == 512
+        assert count_restarts(metrics) == 1
+
+    run_with_pool(story)
+
+
+def test_pool_takes_back_a_child_after_an_error_of_the_file():
+    async def story(pool, metrics):
+        with pytest.raises(UnsupportedMedia):
+            async with pool.borrow("still") as child:
+                pid = child.pid
+                child.open_image(b"text")
+        async with pool.borrow("still") as child:
+            assert child.pid == pid
+
+    run_with_pool(story)
+
+
+def test_cancelled_borrower_never_returns_its_child():
+    """Its thread may still be talking to the child; the next one must not hear that answer."""
+
+    async def story(pool, metrics):
+        workers, pids = Workers(2), []
+
+        async def decode():
+            async with pool.borrow("still") as child:
+                pids.append(child.pid)
+                await workers.run(child.open_image, make_slow_jpeg(20_000))
+                await workers.run(child.decode_image)
+
+        task = asyncio.create_task(decode())
+        while not pids or psutil.Process(pids[0]).cpu_times().user < 0.6:
+            await asyncio.sleep(0.01)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with pool.borrow("still") as child:
+            assert child.pid != pids[0]
+            info = await workers.run(child.open_image, make_flat_png(30, 20))
+            assert (info.width, info.height) == (30, 20)
+        await asyncio.to_thread(wait_until, lambda: has_ended(pids[0]))
+        workers.close()
+
+    run_with_pool(story)
+
+
+def test_caller_cancelled_while_its_child_starts_leaves_no_process():
+    async def story(pool, metrics):
+        us = psutil.Process()
+        async with pool.borrow("still") as child:
+            child.broken = True  # the pool is empty afterwards
+        await asyncio.to_thread(wait_until, lambda: not psutil.pid_exists(child.pid))
+        before = {process.pid for process in us.children()}
+
+        async def borrow():
+            async with pool.borrow("still"):
+                raise AssertionError("the borrower was cancelled")
+
+        task = asyncio.create_task(borrow())
+        await asyncio.sleep(0)
+        # The loop stands still here, so the task cannot hear that its child has started.
+        started = wait_until(lambda: {process.pid for process in us.children()} - before)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with pool.borrow("still") as child:
+            lost = started - {child.pid}  # nothing, when the child went to the pool
+            await asyncio.to_thread(wait_until, lambda: not any(map(psutil.pid_exists, lost)))
+
+    run_with_pool(story)
+
+
+def test_stills_and_videos_have_places_of_their_own():
+    async def story(pool, metrics):
+        async with pool.borrow("video"), pool.borrow("still") as still:
+            assert still.is_alive()
+            third = asyncio.create_task(pool.borrow("still").__aenter__())
+            done, _ = await asyncio.wait([third], timeout=0.05)
+            assert not done, "the second still must wait for the first"
+            third.cancel()
+            await asyncio.gather(third, return_exceptions=True)
+
+    run_with_pool(story)
+
+
+def test_closed_pool_leaves_no_process():
+    pids = []
+
+    async def story(pool, metrics):
+        async with pool.borrow("still") as one, pool.borrow("video") as two:
+            pids.extend([one.pid, two.pid])
+
+    run_with_pool(story)
+    assert len(pids) == 2 and not any(map(psutil.pid_exists, pids))
