@@ -11,6 +11,7 @@ from service.media.video_types import (
     COPYABLE_AUDIO,
     MAX_AUDIO_PACKET_BYTES,
     MAX_AUDIO_TRACKS,
+    MAX_TICKS,
     AudioPacket,
     AudioTrack,
 )
@@ -197,13 +198,15 @@ def _language(stream: Any) -> str:
 
 
 def _to_items(packets: Iterable[Any], index: int) -> list[AudioPacket]:
-    """Copy packets out of the library; those without a time or without bytes are left out."""
+    """Copy packets out of the library; those without bytes or a sane time are left out."""
     items = []
     for packet in packets:
         pts = packet.pts if packet.pts is not None else packet.dts
-        if pts is None or not 0 < packet.size <= MAX_AUDIO_PACKET_BYTES:
-            continue
         dts = packet.dts if packet.dts is not None else pts
-        keyframe, data = packet.is_keyframe, bytes(packet)
-        items.append(AudioPacket(index, pts, dts, max(packet.duration or 0, 0), keyframe, data))
+        if pts is None or max(abs(pts), abs(dts)) > MAX_TICKS:
+            continue
+        if not 0 < packet.size <= MAX_AUDIO_PACKET_BYTES:
+            continue
+        duration = min(max(packet.duration or 0, 0), MAX_TICKS)
+        items.append(AudioPacket(index, pts, dts, duration, packet.is_keyframe, bytes(packet)))
     return items

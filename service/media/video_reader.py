@@ -193,10 +193,9 @@ def _describe(
     frame: VideoFrame,
 ) -> VideoInfo:
     height, width = frame.image.shape[:2]
-    aspect = stream.sample_aspect_ratio
-    aspect = (
-        Fraction(aspect) if aspect and max(aspect.as_integer_ratio()) < 1 << 31 else Fraction(1)
-    )
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    if aspect <= 0 or max(aspect.as_integer_ratio()) >= 1 << 31:
+        aspect = Fraction(1)
     sounds = [container.streams[index] for index in tracks]
     return VideoInfo(
         width=width,
@@ -208,11 +207,11 @@ def _describe(
         sample_aspect_ratio=1 / aspect if reader.orientation.transposed else aspect,
         container=container.format.name,
         codec=stream.codec_context.codec.canonical_name,
-        color_range=first.color_range,
+        color_range=first.color_range if first.color_range in (1, 2) else 0,
         color_primaries=first.color_primaries,
         color_trc=first.color_trc,
         colorspace=reader.colorspace,
-        frames_estimate=stream.frames or None,
+        frames_estimate=stream.frames if stream.frames > 0 else None,
         duration_s=_stated_duration_s(container, stream),
         origin_pts=_origin_pts(container, stream, sounds, frame.pts),
         audio=tuple(track.track for track in tracks.values()),

@@ -34,7 +34,7 @@ MAX_TIMESCALE = 1_000_000
 _MAX_GAP_TICKS = (1 << 31) - 1
 MAX_MOVIE_TIMESCALE = 1_000_000
 _DEFAULT_FRAME_RATE = Fraction(30)
-_DEFAULT_PACKET_SAMPLES = 1024
+_PACKET_SAMPLES = {"aac": 1024, "mp3": 1152, "ac3": 1536, "alac": 4096}
 _UNSTATED, _BT709 = (0, 2), 1
 _ENCODERS = {"mp3": "libmp3lame", "opus": "libopus"}  # the others are called like their codec
 _ENCODE_ERRORS = (av.FFmpegError, OSError, ValueError, MemoryError, OverflowError)
@@ -87,7 +87,7 @@ class VideoWriter:
         self._end = 0
         self._durations: dict[int, int] = {}  # of the frames inside the encoder, by pts
         self._held: Any = None
-        self._last_dts: list[int | None] = [None] * len(self._tracks)
+        self._sound_ends: dict[int, tuple[int, int]] = {}  # last start and end, by track
         self._closed = self._finished = False
         self._container: Any = None
         with self._abort_on_error():
@@ -184,7 +184,8 @@ class VideoWriter:
             yield
         except _ENCODE_ERRORS as error:
             self.abort()
-            raise VideoWriteError(f"The result could not be written: {error}") from error
+            reason = str(error) if type(error) is ValueError else "the encoder or the disk refused"
+            raise VideoWriteError(f"The result could not be written: {reason}.") from error
 
     def _add_video(self, crf: int, preset: str, threads: int) -> Any:
         info = self._info
@@ -236,19 +237,21 @@ class VideoWriter:
         track = self._tracks[packet.track]
         rate = track.sample_rate * track.time_base
         shift = self._info.origin_pts * self._info.time_base * track.sample_rate
-        dts, before = round(packet.dts * rate - shift), self._last_dts[packet.track]
-        if before is not None:
-            dts = max(dts, before + 1)
-        self._last_dts[packet.track] = dts
-        # A last packet of no duration would lie behind the end of its track.
-        gap = _DEFAULT_PACKET_SAMPLES if before is None else dts - before
+        dts, usual = round(packet.dts * rate - shift), _PACKET_SAMPLES.get(track.codec)
+        length = usual or round(packet.duration * rate) or 1
+        if packet.track in self._sound_ends:
+            before, expected = self._sound_ends[packet.track]
+            # Clocks coarser than a sample (Matroska: 1 ms) blur times that are evenly spaced.
+            dts = expected if abs(expected - dts) <= rate else max(dts, before + 1)
+        self._sound_ends[packet.track] = dts, dts + length
         copy = av.Packet(len(packet.data))  # the library's own memory, with its padding
         copy.update(packet.data)
         copy.stream = self._audio[packet.track]
         copy.time_base = Fraction(1, track.sample_rate)
         copy.dts = dts
-        copy.pts = max(dts, round(packet.pts * rate - shift))
-        copy.duration = round(packet.duration * rate) or gap
+        copy.pts = dts + max(round((packet.pts - packet.dts) * rate), 0)
+        # A last packet of no duration would lie behind the end of its track.
+        copy.duration = round(packet.duration * rate) or length
         copy.is_keyframe = packet.is_keyframe
         return copy
 

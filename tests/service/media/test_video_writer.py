@@ -1,4 +1,5 @@
 import dataclasses
+import resource
 from fractions import Fraction
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def test_copy_keeps_frames_times_and_sound_bytes(tmp_path, name, options):
     for track, result_track in zip(info.audio, result.audio, strict=True):
         before = [p.pts * track.time_base - origin for p in packets if p.track == track.index]
         after = [p.pts * result_track.time_base for p in result_packets if p.track == track.index]
-        ticks = track.time_base / 2 + Fraction(1, track.sample_rate)
+        ticks = track.time_base + Fraction(1, track.sample_rate)
         assert max(abs(b - a) for b, a in zip(before, after, strict=True)) <= ticks
 
 
@@ -335,3 +336,30 @@ def test_sound_that_stands_still_in_time_is_moved_on(tmp_path):
 def test_folder_that_is_missing_is_an_error(tmp_path):
     with pytest.raises(VideoWriteError):
         VideoWriter(tmp_path / "none" / "result.mp4", INFO)
+
+
+@pytest.mark.parametrize(
+    ("codec", "samples"), [("libmp3lame", 1152), ("aac", 1024), ("libopus", 960)]
+)
+def test_sound_of_a_millisecond_clock_is_even_again(tmp_path, codec, samples):
+    source, target = tmp_path / "a.mkv", tmp_path / "result.mp4"
+    clips.make_clip(source, seconds=3, sound_codec=codec)
+    copy(source, target)
+    pts = [packet.pts for packet in read(target)[2]]
+    assert set(np.diff(pts).tolist()) == {samples}
+
+
+def test_disk_limit_is_an_error_with_its_cause(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    random = np.random.default_rng(0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(VideoWriteError) as caught:
+            with VideoWriter(tmp_path / "result.mp4", INFO, crf=0) as writer:
+                for pts in range(60):
+                    writer.write_frame(random.integers(0, 256, (64, 96, 3), np.uint8), pts, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert isinstance(caught.value.__cause__, OSError)
+    assert str(tmp_path) not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
