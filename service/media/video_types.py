@@ -21,7 +21,6 @@ MAX_SIDE = 16384
 MAX_AUDIO_TRACKS = 16
 MAX_AUDIO_PACKET_BYTES = 4 << 20
 MAX_TICKS = 1 << 53  # every timestamp is exact in JSON and far from the 64-bit end
-
 # Sound that MP4 carries as it is: the least and most bytes of its codec header.
 COPYABLE_AUDIO = {
     "aac": (2, 64),
@@ -122,10 +121,9 @@ class VideoInfo:
     """What a clip is, as its frames come out of the reader.
 
     `width`, `height`: the upright frame in pixels; `rotation_deg`: the clockwise turn (0, 90, 180,
-    270) that made it upright, after a left-right flip when `mirrored`. Timestamps count in
-    `time_base` seconds; `origin_pts` is the one that a written file calls zero (0 unless the
-    clip's clock is meaningless in a file; see VideoWriter). Colour numbers are those of ITU-T
-    H.273 (2: not stated); `colorspace` is the matrix used, never 2, and 0 for RGB codecs.
+    270) that made it upright, after a left-right flip when `mirrored`. Times count in `time_base`
+    seconds; a written file calls `origin_pts` zero (see VideoWriter). Colour numbers are those of
+    ITU-T H.273 (2: not stated); `colorspace` is the matrix used, never 2, and 0 for RGB codecs.
     `frames_estimate` and `duration_s` are claims of the file, for progress only.
     """
 
