@@ -8,7 +8,7 @@ import tempfile
 import uvicorn
 
 from service import __version__
-from service.settings import SettingsError, load_settings
+from service.settings import SettingsError, describe_settings, load_settings
 
 EXIT_CANNOT_START = 3
 
@@ -25,7 +25,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--host", help="address to listen on (MATTING_HOST)")
     parser.add_argument("--port", type=int, help="TCP port (MATTING_PORT)")
     parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--list-settings", action="store_true", help="print every setting")
     flags = vars(parser.parse_args(argv))
+    if flags.pop("list_settings"):
+        print(describe_settings())
+        return 0
     try:
         settings = load_settings(
             **{name: value for name, value in flags.items() if value is not None}

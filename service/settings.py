@@ -54,14 +54,14 @@ class Settings(BaseSettings):
     max_megapixels: float = Field(200, gt=0, description="source megapixels in progress at once")
     max_videos: int = Field(2, ge=1, description="videos in progress at once")
 
-    image_max_bytes: int = Field(25 * 2**20, ge=1)
-    image_max_megapixels: float = Field(50, gt=0)
-    image_max_side: int = Field(16_384, ge=1)
-    video_max_bytes: int = Field(512 * 2**20, ge=1)
-    video_max_s: float = Field(600, gt=0)
-    video_max_frames: int = Field(36_000, ge=1)
-    video_max_frame_megapixels: float = Field(9, gt=0)
-    video_max_side: int = Field(4096, ge=32)
+    image_max_bytes: int = Field(25 * 2**20, ge=1, description="bytes of an image")
+    image_max_megapixels: float = Field(50, gt=0, description="megapixels of an image")
+    image_max_side: int = Field(16_384, ge=1, description="pixels of its longest side")
+    video_max_bytes: int = Field(512 * 2**20, ge=1, description="bytes of a clip")
+    video_max_s: float = Field(600, gt=0, description="seconds of a clip")
+    video_max_frames: int = Field(36_000, ge=1, description="frames of a clip")
+    video_max_frame_megapixels: float = Field(9, gt=0, description="megapixels of a frame")
+    video_max_side: int = Field(4096, ge=32, description="pixels of its longest side")
     sync_video_max_s: float = Field(120, gt=0, description="longest clip a request may wait for")
     network_max_megapixels: float = Field(1.5, gt=0, description="largest network input")
 
@@ -77,7 +77,9 @@ class Settings(BaseSettings):
     decoder_cpu_s: int = Field(10, ge=1, description="CPU seconds for one still or one frame")
     decoder_timeout_s: float = Field(10, gt=0, description="wall time for one still or one frame")
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="JSON lines on standard error"
+    )
 
     @field_validator("api_keys", mode="before")
     @classmethod
@@ -105,3 +107,18 @@ def load_settings(environ: Mapping[str, str] = os.environ, **overrides: object) 
         first = error.errors()[0]
         name = ENV_PREFIX + str(first["loc"][0]).upper()
         raise SettingsError(f"{name}={first['input']!r}: {first['msg']}") from None
+
+
+def describe_settings() -> str:
+    """Return a Markdown table of every setting: variable, default, meaning."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if name == "data_dir":
+            default = "the system's temporary folder"
+        elif name == "model_path":
+            default = "the embedded weights"
+        elif default in ((), None):
+            default = ""
+        rows.append(f"| `{ENV_PREFIX}{name.upper()}` | {default} | {field.description or ''} |")
+    return "\n".join(rows)
