@@ -1,4 +1,4 @@
-"""Pictures of a clip, in the decoder child: upright RGB, with times that increase."""
+"""Pictures of a clip as upright RGB with increasing times; colour numbers for both directions."""
 
 from dataclasses import dataclass
 from fractions import Fraction
