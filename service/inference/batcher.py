@@ -139,19 +139,27 @@ class Batcher:
     def _count_waiting(self) -> None:
         self._metrics.queue_depth.set(sum(len(queue) for queue in self._queues.values()))
 
+    def _run_engine(self, tensors: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        batch = np.stack(tensors)
+        alphas = self.engine.run(batch)
+        if np.shape(alphas) != (batch.shape[0], *batch.shape[2:]):
+            raise InferenceError("shape", f"mattes {np.shape(alphas)} for input {batch.shape}")
+        return alphas
+
     async def _run_batch(self, entries: list[Entry]) -> None:
         start_s = self._clock()
-        batch = np.stack([entry.tensor for entry in entries])
+        tensors = [entry.tensor for entry in entries]
         loop = asyncio.get_running_loop()
         try:
-            alphas = await loop.run_in_executor(self._thread, self.engine.run, batch)
+            alphas = await loop.run_in_executor(self._thread, self._run_engine, tensors)
         except Exception as error:  # whatever an engine throws, the loop must live
             kind = error.kind if isinstance(error, InferenceError) else "unforeseen"
             self._metrics.inference_failures.labels(kind).inc()
             log.warning("a run of the network failed", exc_info=True)
             if len(entries) > 1:
                 for entry in entries:
-                    await self._run_batch([entry])
+                    if not entry.future.done():
+                        await self._run_batch([entry])
                 return
             self._health.report_failure(f"the network failed: {kind}")
             if not entries[0].future.done():

@@ -9,8 +9,12 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     EPFail,
     Fail,
     InvalidArgument,
+    InvalidGraph,
     InvalidProtobuf,
     RuntimeException,
+)
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    NotImplemented as NotImplementedByRuntime,
 )
 
 from service.inference.models import ModelError, ModelInfo, read_info, read_model
@@ -19,7 +23,15 @@ from service.settings import Settings
 
 WARM_UP_SIZE = 512
 # What onnxruntime raises, loading and running; its classes have no common base but Exception.
-ORT_ERRORS = (EPFail, Fail, InvalidArgument, InvalidProtobuf, RuntimeException)
+ORT_ERRORS = (
+    EPFail,
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    NotImplementedByRuntime,
+    RuntimeException,
+)
 
 
 class InferenceError(RuntimeError):
