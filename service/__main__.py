@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 import tempfile
 
@@ -60,6 +61,9 @@ def main(argv: list[str] | None = None) -> int:
         timeout_graceful_shutdown=int(settings.drain_timeout_s),
     )
     logging.getLogger("uvicorn.error").setLevel(settings.log_level.upper())
+    # uvicorn raises the signal again once it has shut down: ending when told to is a success.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     server = uvicorn.Server(config)
     server.run()
     return 0 if server.started else EXIT_CANNOT_START

@@ -27,6 +27,7 @@ from service.media.video_writer import VideoWriteError, VideoWriter
 from service.routes.image import fit_to_network
 from service.routes.schemas import VideoOptions, describe_upload, parse_options
 from service.routes.uploads import read_upload, run_until_disconnect
+from service.settings import Settings
 from service.video.pipeline import MattedFrame, Segment, SegmentReport, process_segment
 
 log = logging.getLogger(__name__)
@@ -116,15 +117,7 @@ def matte_clip(
 ) -> MattedVideo:
     """Matte a clip into an MP4 in a folder that is gone when this returns or raises."""
     settings = services.settings
-    sync_s = settings.sync_video_max_s
-    info = decoder.open_video(file, max_s=min(sync_s, settings.video_max_s))
-    if info.duration_s is not None and info.duration_s > sync_s:
-        raise MediaLimitExceeded(
-            f"the clip lasts {info.duration_s:.1f} s; a request may wait for {sync_s:g} s of video",
-            hint="send a shorter clip, or raise MATTING_SYNC_VIDEO_MAX_S",
-            limit=sync_s,
-            actual=round(info.duration_s, 3),
-        )
+    info = open_clip(decoder, file, settings)
     segment = Segment(
         make_tensor=lambda image: fit_to_network(services, image, options.ref_size),
         infer=infer,
@@ -152,8 +145,29 @@ def matte_clip(
                 report = process_segment(decoder.read_video(info), segment, write, stop)
         except VideoWriteError as error:
             raise explain_write_error(error) from error
-        width, height = info.width + writer.padded[0], info.height + writer.padded[1]
-        return MattedVideo(path.open("rb"), path.stat().st_size, width, height, info, report)
+        size = path.stat().st_size
+        return MattedVideo(path.open("rb"), size, writer.width, writer.height, info, report)
+
+
+def open_clip(decoder: Decoder, file: BinaryIO, settings: Settings) -> VideoInfo:
+    """Return the facts of a clip short enough to wait for; raises MediaLimitExceeded."""
+    sync_s = settings.sync_video_max_s
+    try:
+        info = decoder.open_video(file, max_s=min(sync_s, settings.video_max_s))
+        if info.duration_s is not None and info.duration_s > sync_s:
+            raise MediaLimitExceeded(
+                f"the clip lasts {info.duration_s:.1f} s, the limit is {sync_s:g}",
+                limit=sync_s,
+                actual=round(info.duration_s, 3),
+            )
+    except MediaLimitExceeded as error:
+        if error.limit == sync_s:
+            error.hint = (
+                f"a request may wait for {sync_s:g} s of video: send a shorter clip, or raise "
+                "MATTING_SYNC_VIDEO_MAX_S"
+            )
+        raise
+    return info
 
 
 def explain_write_error(error: VideoWriteError) -> MattingError:

@@ -1,0 +1,89 @@
+"""Results in a real browser: the matted clip plays, the API documents work without the network."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.clips import make_clip
+
+# What keeps a browser from looking for the outside world at its start.
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    assert chromium, "Chromium is needed: `make browser` installs it"
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        yield opened
+        opened.close()
+
+
+POST_AND_PLAY = """
+async (bytes) => {
+  const body = new FormData();
+  body.append("file", new Blob([new Uint8Array(bytes)]), "clip.mp4");
+  const answer = await fetch("/v1/video?background=%2300ff00", {method: "POST", body});
+  if (!answer.ok) throw new Error(await answer.text());
+  const video = document.createElement("video");
+  video.src = URL.createObjectURL(await answer.blob());
+  const ended = new Promise((resolve, reject) => {
+    video.onended = resolve;
+    video.onerror = () => reject(new Error(video.error.message));
+  });
+  await video.play();
+  await ended;
+  const canvas = document.createElement("canvas");
+  canvas.width = video.videoWidth;
+  canvas.height = video.videoHeight;
+  const context = canvas.getContext("2d");
+  context.drawImage(video, 0, 0);
+  const quality = video.getVideoPlaybackQuality();
+  return {
+    width: video.videoWidth,
+    height: video.videoHeight,
+    duration: video.duration,
+    frames: quality.totalVideoFrames,
+    sound: video.webkitAudioDecodedByteCount,
+    corner: Array.from(context.getImageData(4, 4, 1, 1).data),
+  };
+}
+"""
+
+
+def test_matted_clip_plays_to_its_end(browser: Browser, live_server, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", seconds=2, fps=12, size=(320, 256)).read_bytes()
+    page = browser.new_page()
+    page.goto(f"{live_server().url}/docs")
+    played = page.evaluate(POST_AND_PLAY, list(clip))
+    page.close()
+    assert (played["width"], played["height"]) == (320, 256)
+    assert played["duration"] == pytest.approx(2, abs=0.1)
+    assert played["frames"] >= 12 and played["sound"] > 0
+    red, green, blue, _ = played["corner"]
+    assert green > 200 and red < 60 and blue < 60, "the wall behind the person is green"
+
+
+def test_api_documents_need_nothing_from_elsewhere(browser: Browser, live_server) -> None:
+    server = live_server()
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{server.url}/docs")
+    page.get_by_text("Matte one image").wait_for()
+    page.close()
+    elsewhere = [url for url in asked if not url.startswith((server.url, "data:"))]
+    assert elsewhere == [] and len(asked) > 3
