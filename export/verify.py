@@ -29,6 +29,25 @@ from export.to_onnx import Metadata
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    RuntimeException,
+)
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    NotImplemented as UnknownOperator,
+)
+
+ORT_ERRORS = (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    UnknownOperator,
+    RuntimeException,
+)
 
 # Both sides in float32 on random images; torch and onnxruntime differ by up to 1.4e-4 there.
 TOLERANCE = 1e-3
@@ -60,7 +79,7 @@ def compare(network: nn.Module, onnx_bytes: bytes, seed: int = 0) -> list[Case]:
         session = onnxruntime.InferenceSession(
             onnx_bytes, options, providers=["CPUExecutionProvider"]
         )
-    except RuntimeError as error:
+    except ORT_ERRORS as error:
         raise VerificationError(f"onnxruntime refuses the file: {error}") from error
     generator = torch.Generator().manual_seed(seed)
     cases = []
@@ -70,7 +89,7 @@ def compare(network: nn.Module, onnx_bytes: bytes, seed: int = 0) -> list[Case]:
             expected = network(image).numpy()
         try:
             matte = session.run(["output"], {"input": image.numpy()})[0]
-        except RuntimeError as error:
+        except ORT_ERRORS as error:
             raise VerificationError(f"{tuple(image.shape)}: {error}") from error
         if matte.shape != expected.shape:
             raise VerificationError(f"{tuple(image.shape)}: the matte has shape {matte.shape}")

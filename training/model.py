@@ -158,6 +158,8 @@ class MODNet(nn.Module):
 
     def __init__(self, in_channels: int = 3, width: float = 1.0, hr_channels: int = 32) -> None:
         super().__init__()
+        if in_channels < 3 or width < 0.05 or hr_channels < 4 or hr_channels % 4:
+            raise ValueError("needs in_channels >= 3, width >= 0.05, hr_channels a multiple of 4")
         self.architecture = {"in_channels": in_channels, "width": width, "hr_channels": hr_channels}
         # Registered twice (here and in lr_branch), as in the released state dicts.
         self.backbone = Backbone(in_channels, width)
