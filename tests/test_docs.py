@@ -1,0 +1,110 @@
+"""Every example of the documents is carried out; every table that can be checked is."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.settings import describe_settings
+from tests.clips import make_clip
+from tests.helpers import ROOT, find_free_port, wait_until
+from tests.tiny_network import export_tiny
+
+README = (ROOT / "README.md").read_text()
+EXAMPLES = [
+    line
+    for block in re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
+    for line in block.splitlines()
+]
+CURL = [line for line in EXAMPLES if line.startswith("curl ")]
+# `make test` is what runs this; the rest have tests of their own below.
+ELSEWHERE = ["make serve", "make test", "matte export modnet.ckpt modnet.onnx --ref-size 512"]
+
+
+def test_every_example_is_run_by_a_test() -> None:
+    assert len(CURL) > 10
+    assert sorted(EXAMPLES) == sorted([*CURL, *ELSEWHERE])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, portrait_jpeg: bytes) -> Path:
+    """Where the reader of the README stands: a photo, a clip."""
+    path = tmp_path_factory.mktemp("reader")
+    (path / "portrait.jpg").write_bytes(portrait_jpeg)
+    make_clip(path / "clip.mp4", seconds=0.5, fps=12, size=(320, 256))
+    return path
+
+
+@pytest.mark.parametrize("command", CURL)
+def test_curl_example_works(command: str, folder: Path, live_server) -> None:
+    here = command.replace("localhost:8000", f"127.0.0.1:{live_server().port}")
+    done = subprocess.run(here, shell=True, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = re.search(r" -o (\S+)", command)
+    if written is None:
+        assert done.stdout.strip()
+        return
+    result = folder / written[1]
+    if result.suffix == ".mp4":
+        assert result.read_bytes()[4:8] == b"ftyp"
+        return
+    with Image.open(result) as image:
+        assert image.size == (512, 512)
+        assert image.mode == {"alpha": "L", "cutout": "RGBA", "teal": "RGB"}[result.stem]
+        if result.name == "alpha.png":
+            alpha = np.asarray(image) / 255
+            assert alpha[80:170, 180:260].mean() > 0.9, "the face is the person's"
+            assert alpha[0:60, 80:150].mean() < 0.1, "the wall is not"
+
+
+def test_error_of_the_readme_is_the_real_one(folder: Path, live_server) -> None:
+    shown = json.loads(re.search(r"^```json\n(.*?)^```$", README, re.M | re.S)[1])
+    command = next(line for line in CURL if "outptu" in line)
+    here = command.replace("localhost:8000", f"127.0.0.1:{live_server().port}")
+    done = subprocess.run(here, shell=True, cwd=folder, capture_output=True, text=True)
+    assert json.loads(done.stdout) | {"instance": "…"} == shown
+
+
+def test_make_serve_serves_on_the_port(tmp_path: Path) -> None:
+    """With the environment of the tests; a fresh one is made by the tests of the Dockerfile."""
+    venv = Path(sys.prefix)
+    port = find_free_port()
+    command = ["make", "serve", f"PORT={port}", f"VENV={venv}"]
+    if not (venv / ".serve").exists():
+        pytest.skip("these tests do not run in the environment that `make setup` makes")
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, process_group=0)
+    try:
+        ask = ["curl", "--fail", "--silent", f"127.0.0.1:{port}/readyz"]
+        wait_until(lambda: subprocess.run(ask, capture_output=True).returncode == 0, 60)
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+def test_export_example_works(tmp_path: Path) -> None:
+    export_tiny(tmp_path / "exported.onnx")
+    (tmp_path / "exported.pt").rename(tmp_path / "modnet.ckpt")
+    command = Path(sys.executable).with_name("matte")
+    example = next(line for line in EXAMPLES if line.startswith("matte export")).split()
+    done = subprocess.run([command, *example[1:]], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "modnet.onnx").stat().st_size > 100_000
+    report = json.loads((tmp_path / "modnet.json").read_text())
+    assert report["max_abs"] <= report["tolerance"]
+
+
+def test_settings_page_is_up_to_date() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert page.endswith(describe_settings() + "\n")
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?://)([^)]+)\)", README)
+    assert links and [link for link in links if not (ROOT / link).exists()] == []
