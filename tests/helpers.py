@@ -199,3 +199,20 @@ def connect(port: int) -> Iterator[RawConnection]:
         yield connection
     finally:
         connection.close()
+
+
+def post_image(client, data: bytes, content_type: str = "application/octet-stream", **options):
+    """Send the bytes of an image as they are, options in the query."""
+    headers = {"Content-Type": content_type}
+    return client.post("/v1/image", content=data, headers=headers, params=options)
+
+
+def read_metric(client, name: str, **labels: str) -> float:
+    """Return one sample of `/metrics`, 0 when there is none."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    for family in text_string_to_metric_families(client.get("/metrics").text):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    return 0.0
