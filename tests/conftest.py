@@ -4,10 +4,15 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import numpy as np
 import pytest
 
 from tests.helpers import LiveServer, encode, start_live_server
+
+# The same examples in each run: a failure is the change's, not the day's.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("tests")
 
 # Decoder children cost time to start; one is enough where a test does not say otherwise.
 TEST_SETTINGS = {"decoders": 1, "device": "cpu"}

@@ -1,5 +1,6 @@
 """What several tests need: waiting without sleeping blindly, real servers, raw connections."""
 
+import asyncio
 import contextlib
 import io
 import os
@@ -216,3 +217,47 @@ def read_metric(client, name: str, **labels: str) -> float:
             if sample.name == name and sample.labels == labels:
                 return sample.value
     return 0.0
+
+
+class Exchange:
+    """One request on the event loop of a client's app, message by message.
+
+    It can do what no HTTP library does: stop half-way, or leave.
+    """
+
+    def __init__(self, client, path: str, body: bytes, *, is_whole: bool = True) -> None:
+        self.sent: list[dict] = []
+        self._client = client
+        self._messages: asyncio.Queue[dict] = asyncio.Queue()
+        self._scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(b"host", b"test"), (b"content-type", b"application/octet-stream")],
+            "client": ("test", 1),
+            "server": ("test", 80),
+        }
+        self._push({"type": "http.request", "body": body, "more_body": not is_whole})
+        self._done = client.portal.start_task_soon(self._run)
+
+    def disconnect(self) -> None:
+        self._push({"type": "http.disconnect"})
+
+    def wait(self, timeout_s: float = 10) -> None:
+        """Return when the app is done with the request."""
+        self._done.result(timeout_s)
+
+    def _push(self, message: dict) -> None:
+        self._client.portal.call(self._messages.put_nowait, message)
+
+    async def _run(self) -> None:
+        async def send(message: dict) -> None:
+            self.sent.append(message)
+
+        await self._client.app(self._scope, self._messages.get, send)

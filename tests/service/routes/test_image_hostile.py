@@ -1,0 +1,203 @@
+"""Files that were made to hurt: each costs its sender a 4xx and the service nothing."""
+
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests import hostile
+from tests.fakes import FakeEngine
+from tests.helpers import assert_problem, decode, encode, post_image, read_metric, wait_until
+
+SOON_S = 3  # on a busy machine; milliseconds on an idle one
+
+
+def find_child_pid(client) -> int:
+    """Return the decoder child that the next image will go to."""
+    (child,) = client.app.state.services.decoders._idle
+    return child.pid
+
+
+def assert_still_serves(client) -> None:
+    data = encode(Image.new("RGB", (48, 32)), "PNG")
+    response = post_image(client, data)
+    assert response.status_code == 200 and decode(response.content).shape == (32, 48)
+
+
+@pytest.fixture(scope="module")
+def fake_client():
+    """An app whose network costs nothing, for files that come by the hundred."""
+    from tests.conftest import open_client
+
+    with open_client(FakeEngine()) as opened:
+        yield opened
+
+
+CASES = {
+    "empty": (lambda: b"", 422, "undecodable-media"),
+    "one byte": (lambda: b"\x89", 415, "unsupported-media"),
+    "text": (lambda: b"hello, this is no image" * 50, 415, "unsupported-media"),
+    "svg": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "unsupported-media"),
+    "postscript": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n", 415, "unsupported-media"),
+    "playlist": (lambda: b"#EXTM3U\n/etc/passwd\n", 415, "unsupported-media"),
+    "pickle": (lambda: b"\x80\x04\x95\x0b\0\0\0", 415, "unsupported-media"),
+    "magic of JPEG": (lambda: b"\xff\xd8\xff", 422, "undecodable-media"),
+    "magic of PNG": (lambda: hostile.PNG_SIGNATURE, 422, "undecodable-media"),
+    "magic of TIFF": (lambda: b"II*\0", 422, "undecodable-media"),
+    "magic of WebP": (lambda: b"RIFF\0\0\0\0WEBP", 422, "undecodable-media"),
+    "PNG of no size": (lambda: hostile.make_png(0, 5), 422, "undecodable-media"),
+    "PNG of 46 bytes": (hostile.make_lying_png, 422, "undecodable-media"),
+    "comment of 200 MB": (hostile.make_text_bomb, 422, "undecodable-media"),
+    "broken APNG": (hostile.make_broken_apng, 422, "undecodable-media"),
+    "60 megapixels": (lambda: hostile.make_png(10_000, 6_000), 422, "media-limit-exceeded"),
+    "1000 megapixels": (lambda: hostile.make_flat_png(32_000, 32_000), 422, "media-limit-exceeded"),
+    "2^31 wide": (lambda: hostile.make_png(2**31 - 1, 1), 422, "media-limit-exceeded"),
+    "17,000 wide": (lambda: hostile.make_flat_png(17_000, 2), 422, "media-limit-exceeded"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hostile_file_is_refused_soon_and_kills_nothing(client, name):
+    make, status, code = CASES[name]
+    data = make()
+    assert_still_serves(client)
+    child = find_child_pid(client)
+    start_s = time.monotonic()
+    assert_problem(post_image(client, data), status, code)
+    assert time.monotonic() - start_s < SOON_S
+    assert find_child_pid(client) == child and psutil.Process(child).is_running()
+    assert_still_serves(client)
+
+
+def test_limits_of_an_image_come_with_their_numbers(client):
+    wide = assert_problem(
+        post_image(client, hostile.make_flat_png(17_000, 2)), 422, "media-limit-exceeded"
+    )
+    assert (wide["limit"], wide["actual"]) == (16_384, 17_000)
+    large = assert_problem(
+        post_image(client, hostile.make_png(10_000, 6_000)), 422, "media-limit-exceeded"
+    )
+    assert (large["limit"], large["actual"]) == (50, 60)
+    assert "10000 x 6000" in large["detail"]
+
+
+def test_header_of_49_megapixels_without_pixels_is_refused(client):
+    assert_problem(post_image(client, hostile.make_png(7_000, 7_000)), 422, "undecodable-media")
+    assert_still_serves(client)
+
+
+def test_large_image_of_few_bytes_is_answered(fake_client):
+    """49 megapixels in 6 kB are legal; what they cost is bounded by the limits alone."""
+    data = hostile.make_flat_png(16_384, 3_000)
+    assert len(data) < 10_000
+    response = post_image(fake_client, data)
+    assert response.status_code == 200 and response.headers["x-width"] == "16384"
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "GIF"])
+def test_truncated_file_is_undecodable(client, portrait, format):
+    whole = encode(portrait[:256, :256], format)
+    for size in (20, len(whole) // 3, len(whole) - len(whole) // 8):
+        response = post_image(client, whole[:size])
+        assert_problem(response, 422, "undecodable-media")
+    assert_still_serves(client)
+
+
+def test_tail_behind_an_image_does_not_reach_the_result(client, portrait_jpeg):
+    response = post_image(client, portrait_jpeg + b"PK\x03\x04 secret tail", output="cutout")
+    assert response.status_code == 200 and b"secret tail" not in response.content
+
+
+def test_scan_bomb_is_too_complex_and_the_next_image_is_fine(make_client):
+    client = make_client(FakeEngine(), decoder_timeout_s=2)
+    assert_still_serves(client)
+    child = find_child_pid(client)
+    data = hostile.make_slow_jpeg(20_000)
+    assert len(data) < 1 << 20
+    problem = assert_problem(post_image(client, data), 422, "media-too-complex")
+    assert problem["limit"] == 2
+    assert_still_serves(client)
+    assert find_child_pid(client) != child
+    assert read_metric(client, "matting_decoder_restarts_total") == 1
+
+
+def test_child_killed_while_it_decodes_costs_one_422(make_client):
+    client = make_client(FakeEngine())
+    assert_still_serves(client)
+    child = psutil.Process(find_child_pid(client))
+    before_s = child.cpu_times().user
+
+    def kill_when_busy():
+        wait_until(lambda: child.cpu_times().user > before_s + 0.1)
+        child.kill()
+
+    killer = threading.Thread(target=kill_when_busy)
+    killer.start()
+    response = post_image(client, hostile.make_slow_jpeg(20_000))
+    killer.join()
+    assert_problem(response, 422, "undecodable-media")
+    assert_still_serves(client)
+    assert find_child_pid(client) != child.pid
+
+
+def test_idle_child_that_was_killed_costs_nothing(make_client):
+    client = make_client(FakeEngine())
+    child = psutil.Process(find_child_pid(client))
+    child.kill()
+    wait_until(lambda: child.status() == psutil.STATUS_ZOMBIE)
+    assert_still_serves(client)
+    assert find_child_pid(client) != child.pid
+
+
+SMALL_FILES = {
+    format: encode(np.random.default_rng(0).integers(0, 256, (24, 40, 3)).astype(np.uint8), format)
+    for format in ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF")
+}
+FUZZ = settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def assert_image_or_refusal(client, data: bytes) -> None:
+    response = post_image(client, data)
+    if response.status_code == 200:
+        height, width = decode(response.content).shape
+        assert response.headers["x-width"] == str(width)
+        assert response.headers["x-height"] == str(height)
+    else:
+        assert response.status_code in (415, 422), response.text
+        assert_problem(response, response.status_code, response.json()["code"])
+
+
+@given(st.sampled_from(sorted(SMALL_FILES)), st.floats(0, 1))
+@FUZZ
+def test_any_truncation_is_an_image_or_a_refusal(fake_client, format, fraction):
+    data = SMALL_FILES[format]
+    assert_image_or_refusal(fake_client, data[: int(len(data) * fraction)])
+
+
+@given(
+    st.sampled_from(sorted(SMALL_FILES)),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=12),
+)
+@FUZZ
+def test_any_changed_bytes_are_an_image_or_a_refusal(fake_client, format, changes):
+    data = bytearray(SMALL_FILES[format])
+    for place, value in changes:
+        # Half of the changes fall into the first bytes, where the structure is.
+        span = len(data) - 1 if value % 2 else min(len(data) - 1, 80)
+        data[int(place * span)] = value
+    assert_image_or_refusal(fake_client, bytes(data))
+
+
+def test_children_die_with_a_service_that_was_killed(live_server):
+    server = live_server(max_requests=3)
+    children = psutil.Process(server.pid).children(recursive=True)
+    assert children
+    server.process.kill()
+    server.process.wait()
+    gone, alive = psutil.wait_procs(children, timeout=2)
+    assert not alive
