@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Response
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from service import __version__
@@ -56,7 +57,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_middleware(AuthLayer, keys=Keys(settings.api_keys), metrics=metrics)
     app.add_middleware(RequestLayer, metrics=metrics)
     install_error_handlers(app)
-    app.add_exception_handler(ClientGone, answer_nobody)
+    for left in (ClientGone, ClientDisconnect):  # with the body sent, and inside it
+        app.add_exception_handler(left, answer_nobody)
     for routes in (image, video, operations):
         app.include_router(routes.router)
     app.mount("/assets", StaticFiles(directory=operations.ASSETS))
