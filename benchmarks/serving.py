@@ -28,7 +28,7 @@ from rich.progress import Progress
 from skimage import data
 
 from service.inference.engine import OnnxEngine
-from service.inference.preprocessing import choose_size, make_tensor
+from service.inference.preprocessing import fit_to_network
 from service.settings import Settings
 
 CLIENTS = 8
@@ -86,14 +86,8 @@ def measure_bare(photo: np.ndarray, seconds: float) -> float:
     """Return images a second of `session.run` alone, on the input the service would make."""
     settings = Settings()
     engine = OnnxEngine(settings)
-    info = engine.info
-    size = choose_size(
-        *photo.shape[:2],
-        ref_size=info.ref_size,
-        stride=info.stride,
-        max_megapixels=settings.network_max_megapixels,
-    )
-    batch = make_tensor(photo, size, mean=info.mean, std=info.std)[np.newaxis]
+    tensor = fit_to_network(photo, engine.info, None, settings.network_max_megapixels)
+    batch = tensor[np.newaxis]
     engine.run(batch)
     end_s = time.perf_counter() + seconds
     start_s = time.perf_counter()

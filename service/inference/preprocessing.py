@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service.inference.models import ModelInfo
+
 MIN_SIDE = 32
 
 
@@ -48,6 +50,22 @@ def make_tensor(
     np.multiply(image.transpose(2, 0, 1), 1 / (255 * std), out=tensor)
     tensor -= mean / std
     return tensor
+
+
+def fit_to_network(
+    image: NDArray[np.uint8], info: ModelInfo, ref_size: int | None, max_megapixels: float
+) -> NDArray[np.float32]:
+    """Return the network's input, (3, h, w) float32, for an (H, W, 3) uint8 RGB picture.
+
+    `ref_size` None takes the model's own.
+    """
+    size = choose_size(
+        *image.shape[:2],
+        ref_size=ref_size or info.ref_size,
+        stride=info.stride,
+        max_megapixels=max_megapixels,
+    )
+    return make_tensor(image, size, mean=info.mean, std=info.std)
 
 
 def resize_alpha(alpha: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from service.dependencies import Services, ServicesDependency
 from service.errors import ImpossibleOutput, MediaLimitExceeded
-from service.inference.preprocessing import choose_size, make_tensor, resize_alpha
+from service.inference.preprocessing import fit_to_network, resize_alpha
 from service.limits import Ticket
 from service.matting.composite import composite_over_colour, cut_out, quantise_alpha
 from service.media.images import (
@@ -62,7 +62,8 @@ async def make_result(
             ticket.add_megapixels(info.megapixels)
             check_format(info, options)
             image = await run(decoder.decode_image)
-        tensor = await run(fit_to_network, services, image, options.ref_size)
+        largest = services.settings.network_max_megapixels
+        tensor = await run(fit_to_network, image, services.engine.info, options.ref_size, largest)
     matte = await services.batcher.infer(tensor, timeout_s=services.settings.request_timeout_s)
     times.add("queue", matte.queue_s)
     times.add("inference", matte.inference_s)
@@ -113,20 +114,6 @@ def check_format(info: ImageInfo, options: ImageOptions) -> None:
             limit=most,
             actual=longest,
         )
-
-
-def fit_to_network(
-    services: Services, image: NDArray[np.uint8], ref_size: int | None
-) -> NDArray[np.float32]:
-    """Return the network's input, (3, h, w) float32, for a picture of any size."""
-    info = services.engine.info
-    size = choose_size(
-        *image.shape[:2],
-        ref_size=ref_size or info.ref_size,
-        stride=info.stride,
-        max_megapixels=services.settings.network_max_megapixels,
-    )
-    return make_tensor(image, size, mean=info.mean, std=info.std)
 
 
 def render(image: NDArray[np.uint8], alpha: NDArray[np.float32], options: ImageOptions) -> bytes:

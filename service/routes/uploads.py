@@ -94,6 +94,7 @@ def _too_large(limit: int, actual: int) -> PayloadTooLarge:
         hint="send a smaller file",
         limit=limit,
         actual=actual,
+        headers={"Connection": "close"},  # the rest of the body may still be on its way
     )
 
 
