@@ -123,7 +123,8 @@ class BodyLayer:
         await self.app(scope, body.receive, send)
 
     def _refuse_by_headers(self, scope: Scope, limit: int) -> MattingError | None:
-        if read_header(scope, b"content-encoding") not in (None, b"identity"):
+        encodings = [value for name, value in scope["headers"] if name == b"content-encoding"]
+        if any(value.strip().lower() != b"identity" for value in encodings):
             return UnsupportedMedia(
                 "bodies with a Content-Encoding are not accepted", hint="send the file as it is"
             )
