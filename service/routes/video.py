@@ -15,7 +15,7 @@ from service.dependencies import Services, ServicesDependency
 from service.inference.batcher import Matte
 from service.routes.schemas import VideoOptions, describe_upload, parse_options
 from service.routes.uploads import read_upload, run_until_disconnect
-from service.video.clip import ClipPlan, MattedClip, matte_clip
+from service.video.clip import ClipPlan, MattedClip, Network, matte_clip
 
 router = APIRouter(tags=["video"])
 FILE_NAMES = ("file", "video_file")
@@ -78,9 +78,13 @@ async def make_video(services: Services, file: BinaryIO, plan: ClipPlan) -> Matt
         matte = services.batcher.infer(tensor, timeout_s=FRAME_TIMEOUT_S)
         return asyncio.run_coroutine_threadsafe(matte, loop)
 
+    engine = services.engine
+    network = Network(engine.info, infer, ahead=engine.max_batch_size + 1)
+    on_frame = services.metrics.frames.labels("video").inc
     async with services.decoders.borrow("video") as decoder:
         run = loop.run_in_executor(
-            services.videos.threads, matte_clip, services, decoder, file, plan, infer, stop
+            services.videos.threads,
+            lambda: matte_clip(services.settings, network, decoder, file, plan, on_frame, stop),
         )
         try:
             return await asyncio.shield(run)

@@ -13,9 +13,9 @@ from typing import BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.dependencies import Services
 from service.errors import ImpossibleOutput, InsufficientStorage, MattingError, MediaLimitExceeded
 from service.inference.batcher import Matte
+from service.inference.models import ModelInfo
 from service.inference.preprocessing import fit_to_network, resize_alpha
 from service.matting.composite import composite_over_colour, quantise_alpha
 from service.media.decoders import Decoder
@@ -52,30 +52,38 @@ class MattedClip:
     report: SegmentReport
 
 
+@dataclass(frozen=True)
+class Network:
+    """The network as a clip sees it: `infer` queues an input, `ahead` at once are useful."""
+
+    info: ModelInfo
+    infer: Callable[[NDArray[np.float32]], Future[Matte]]
+    ahead: int
+
+
 def matte_clip(
-    services: Services,
+    settings: Settings,
+    network: Network,
     decoder: Decoder,
     file: BinaryIO,
     plan: ClipPlan,
-    infer: Callable[[NDArray[np.float32]], Future[Matte]],
+    on_frame: Callable[[], None],
     stop: threading.Event,
 ) -> MattedClip:
     """Matte a clip into an MP4 in a folder that is gone when this returns or raises.
 
-    Raises the errors of the decoder and the batcher, ImpossibleOutput, InsufficientStorage, and
-    SegmentStopped once `stop` is set.
+    `on_frame` is called after each frame written. Raises the errors of the decoder and the
+    batcher, ImpossibleOutput, InsufficientStorage, and SegmentStopped once `stop` is set.
     """
-    settings, engine = services.settings, services.engine
     info = open_clip(decoder, file, settings)
     segment = Segment(
         make_tensor=lambda image: fit_to_network(
-            image, engine.info, plan.ref_size, settings.network_max_megapixels
+            image, network.info, plan.ref_size, settings.network_max_megapixels
         ),
-        infer=infer,
-        ahead=engine.max_batch_size + 1,
+        infer=network.infer,
+        ahead=network.ahead,
         ofd_threshold=plan.ofd_threshold,
     )
-    frames = services.metrics.frames.labels("video")
     with tempfile.TemporaryDirectory(prefix="matting-", dir=settings.data_dir) as folder:
         path = Path(folder, f"{plan.output}.mp4")
         try:
@@ -89,7 +97,7 @@ def matte_clip(
                         return
                     frame = item.frame
                     writer.write_frame(render_frame(item, plan), frame.pts, frame.duration)
-                    frames.inc()
+                    on_frame()
 
                 report = process_segment(decoder.read_video(info), segment, write, stop)
         except VideoWriteError as error:
