@@ -131,7 +131,7 @@ class BodyLayer:
         length = read_header(scope, b"content-length")
         if length is not None and length.isdigit() and int(length) > limit:
             self.metrics.requests_rejected.labels("too_large").inc()
-            return _too_large(limit, int(length))
+            return refuse_size("body", limit, int(length))
         return None
 
 
@@ -165,15 +165,16 @@ class _BoundedBody:
             self._complete = not message.get("more_body", False)
             if self._bytes > self._limit:
                 self._metrics.requests_rejected.labels("too_large").inc()
-                raise _too_large(self._limit, self._bytes)
+                raise refuse_size("body", self._limit, self._bytes)
         return message
 
 
-def _too_large(limit: int, actual: int) -> PayloadTooLarge:
+def refuse_size(what: str, limit: int, actual: int) -> PayloadTooLarge:
+    """Return the error for a body or file of `actual` bytes or more."""
     return PayloadTooLarge(
-        f"the body has {actual} bytes or more, the limit is {limit}",
+        f"the {what} has {actual} bytes or more, the limit is {limit}",
         hint="send a smaller file",
         limit=limit,
         actual=actual,
-        headers={"Connection": "close"},
+        headers={"Connection": "close"},  # the rest of the body may still be on its way
     )

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO, TypeVar, cast
 from fastapi import Request
 from starlette.datastructures import UploadFile
 
-from service.errors import BadRequest, InvalidOption, PayloadTooLarge, UnsupportedMedia
+from service.errors import BadRequest, InvalidOption, UnsupportedMedia
+from service.limits import refuse_size
 from service.metrics import Metrics
 
 MAX_FIELDS = 64
@@ -43,7 +44,7 @@ async def read_upload(
             files = [(name, value) for name, value in parts if isinstance(value, UploadFile)]
             file = _choose_file(files, names)
             if file.size is not None and file.size > limit_bytes:
-                raise _too_large(limit_bytes, file.size)
+                raise refuse_size("file", limit_bytes, file.size)
             yield file.file, merge_options([*query, *texts])
     elif kind.startswith(f"{media}/") or kind == "application/octet-stream":
         options = merge_options(query)
@@ -80,22 +81,12 @@ async def _spool_body(request: Request, spool: BinaryIO, limit_bytes: int) -> No
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit_bytes:
-            raise _too_large(limit_bytes, size)
+            raise refuse_size("file", limit_bytes, size)
         if size > SPOOL_BYTES:
             await asyncio.to_thread(spool.write, chunk)
         else:
             spool.write(chunk)
     spool.seek(0)
-
-
-def _too_large(limit: int, actual: int) -> PayloadTooLarge:
-    return PayloadTooLarge(
-        f"the file has {actual} bytes or more, the limit is {limit}",
-        hint="send a smaller file",
-        limit=limit,
-        actual=actual,
-        headers={"Connection": "close"},  # the rest of the body may still be on its way
-    )
 
 
 async def run_until_disconnect(
