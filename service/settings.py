@@ -24,7 +24,9 @@ class Settings(BaseSettings):
     Units are in the names: `_s` seconds, `_bytes` bytes, `_megapixels` 10^6 pixels.
     """
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 lets the system choose")
@@ -86,6 +88,13 @@ class Settings(BaseSettings):
     def split_keys(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(key for part in value.split(",") if (key := part.strip()))
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def check_folder(cls, value: Path) -> Path:
+        if not value.is_dir() or not os.access(value, os.W_OK | os.X_OK):
+            raise ValueError("not a folder that can be written to")
         return value
 
 
