@@ -208,7 +208,7 @@ def post_image(client, data: bytes, content_type: str = "application/octet-strea
     return client.post("/v1/image", content=data, headers=headers, params=options)
 
 
-def read_metric(client, name: str, **labels: str) -> float:
+def read_metric(client, name: str, /, **labels: str) -> float:
     """Return one sample of `/metrics`, 0 when there is none."""
     from prometheus_client.parser import text_string_to_metric_families
 
