@@ -38,9 +38,13 @@ class AdmissionGate:
         self.max_megapixels = max_megapixels
         self.queue_s = queue_s
         self.requests = 0
-        self.megapixels = 0.0
+        self.pixels = 0  # whole numbers: sums of fractions do not come back to zero
         self.image_s = 0.0
         self._metrics = metrics
+
+    @property
+    def megapixels(self) -> float:
+        return self.pixels / 1e6
 
     def observe(self, image_s: float) -> None:
         """Take in the measured seconds of network time of one image."""
@@ -73,7 +77,7 @@ class Ticket:
 
     def __init__(self, gate: AdmissionGate) -> None:
         self._gate = gate
-        self._megapixels = 0.0
+        self._pixels = 0
 
     def add_megapixels(self, megapixels: float) -> None:
         """Count the source pixels, known once the header is read; raises Overloaded.
@@ -82,10 +86,11 @@ class Ticket:
         """
         gate = self._gate
         total = gate.megapixels + megapixels
-        if gate.megapixels and total > gate.max_megapixels:
+        if gate.pixels and total > gate.max_megapixels:
             raise gate._refuse("megapixels in progress", gate.max_megapixels, round(total, 1))
-        gate.megapixels += megapixels
-        self._megapixels += megapixels
+        pixels = round(megapixels * 1e6)
+        gate.pixels += pixels
+        self._pixels += pixels
 
     def __enter__(self) -> "Ticket":
         return self
@@ -97,7 +102,7 @@ class Ticket:
         trace: TracebackType | None,
     ) -> None:
         self._gate.requests -= 1
-        self._gate.megapixels -= self._megapixels
+        self._gate.pixels -= self._pixels
 
 
 class BodyLayer:
