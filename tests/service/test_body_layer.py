@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.fakes import FakeEngine
-from tests.helpers import RawConnection, assert_problem, connect, encode, post_image
+from tests.helpers import RawConnection, assert_problem, connect, encode, post_image, wait_until
 
 KEY = "alpha-key-1234"
 LIMIT = 100_000
@@ -177,6 +177,16 @@ def test_client_that_sends_nothing_does_not_stop_others(server, image):
     finally:
         for connection in idle:
             connection.close()
+
+
+def test_log_is_json_lines_without_the_key(server, raw, image):
+    raw.send_head(POST, **AUTH, X_Request_ID="find-me", Content_Length=len(image))
+    raw.send(image)
+    raw.receive_response()
+    text = wait_until(lambda: (log := server.log.read_text()).count("find-me") and log)
+    assert KEY not in text
+    (entry,) = [e for e in map(json.loads, text.splitlines()) if e.get("request_id") == "find-me"]
+    assert entry["route"] == "/v1/image" and entry["status"] == 200 and entry["duration_ms"] > 0
 
 
 # The same layer without a network in between.

@@ -12,7 +12,15 @@ from PIL import Image
 
 from tests import hostile
 from tests.fakes import FakeEngine
-from tests.helpers import assert_problem, decode, encode, post_image, read_metric, wait_until
+from tests.helpers import (
+    assert_problem,
+    connect,
+    decode,
+    encode,
+    post_image,
+    read_metric,
+    wait_until,
+)
 
 SOON_S = 3  # on a busy machine; milliseconds on an idle one
 
@@ -193,11 +201,17 @@ def test_any_changed_bytes_are_an_image_or_a_refusal(fake_client, format, change
     assert_image_or_refusal(fake_client, bytes(data))
 
 
-def test_children_die_with_a_service_that_was_killed(live_server):
-    server = live_server(max_requests=3)
-    children = psutil.Process(server.pid).children(recursive=True)
-    assert children
-    server.process.kill()
-    server.process.wait()
-    gone, alive = psutil.wait_procs(children, timeout=2)
+def test_children_die_with_a_service_that_was_killed_while_they_decode(live_server):
+    """An idle child sees its socket close; a busy one looks at nothing but its file."""
+    server = live_server(max_requests=3, decoder_timeout_s=60, decoder_cpu_s=60)
+    (child,) = psutil.Process(server.pid).children(recursive=True)
+    before_s = child.cpu_times().user
+    with connect(server.port) as connection:
+        data = hostile.make_slow_jpeg(50_000)
+        connection.send_head("POST /v1/image", Content_Type="image/jpeg", Content_Length=len(data))
+        connection.send(data)
+        wait_until(lambda: child.cpu_times().user > before_s + 0.1)
+        server.process.kill()
+        server.process.wait()
+        gone, alive = psutil.wait_procs([child], timeout=2)
     assert not alive
