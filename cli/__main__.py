@@ -25,6 +25,10 @@ class Command:
 COMMANDS = {
     "serve": Command("service.__main__", "start the HTTP service"),
     "export": Command("export.__main__", "turn a checkpoint into one verified ONNX file"),
+    "adapt": Command("training.adapt", "adapt a network to your own clips, without labels"),
+    "evaluate": Command("training.evaluate", "measure a network's mattes against true ones"),
+    "bench": Command("training.bench", "print parameters, multiply-adds and speed of a network"),
+    "models": Command("cli.models", "fetch the official MODNet weights and convert them"),
 }
 
 
@@ -52,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 def describe_commands() -> str:
     """Return the text of `matte --help`."""
     lines = ["usage: matte COMMAND [ARGUMENTS]", ""]
-    lines += [f"  {name:<8}{command.help}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:<10}{command.help}" for name, command in COMMANDS.items()]
     return "\n".join([*lines, "", "`matte COMMAND --help` explains a command."])
 
 
