@@ -94,7 +94,7 @@ def test_cpu_time_counts_anew_for_each_item():
     with closing_decoder(decoder_cpu_s=1, decoder_timeout_s=60) as child:
         slow = make_slow_jpeg(600)
         process = psutil.Process(child.pid)
-        while process.cpu_times().user < 3.5:
+        while process.cpu_times().user < 2.6:  # the limit of one item ends before that
             child.open_image(slow)
             child.decode_image()
         assert child.is_alive()
