@@ -1,14 +1,19 @@
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from service.inference import preprocessing
 from service.settings import Settings
+from tests.helpers import post_image
 from tests.onnx_files import METADATA, write_model
 from tests.tiny_network import export_tiny
 from training import predictor
 from training.checkpoint import save_checkpoint
+from training.measure import predict_alpha
 from training.model import MODNet
 from training.predictor import Placement, PredictorError, open_predictor
 
@@ -104,3 +109,13 @@ def test_missing_device_is_named(tmp_path):
         assert "torch sees no CUDA device" in refuse(tmp_path / "a.pt", device="cuda")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         assert "CPU build" in refuse(write_model(tmp_path / "a.onnx"), device="cuda")
+
+
+def test_matte_is_the_one_that_is_served(client, portrait, portrait_jpeg):
+    """What is measured is what users get, but for the rounding to 8 bits."""
+    answer = post_image(client, portrait_jpeg, "image/jpeg", output="alpha")
+    served = np.asarray(Image.open(io.BytesIO(answer.content)))
+    network = open_predictor(Settings.model_fields["model_path"].default, Placement(threads=1))
+    image = np.asarray(Image.open(io.BytesIO(portrait_jpeg)))
+    alpha = predict_alpha(network, image, network.ref_size)
+    np.testing.assert_allclose(served / 255, alpha, atol=0.6 / 255)
