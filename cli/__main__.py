@@ -25,6 +25,7 @@ class Command:
 COMMANDS = {
     "serve": Command("service.__main__", "start the HTTP service"),
     "export": Command("export.__main__", "turn a checkpoint into one verified ONNX file"),
+    "train": Command("training.train", "train the network as a config says"),
     "adapt": Command("training.adapt", "adapt a network to your own clips, without labels"),
     "evaluate": Command("training.evaluate", "measure a network's mattes against true ones"),
     "bench": Command("training.bench", "print parameters, multiply-adds and speed of a network"),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from golden_weights import GOLDEN, make_golden_model
 
+from training.adapt import BETAS, take_step
 from training.losses import (
     average_inside,
     compute_soc_losses,
@@ -57,18 +58,13 @@ def make_soc_models(suffix):
 
 def adapt(model, backup, image):
     """Yield (losses, boundary) of one SOC step after the other."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, betas=BETAS)
     model.train()
     model.freeze_norm()
-    with torch.no_grad():
-        _, backup_detail, backup_matte = backup(image)
     while True:
-        optimizer.zero_grad()
-        semantic, detail, matte = model(image)
-        losses = compute_soc_losses(semantic, detail, matte, backup_detail, backup_matte)
-        sum(losses).backward()
-        optimizer.step()
-        yield [loss.item() for loss in losses], find_boundary(semantic, matte)
+        with torch.no_grad():
+            semantic, _, matte = model(image)
+        yield take_step(model, backup, image, optimizer), find_boundary(semantic, matte)
 
 
 def test_blur_kernel_equals_official(golden):
