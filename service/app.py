@@ -76,11 +76,10 @@ async def start_services(settings: Settings, metrics: Metrics, engine: Engine | 
     health = Health()
     stills = settings.decoders or max(1, cores // 2)
     decoders = DecoderPool(settings, metrics, stills=stills, videos=settings.max_videos)
-    started = asyncio.create_task(decoders.start())
     if engine is None:
         engine = await asyncio.to_thread(OnnxEngine, settings)
     await asyncio.to_thread(engine.warm_up)
-    await started
+    await decoders.start()  # last: a network that fails above must not leave children behind
     gate = AdmissionGate(
         max_requests=settings.max_requests,
         max_megapixels=settings.max_megapixels,

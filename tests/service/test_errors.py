@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 
+import psutil
 import pytest
 
 from service import errors
@@ -173,8 +174,10 @@ def test_service_without_a_working_network_does_not_start(tmp_path):
 
     path = write_model(tmp_path / "tiny.onnx", "not-finite")
     engine = OnnxEngine(Settings(model_path=path, device="cpu"))
+    before = psutil.Process().children()
     with pytest.raises(Exception, match="not numbers"), open_client(engine):
         pass
+    assert psutil.Process().children() == before, "decoder children were left behind"
 
 
 # The log.
