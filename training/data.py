@@ -7,7 +7,9 @@ and the estimated foreground colour with the same alpha.
 
 import csv
 import os
+import threading
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -34,7 +36,7 @@ MANIFEST = "manifest.csv"  # columns id and split; without it folder names or th
 VALIDATION_FOLDERS = {"val", "validation", "test"}
 VALIDATION_SHARE = 10  # one photo in ten, where the data set does not say
 
-CACHE_VERSION = 1  # another number for another way of preparing
+CACHE_VERSION = 2  # another number for another way of preparing
 
 
 class DataError(ValueError):
@@ -188,16 +190,17 @@ def describe_files(max_side: int, *paths: Path) -> str:
     return sha256(repr((CACHE_VERSION, max_side, stats)).encode()).hexdigest()[:32]
 
 
-def load_cached(path: Path, prepare) -> np.ndarray:
+def load_cached(path: Path, prepare: Callable[[], np.ndarray]) -> np.ndarray:
     """Map the array stored at `path`; make and store it first if it is missing or broken."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         pass
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    array = prepare()
+    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     with part.open("wb") as file:
-        np.save(file, prepare())
+        np.save(file, array)
     os.replace(part, path)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 

@@ -44,7 +44,7 @@ class RunState:
 
     def enter_stage(self, config: Config, stage: int) -> None:
         """Begin a stage with a fresh optimiser; after the last one there is none."""
-        self.stage, self.step = stage, 0
+        self.stage, self.step, self.optimizer = stage, 0, None
         if stage < len(config.stages):
             self.optimizer = make_optimizer(self.model, config.stages[stage])
 
@@ -99,7 +99,7 @@ def save_last(run: RunState, config: Config, out: Path) -> None:
         out / LAST,
         run.model,
         average=run.average.model.state_dict(),
-        optimizer=run.optimizer.state_dict(),
+        optimizer=run.optimizer.state_dict() if run.optimizer else None,
         scaler=run.scaler.state_dict(),
         counters={name: getattr(run, name) for name in COUNTERS},
         random_state=torch.get_rng_state(),
@@ -127,30 +127,31 @@ def resume_run(config: Config, out: Path, device: torch.device) -> RunState:
     record: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(record.get("counters"), dict):
         raise CheckpointError(f"{path}: holds weights only, no run to resume")
-    refuse_other_config(path, record["config"], config, record["counters"]["stage"])
+    counters = record["counters"]
+    begun = counters["stage"] + (counters["step"] > 0)
+    refuse_other_config(path, record["config"], config, begun)
     run = RunState(make_model(config), config, device)
     load_state(run.model, checkpoint.state, str(path))
     average: dict[str, Tensor] = canonicalise_state(record["average"], str(path))
     load_state(run.average.model, average, str(path))
-    counters = record["counters"]
     run.enter_stage(config, counters["stage"])
     for name in COUNTERS:
         setattr(run, name, counters[name])
-    if run.stage < len(config.stages):
+    if record["optimizer"] is not None:
         run.optimizer.load_state_dict(record["optimizer"])
     run.scaler.load_state_dict(record["scaler"])
     torch.set_rng_state(record["random_state"])
     return run
 
 
-def refuse_other_config(path: Path, stored: dict[str, Any], config: Config, stage: int) -> None:
+def refuse_other_config(path: Path, stored: dict[str, Any], config: Config, begun: int) -> None:
     """Raise CheckpointError for a change that the steps taken so far would not have seen.
 
-    Free to change: folders, workers, validation, threads, stages that have not begun.
+    Free to change: folders, workers, validation, threads, and the stages after the `begun` first.
     """
     now = dataclasses.asdict(config)
     for record in (stored, now):
-        record["stages"] = list(record["stages"])[: stage + 1]
+        record["stages"] = list(record["stages"])[:begun]
         for name in ("validation", "log_steps", "threads"):
             record.pop(name)
         for name in ("folders", "backgrounds", "cache", "workers"):
