@@ -23,13 +23,14 @@ EXAMPLES = [
     for line in block.splitlines()
 ]
 CURL = [line for line in EXAMPLES if line.startswith("curl ")]
-# `make test` is what runs this; the rest have tests of their own below.
-ELSEWHERE = ["make serve", "make test", "matte export modnet.ckpt modnet.onnx --ref-size 512"]
+MATTE = [line for line in EXAMPLES if line.startswith("matte ")]
+# `make test` is what runs this; `make serve` has a test of its own below.
+ELSEWHERE = ["make serve", "make test"]
 
 
 def test_every_example_is_run_by_a_test() -> None:
-    assert len(CURL) > 10
-    assert sorted(EXAMPLES) == sorted([*CURL, *ELSEWHERE])
+    assert len(CURL) > 10 and len(MATTE) > 3
+    assert sorted(EXAMPLES) == sorted([*CURL, *MATTE, *ELSEWHERE])
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +89,23 @@ def test_make_serve_serves_on_the_port(tmp_path: Path) -> None:
         process.wait(30)
 
 
-def test_export_example_works(tmp_path: Path) -> None:
-    export_tiny(tmp_path / "exported.onnx")
-    (tmp_path / "exported.pt").rename(tmp_path / "modnet.ckpt")
-    command = Path(sys.executable).with_name("matte")
-    example = next(line for line in EXAMPLES if line.startswith("matte export")).split()
-    done = subprocess.run([command, *example[1:]], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "modnet.onnx").stat().st_size > 100_000
-    report = json.loads((tmp_path / "modnet.json").read_text())
+@pytest.mark.timeout(600)
+def test_matte_examples_work_in_their_order(folder: Path) -> None:
+    """Each in the folder of the reader: a checkpoint, a clip, and the checkout's files."""
+    export_tiny(folder / "exported.onnx")
+    (folder / "exported.pt").rename(folder / "modnet.ckpt")
+    for name in ("service", "training"):
+        (folder / name).symlink_to(ROOT / name)
+    bin_folder = Path(sys.executable).parent
+    for example in MATTE:
+        program, *arguments = example.split()
+        command = [bin_folder / program, *arguments]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, f"{example}\n{done.stderr}"
+    report = json.loads((folder / "modnet.json").read_text())
     assert report["max_abs"] <= report["tolerance"]
+    for name in ("modnet.onnx", "runs/tiny/best.pt", "runs/tiny/curves.png", "runs/adapted.pt"):
+        assert (folder / name).stat().st_size > 10_000
 
 
 def test_settings_page_is_up_to_date() -> None:
