@@ -48,8 +48,10 @@ def export_checkpoint(options: Options, console: Console) -> None:
                 model = build_model(checkpoint)
             except CheckpointError as error:
                 raise ExportError(str(error)) from error
-            if model.architecture["in_channels"] != 3:
-                raise ExportError(f"{options.checkpoint}: takes more than an RGB image")
+            channels = model.architecture["in_channels"]
+            if channels not in (3, 4):
+                problem = f"takes {channels} channels; 3 (RGB) or 4 (and a trimap) can be served"
+                raise ExportError(f"{options.checkpoint}: {problem}")
         metadata = Metadata(
             name=options.name,
             version=options.version,

@@ -1,6 +1,7 @@
 """Turn a network into one ONNX file of opset 18.
 
-Input `input`: float32 N x 3 x H x W in [-1, 1]; output `output`: float32 N x 1 x H x W in [0, 1].
+Input `input`: float32 N x C x H x W in [-1, 1]; output `output`: float32 N x 1 x H x W in [0, 1].
+C is 3, or 4 for the trimap variant: RGB, then the trimap as -1 (background), 0, 1 (foreground).
 N is free; H and W are `32*h` and `32*w`, so the rule about multiples of 32 is part of the file.
 
 The file's metadata_props (all values are strings) are all that the service knows about a model:
@@ -55,6 +56,7 @@ class MatteOnly(nn.Module):
     def __init__(self, model: MODNet) -> None:
         super().__init__()
         self.model = model
+        self.in_channels: int = model.architecture["in_channels"]
 
     def forward(self, image: Tensor) -> Tensor:
         matte: Tensor = self.model(image, inference=True)[2]
@@ -84,7 +86,7 @@ def write_onnx(network: MatteOnly, path: Path, metadata: Metadata) -> None:
     """Export the network to `path` as a single checked file with its metadata."""
     # Two images of 64 x 96: torch.export takes a size of 1 for a constant, and sizes that differ
     # from each other keep the height and the width apart.
-    sample = torch.zeros(2, 3, 2 * STRIDE, 3 * STRIDE)
+    sample = torch.zeros(2, network.in_channels, 2 * STRIDE, 3 * STRIDE)
     shapes = {"image": {0: Dim("batch"), 2: STRIDE * Dim("h"), 3: STRIDE * Dim("w")}}
     with quiet_exporter():
         program = torch.onnx.export(

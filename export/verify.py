@@ -6,7 +6,7 @@ The report (JSON beside the ONNX file) has the keys
     onnx_file, onnx_sha256             name and SHA-256 of the ONNX file
     checkpoint_file, checkpoint_sha256 name and SHA-256 of the checkpoint
     tolerance, max_abs, mean_abs       of the matte, over all cases
-    cases                              list of {shape, max_abs, mean_abs}, shape = [N, 3, H, W]
+    cases                              list of {shape, max_abs, mean_abs}, shape = [N, C, H, W]
     versions                           python, torch, onnx, onnxscript, onnxruntime, numpy
 """
 
@@ -20,10 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from export import ExportError
-from export.to_onnx import Metadata
+from export.to_onnx import MatteOnly, Metadata
 
 # Official wheels from 1.29 on report usage to their maker unless told not to before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -67,7 +66,7 @@ class Case:
     mean_abs: float
 
 
-def compare(network: nn.Module, onnx_bytes: bytes, seed: int = 0) -> list[Case]:
+def compare(network: MatteOnly, onnx_bytes: bytes, seed: int = 0) -> list[Case]:
     """Return the difference of `network(image)` and the ONNX matte for every shape of CASES.
 
     Raises VerificationError if the file cannot run one of the shapes or the sizes disagree.
@@ -84,7 +83,8 @@ def compare(network: nn.Module, onnx_bytes: bytes, seed: int = 0) -> list[Case]:
     generator = torch.Generator().manual_seed(seed)
     cases = []
     for batch, height, width in CASES:
-        image = torch.rand(batch, 3, height, width, generator=generator) * 2 - 1
+        shape = (batch, network.in_channels, height, width)
+        image = torch.rand(shape, generator=generator) * 2 - 1
         with torch.inference_mode():
             expected = network(image).numpy()
         try:
@@ -94,13 +94,12 @@ def compare(network: nn.Module, onnx_bytes: bytes, seed: int = 0) -> list[Case]:
         if matte.shape != expected.shape:
             raise VerificationError(f"{tuple(image.shape)}: the matte has shape {matte.shape}")
         difference = np.abs(matte.astype(np.float64) - expected)
-        shape = (batch, 3, height, width)
         cases.append(Case(shape, float(difference.max()), float(difference.mean())))
     return cases
 
 
 def verify(
-    network: nn.Module, onnx_path: Path, checkpoint_file: str, metadata: Metadata, onnx_file: str
+    network: MatteOnly, onnx_path: Path, checkpoint_file: str, metadata: Metadata, onnx_file: str
 ) -> dict[str, Any]:
     """Return the report of the module's docstring, or raise VerificationError.
 

@@ -30,7 +30,7 @@ class Matte:
 
 @dataclass
 class Entry:
-    """One picture that waits: (3, h, w) float32, and whom to tell."""
+    """One picture that waits: (C, h, w) float32, and whom to tell."""
 
     tensor: NDArray[np.float32]
     deadline_s: float
@@ -73,7 +73,7 @@ class Batcher:
         self._task = asyncio.get_running_loop().create_task(self._work())
 
     async def infer(self, tensor: NDArray[np.float32], *, timeout_s: float) -> Matte:
-        """Return the matte of one (3, h, w) picture.
+        """Return the matte of one (C, h, w) picture.
 
         Raises DeadlineExceeded when it waited longer than `timeout_s`, InferenceFailed when the
         network cannot do it, Draining at shutdown. Cancelling the call takes it out of the queue.

@@ -51,7 +51,7 @@ class Engine(Protocol):
     max_batch_size: int
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (N, h, w) float32 in [0, 1] for (N, 3, h, w); raises InferenceError."""
+        """Return (N, h, w) float32 in [0, 1] for (N, C, h, w); raises InferenceError."""
         ...
 
     def warm_up(self) -> None:
@@ -92,4 +92,4 @@ class OnnxEngine:
     def warm_up(self) -> None:
         for batch_size in {1, self.max_batch_size}:
             side = WARM_UP_SIZE
-            self.run(np.zeros((batch_size, 3, side, side), np.float32))
+            self.run(np.zeros((batch_size, self.info.channels, side, side), np.float32))

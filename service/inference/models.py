@@ -34,7 +34,10 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the file says of itself; `weights_sha256` is the checkpoint's it was exported from."""
+    """What the file says of itself; `weights_sha256` is the checkpoint's it was exported from.
+
+    `takes_trimap`: the input has a fourth channel for a trimap (-1 background, 0, 1 foreground).
+    """
 
     name: str
     version: str
@@ -46,6 +49,12 @@ class ModelInfo:
     ref_size: int
     licence: str
     precision: str
+    takes_trimap: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input."""
+        return 4 if self.takes_trimap else 3
 
 
 def read_model(path: Path, expected_sha256: str | None) -> ModelFile:
@@ -91,6 +100,9 @@ def read_info(session: ort.InferenceSession, file: ModelFile) -> ModelInfo:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if [tensor.name for tensor in inputs] != ["input"] or outputs[0].name != "output":
         raise ModelError("the model's tensors are not `input` and `output`")
+    channels = inputs[0].shape[1]
+    if channels not in (3, 4):
+        raise ModelError(f"the model's input has {channels} channels, not 3 or 4")
     try:
         return ModelInfo(
             name=metadata["name"],
@@ -103,6 +115,7 @@ def read_info(session: ort.InferenceSession, file: ModelFile) -> ModelInfo:
             ref_size=int(metadata["ref_size"]),
             licence=metadata["licence"],
             precision=metadata["precision"],
+            takes_trimap=channels == 4,
         )
     except ValueError as error:
         raise ModelError(f"the model's metadata cannot be read: {error}") from None

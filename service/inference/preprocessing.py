@@ -53,11 +53,16 @@ def make_tensor(
 
 
 def fit_to_network(
-    image: NDArray[np.uint8], info: ModelInfo, ref_size: int | None, max_megapixels: float
+    image: NDArray[np.uint8],
+    info: ModelInfo,
+    ref_size: int | None,
+    max_megapixels: float,
+    trimap: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.float32]:
-    """Return the network's input, (3, h, w) float32, for an (H, W, 3) uint8 RGB picture.
+    """Return the network's input, (C, h, w) float32, for an (H, W, 3) uint8 RGB picture.
 
-    `ref_size` None takes the model's own.
+    `ref_size` None takes the model's own. `trimap` is (H, W) uint8, dark: background, bright:
+    foreground, between: unknown; for a model that takes one.
     """
     size = choose_size(
         *image.shape[:2],
@@ -65,7 +70,19 @@ def fit_to_network(
         stride=info.stride,
         max_megapixels=max_megapixels,
     )
-    return make_tensor(image, size, mean=info.mean, std=info.std)
+    tensor = make_tensor(image, size, mean=info.mean, std=info.std)
+    return tensor if trimap is None else np.concatenate([tensor, make_trimap_channel(trimap, size)])
+
+
+def make_trimap_channel(trimap: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return (1, h, w) float32: -1 background, 0 unknown, 1 foreground, as in training.
+
+    Each pixel counts as the nearest of 0, 128 and 255: an editor may have smoothed the edges.
+    """
+    height, width = size
+    small = cv2.resize(trimap, (width, height), interpolation=cv2.INTER_NEAREST)
+    channel: NDArray[np.float32] = np.rint(small[np.newaxis] / np.float32(127.5)) - 1
+    return channel
 
 
 def resize_alpha(alpha: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
 from service.dependencies import Services, ServicesDependency
-from service.errors import ImpossibleOutput, MediaLimitExceeded
+from service.errors import ImpossibleOutput, InvalidOption, MediaLimitExceeded
 from service.inference.preprocessing import fit_to_network, resize_alpha
 from service.limits import Ticket
 from service.matting.composite import composite_over_colour, cut_out, quantise_alpha
@@ -23,6 +23,7 @@ from service.settings import Settings
 
 router = APIRouter(tags=["image"])
 FILE_NAMES = ("file", "image_file", "image")
+TRIMAP = "trimap_file"
 
 
 @router.post(
@@ -30,40 +31,44 @@ FILE_NAMES = ("file", "image_file", "image")
     summary="Matte one image",
     response_class=Response,
     responses={200: {"content": {kind: {} for kind in CONTENT_TYPES.values()}}},
-    openapi_extra=describe_upload(ImageOptions, "image", FILE_NAMES),
+    openapi_extra=describe_upload(ImageOptions, "image", FILE_NAMES, TRIMAP),
 )
 async def matte_image(request: Request, services: ServicesDependency) -> Response:
     """Take an image (JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF) and answer its alpha matte, the person
     cut out, or the person over a colour, at the size of the image."""
     limit = services.settings.image_max_bytes
-    async with read_upload(request, media="image", names=FILE_NAMES, limit_bytes=limit) as (
-        file,
-        given,
-    ):
-        options = parse_options(ImageOptions, given)
+    async with read_upload(
+        request, media="image", names=FILE_NAMES, limit_bytes=limit, extra=(TRIMAP,)
+    ) as upload:
+        options = parse_options(ImageOptions, upload.options)
         if options.output == "cutout" and options.format == "jpeg":
             raise ImpossibleOutput("JPEG cannot carry alpha", hint="ask for format=png or webp")
-        data = await services.workers.run(file.read)
+        check_trimap(services, TRIMAP in upload.extra)
+        run = services.workers.run
+        files = [await run(file.read) for file in (upload.file, *upload.extra.values())]
     with services.gate.try_enter() as ticket:
-        work = make_result(services, data, options, ticket)
+        work = make_result(services, files, options, ticket)
         return await run_until_disconnect(request, services.metrics, work)
 
 
 async def make_result(
-    services: Services, data: bytes, options: ImageOptions, ticket: Ticket
+    services: Services, files: list[bytes], options: ImageOptions, ticket: Ticket
 ) -> Response:
-    """Decode, matte and encode one image; the stages are those of the metrics."""
+    """Decode, matte and encode one image; `files` are the image and, for a model that takes one,
+    its trimap. The stages are those of the metrics."""
     times = StageTimes(services.metrics)
     run = services.workers.run
+    pictures: list[NDArray[np.uint8]] = []
     with times.measure("decode"):
         async with services.decoders.borrow("still") as decoder:
-            info = await run(decoder.open_image, data)
-            check_size(info, services.settings)
-            ticket.add_megapixels(info.megapixels)
-            check_format(info, options)
-            image = await run(decoder.decode_image)
-        largest = services.settings.network_max_megapixels
-        tensor = await run(fit_to_network, image, services.engine.info, options.ref_size, largest)
+            for data in files:
+                info = await run(decoder.open_image, data)
+                check_size(info, services.settings)
+                ticket.add_megapixels(info.megapixels)
+                check_format(info, options)
+                pictures.append(await run(decoder.decode_image))
+        tensor = await run(prepare, services, pictures, options.ref_size)
+    image = pictures[0]
     matte = await services.batcher.infer(tensor, timeout_s=services.settings.request_timeout_s)
     times.add("queue", matte.queue_s)
     times.add("inference", matte.inference_s)
@@ -101,6 +106,35 @@ def check_size(info: ImageInfo, settings: Settings) -> None:
             limit=settings.image_max_megapixels,
             actual=round(info.megapixels, 3),
         )
+
+
+def check_trimap(services: Services, is_given: bool) -> None:
+    """Refuse a trimap that the model cannot use, and a missing one that it needs."""
+    info = services.engine.info
+    if is_given and not info.takes_trimap:
+        raise InvalidOption(
+            f"the model `{info.name}` takes no trimap", hint=f"leave out `{TRIMAP}`"
+        )
+    if info.takes_trimap and not is_given:
+        raise InvalidOption(
+            f"the model `{info.name}` needs a trimap",
+            hint=f"send `{TRIMAP}`: black background, white foreground, grey unknown",
+        )
+
+
+def prepare(
+    services: Services, pictures: list[NDArray[np.uint8]], ref_size: int | None
+) -> NDArray[np.float32]:
+    """Return the network's input for an image and perhaps its trimap; raises InvalidOption."""
+    image, *rest = pictures
+    trimap = None
+    for picture in rest:
+        if picture.shape != image.shape:
+            sizes = [f"{one.shape[1]} x {one.shape[0]}" for one in (picture, image)]
+            raise InvalidOption(f"the trimap is {sizes[0]} pixels, the image {sizes[1]}")
+        trimap = picture[:, :, 1]  # grey: any channel
+    largest = services.settings.network_max_megapixels
+    return fit_to_network(image, services.engine.info, ref_size, largest, trimap)
 
 
 def check_format(info: ImageInfo, options: ImageOptions) -> None:

@@ -52,7 +52,7 @@ async def ready(services: ServicesDependency, verbose: str | None = None) -> dic
 
 async def probe(services: Services) -> None:
     """Run one small image; the batcher tells the health what came of it."""
-    tensor = zeros((3, PROBE_SIDE, PROBE_SIDE), float32)
+    tensor = zeros((services.engine.info.channels, PROBE_SIDE, PROBE_SIDE), float32)
     try:
         await services.batcher.infer(tensor, timeout_s=services.settings.request_timeout_s)
     except MattingError:
@@ -80,6 +80,7 @@ def describe_model(services: Services) -> dict[str, Any]:
         "licence": info.licence,
         "precision": info.precision,
         "ref_size": info.ref_size,
+        "takes_trimap": info.takes_trimap,
         "provider": services.engine.provider,
         "provider_note": services.engine.note,
         "default": True,

@@ -122,7 +122,7 @@ def parse_options(kind: type[Options], given: Mapping[str, str]) -> Options:
 
 
 def describe_upload(
-    options: type[BaseModel], media: str, aliases: tuple[str, ...]
+    options: type[BaseModel], media: str, aliases: tuple[str, ...], *extra: str
 ) -> dict[str, Any]:
     """Return the OpenAPI request body and query parameters of an upload route.
 
@@ -135,7 +135,8 @@ def describe_upload(
         "contentMediaType": "application/octet-stream",
         "description": f"the {media}; `{'` and `'.join(aliases[1:])}` are accepted names too",
     }
-    form = {"type": "object", "required": ["file"], "properties": {"file": file, **fields}}
+    files = {"file": file} | {name: file | {"description": "optional"} for name in extra}
+    form = {"type": "object", "required": ["file"], "properties": files | fields}
     return {
         "requestBody": {
             "required": True,

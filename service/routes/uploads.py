@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar, cast
 
 from fastapi import Request
@@ -24,14 +25,29 @@ class ClientGone(Exception):
     """The client left before the answer; there is nobody to tell."""
 
 
+@dataclass(frozen=True)
+class Upload:
+    """What came: the file, at its start, further files by name, and the options as text."""
+
+    file: BinaryIO
+    extra: dict[str, BinaryIO]
+    options: dict[str, str]
+
+
 @asynccontextmanager
 async def read_upload(
-    request: Request, *, media: str, names: tuple[str, ...], limit_bytes: int
-) -> AsyncIterator[tuple[BinaryIO, dict[str, str]]]:
-    """Yield the uploaded file, at its start, and the options; the file is gone afterwards.
+    request: Request,
+    *,
+    media: str,
+    names: tuple[str, ...],
+    limit_bytes: int,
+    extra: tuple[str, ...] = (),
+) -> AsyncIterator[Upload]:
+    """Yield what was uploaded; its files are gone afterwards.
 
     `media` is the first half of the content type of a raw body (`image`, `video`), `names` the
-    multipart names a file may come under. Raises BadRequest, UnsupportedMedia, PayloadTooLarge.
+    multipart names the file may come under, `extra` the names of files that may come beside it.
+    Raises BadRequest, InvalidOption, UnsupportedMedia, PayloadTooLarge.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     query = request.query_params.multi_items()
@@ -42,15 +58,16 @@ async def read_upload(
             parts = form.multi_items()
             texts = [(name, value) for name, value in parts if isinstance(value, str)]
             files = [(name, value) for name, value in parts if isinstance(value, UploadFile)]
-            file = _choose_file(files, names)
-            if file.size is not None and file.size > limit_bytes:
-                raise refuse_size("file", limit_bytes, file.size)
-            yield file.file, merge_options([*query, *texts])
+            for _, file in files:
+                if file.size is not None and file.size > limit_bytes:
+                    raise refuse_size("file", limit_bytes, file.size)
+            main, others = _sort_files(files, names, extra)
+            yield Upload(main, others, merge_options([*query, *texts]))
     elif kind.startswith(f"{media}/") or kind == "application/octet-stream":
         options = merge_options(query)
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
             await _spool_body(request, cast(BinaryIO, spool), limit_bytes)
-            yield cast(BinaryIO, spool), options
+            yield Upload(cast(BinaryIO, spool), {}, options)
     else:
         raise UnsupportedMedia(
             f"the content type is {kind[:64] or 'missing'}",
@@ -67,13 +84,24 @@ def merge_options(given: list[tuple[str, str]]) -> dict[str, str]:
     return merged
 
 
-def _choose_file(files: list[tuple[str, UploadFile]], names: tuple[str, ...]) -> UploadFile:
-    for name, _ in files:
-        if name not in names:
+def _sort_files(
+    files: list[tuple[str, UploadFile]], names: tuple[str, ...], extra: tuple[str, ...]
+) -> tuple[BinaryIO, dict[str, BinaryIO]]:
+    """Return the one file under `names` and those under `extra`."""
+    main: list[BinaryIO] = []
+    others: dict[str, BinaryIO] = {}
+    for name, upload in files:
+        if name in names:
+            main.append(upload.file)
+        elif name not in extra:
             raise InvalidOption(f"there is no file part `{name[:64]}`", hint=f"use `{names[0]}`")
-    if len(files) != 1:
-        raise BadRequest(f"{len(files)} files came, one is needed, as the part `{names[0]}`")
-    return files[0][1]
+        elif name in others:
+            raise InvalidOption(f"`{name}` came twice")
+        else:
+            others[name] = upload.file
+    if len(main) != 1:
+        raise BadRequest(f"{len(main)} files came, one is needed, as the part `{names[0]}`")
+    return main[0], others
 
 
 async def _spool_body(request: Request, spool: BinaryIO, limit_bytes: int) -> None:

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from numpy.typing import NDArray
 
 from service.dependencies import Services, ServicesDependency
+from service.errors import ImpossibleOutput
 from service.inference.batcher import Matte
 from service.routes.schemas import VideoOptions, describe_upload, parse_options
 from service.routes.uploads import read_upload, run_until_disconnect
@@ -33,15 +34,14 @@ FRAME_TIMEOUT_S = 60.0
 async def matte_video(request: Request, services: ServicesDependency) -> Response:
     """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer an H.264 MP4 of the person
     over a colour, or of the matte: the same frames at the same times, upright, with the sound."""
+    if services.engine.info.takes_trimap:
+        raise ImpossibleOutput("the model needs a trimap for each picture, a clip brings none")
     services.videos.check()  # before a long upload
     limit = services.settings.video_max_bytes
-    async with read_upload(request, media="video", names=FILE_NAMES, limit_bytes=limit) as (
-        file,
-        given,
-    ):
-        options = parse_options(VideoOptions, given)
+    async with read_upload(request, media="video", names=FILE_NAMES, limit_bytes=limit) as upload:
+        options = parse_options(VideoOptions, upload.options)
         with services.videos.enter():
-            work = make_video(services, file, make_plan(options))
+            work = make_video(services, upload.file, make_plan(options))
             video = await run_until_disconnect(request, services.metrics, work)
     headers = {
         "Content-Length": str(video.bytes),

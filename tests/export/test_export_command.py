@@ -75,12 +75,12 @@ def test_wrong_keys_are_named(capsys, tmp_path, checkpoint):
     assert list(tmp_path.iterdir()) == [checkpoint.parent]
 
 
-def test_four_channel_network_is_refused(capsys, tmp_path, checkpoint):
+def test_network_of_five_channels_is_refused(capsys, tmp_path, checkpoint):
     from training.checkpoint import save_checkpoint
     from training.model import MODNet
 
-    save_checkpoint(checkpoint, MODNet(in_channels=4, width=0.125, hr_channels=4))
-    assert "more than an RGB image" in refuse(capsys, checkpoint, tmp_path / "out.onnx")
+    save_checkpoint(checkpoint, MODNet(in_channels=5, width=0.125, hr_channels=4))
+    assert "takes 5 channels" in refuse(capsys, checkpoint, tmp_path / "out.onnx")
 
 
 def test_unwritable_targets_are_refused(capsys, tmp_path, checkpoint):
