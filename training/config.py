@@ -158,7 +158,7 @@ def convert_table(table: dict[str, Any], kind: type, where: str) -> Any:
     for name in table:
         if name not in fields:
             nearest = difflib.get_close_matches(name, fields, n=1, cutoff=0)[0]
-            raise ConfigError(f"unknown {prefix}{name}, did you mean {nearest}?")
+            raise ConfigError(f"unknown {prefix}{name}, did you mean {prefix}{nearest}?")
     for name, item in fields.items():
         is_required = item.default is item.default_factory is dataclasses.MISSING
         if is_required and name not in table:

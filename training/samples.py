@@ -78,6 +78,7 @@ def make_loader(samples: Samples, first_step: int, last_step: int, is_pinned: bo
         worker_init_fn=start_worker,
         pin_memory=is_pinned,
         prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # else each loader would draw from the one of the run
     )
 
 

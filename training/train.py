@@ -113,9 +113,9 @@ def train(config: Config, out: Path, is_resumed: bool, stop: Stop, console: Cons
                     finish_epoch(run, config, stage, val_pairs, log, out, screen)
                     save_last(run, config, out)
                     meter = Meter()
-                if stop.reason:
+                if reason := stop.reason:
                     save_last(run, config, out)
-                    screen.say(f"stopped: {stop.reason}. Go on with --resume --out {out}")
+                    screen.say(f"stopped: {reason}. Go on with --resume --out {out}")
                     return
             run.enter_stage(config, run.stage + 1)
             save_last(run, config, out)

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+
+import training
+from training.config import Config, ConfigError, load_config
+from training.optimizer import compute_lr
+
+CONFIGS = sorted((Path(training.__file__).parent / "configs").glob("*.toml"))
+STAGE = """
+[[stages]]
+name = "all"
+epochs = 2
+batch_size = 4
+sizes = [[64, 64]]
+lr = 1
+"""
+
+
+def read(tmp_path: Path, text: str) -> Config:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return load_config(path)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_are_valid(path):
+    assert load_config(path).stages
+
+
+def test_values_are_read_and_the_rest_is_default(tmp_path):
+    config = read(tmp_path, 'seed = 3\n[data]\nfolders = ["a", "b"]\n' + STAGE)
+    assert (config.seed, config.data.folders, config.data.workers) == (3, ("a", "b"), 1)
+    (stage,) = config.stages
+    assert stage.sizes == ((64, 64),)
+    assert isinstance(stage.lr, float)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("sed = 1" + STAGE, "unknown sed, did you mean seed?"),
+        ("[data]\npaste = 1\n" + STAGE, "unknown data.paste, did you mean data.paste_share?"),
+        (STAGE + "learn = 1", "unknown stages[0].learn, did you mean stages[0].lr?"),
+        (STAGE.replace("lr = 1", ""), "stages[0].lr is missing"),
+        ("seed = 1", "stages is missing"),
+        ("stages = []", "stages must hold at least one"),
+        ('seed = "a"' + STAGE, "seed must be of type int, is 'a'"),
+        ("seed = true" + STAGE, "seed must be of type int, is True"),
+        ('detail_loss = "l2"' + STAGE, "detail_loss must be one of l1, bce, is 'l2'"),
+        ("model = 1" + STAGE, "model must be a table"),
+        ('[data]\nfolders = "a"' + STAGE, "data.folders must be a list, is 'a'"),
+        ("[data]\npaste_share = 1.2" + STAGE, "data.paste_share must lie between 0 and 1, is 1.2"),
+        ("[data]\npaste_share = 1" + STAGE, "data.paste_share and data.empty_share add up"),
+        (STAGE.replace("[64, 64]", "[64, 60]"), "stages[0].sizes must hold multiples of 32"),
+        (STAGE.replace("[64, 64]", "[64]"), "stages[0].sizes[0] must hold 2 values, is [64]"),
+        (STAGE.replace("= 4", "= 1"), "stages[0].batch_size must be 2 or more"),
+        (STAGE.replace("= 2", "= 0"), "stages[0].epochs is too small"),
+        (STAGE.replace("lr = 1", "lr = 0"), "stages[0].lr is too small"),
+        ("[validation]\nref_size = 8" + STAGE, "validation.ref_size must be 32 or more"),
+        ("ema_decay = 1" + STAGE, "ema_decay must lie in [0, 1), is 1.0"),
+        ("seed = ", "Invalid value"),
+    ],
+)
+def test_unusable_config_is_refused_in_one_line(tmp_path, text, problem):
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path / 'config.toml'}: {problem}")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_config_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.toml: No such file or directory"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_schedule_of_the_paper():
+    path = next(path for path in CONFIGS if path.stem == "paper")
+    (stage,) = load_config(path).stages
+    assert (stage.optimizer, stage.momentum, stage.weight_decay) == ("sgd", 0.9, 0)
+    assert (stage.epochs, stage.batch_size, stage.sizes) == (40, 16, ((512, 512),))
+    rates = [compute_lr(stage, epoch * 100 + 99, 100) for epoch in (0, 9, 10, 19, 20, 30, 39)]
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-5, 1e-5])
+
+
+def test_cosine_rises_then_falls_to_its_share(tmp_path):
+    text = STAGE + "warmup = 0.1\nfinal_lr_factor = 0.2"
+    (stage,) = read(tmp_path, text).stages
+    rates = [compute_lr(stage, step, 50) for step in range(100)]
+    assert rates[:10] == pytest.approx([(i + 1) / 11 for i in range(10)])
+    assert rates[10] == 1 and rates[55] == pytest.approx(0.6)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[99] == pytest.approx(0.2, abs=1e-3)
