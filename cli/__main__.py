@@ -11,6 +11,7 @@ EXTRAS = {
     "onnxscript": "export,cpu",
     "torch": "export,cpu",
     "onnxruntime": "cpu",
+    "matplotlib": "train",
 }
 
 
