@@ -28,6 +28,7 @@ COMMANDS = {
     "export": Command("export.__main__", "turn a checkpoint into one verified ONNX file"),
     "train": Command("training.train", "train the network as a config says"),
     "adapt": Command("training.adapt", "adapt a network to your own clips, without labels"),
+    "pack": Command("training.pack", "keep the weights of a checkpoint, at half the size"),
     "evaluate": Command("training.evaluate", "measure a network's mattes against true ones"),
     "bench": Command("training.bench", "print parameters, multiply-adds and speed of a network"),
     "models": Command("cli.models", "fetch the official MODNet weights and convert them"),
