@@ -16,9 +16,7 @@ from training.checkpoint import build_model, read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "service" / "weights"
-CHECKPOINT = ROOT.parent / "shared" / "pretrained" / "modnet_seed.npz"
-
-needs_checkpoint = pytest.mark.skipif(not CHECKPOINT.exists(), reason="needs modnet_seed.npz")
+CHECKPOINT = ROOT / "training" / "weights" / "modnet.npz"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +38,7 @@ def test_metadata_and_report_agree(session, onnx_bytes, report):
     metadata = session.get_modelmeta().custom_metadata_map
     assert metadata == {
         "name": "modnet",
-        "version": "1",
+        "version": "2",
         "sha256": report["checkpoint_sha256"],
         "mean": "0.5",
         "std": "0.5",
@@ -69,7 +67,6 @@ def test_person_is_found(session):
     assert alpha[0:60, 80:150].mean() < 0.1  # wall
 
 
-@needs_checkpoint
 def test_file_does_what_the_checkpoint_does(onnx_bytes, report):
     checkpoint = read_checkpoint(CHECKPOINT)
     assert checkpoint.sha256 == report["checkpoint_sha256"]
@@ -77,10 +74,10 @@ def test_file_does_what_the_checkpoint_does(onnx_bytes, report):
     assert max(case.max_abs for case in cases) <= TOLERANCE / 10
 
 
-@needs_checkpoint
 @pytest.mark.slow
 def test_command_of_the_model_card_makes_the_file_again(tmp_path, report):
-    assert main([str(CHECKPOINT), str(tmp_path / "modnet.onnx"), "--ref-size", "320"]) == 0
+    out = tmp_path / "modnet.onnx"
+    assert main([str(CHECKPOINT), str(out), "--version", "2", "--ref-size", "320"]) == 0
     made = json.loads((tmp_path / "modnet.json").read_text())
     if made["versions"] != report["versions"]:
         pytest.skip("other package versions than those of the file")
