@@ -222,7 +222,7 @@ def test_openapi_describes_the_upload_with_its_options(openapi):
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     query = {parameter["name"]: parameter for parameter in operation["parameters"]}
     options = {"output", "format", "background", "ref_size", "quality", "compression"}
-    assert set(form["properties"]) == {"file", *options} and set(query) == options
+    assert set(form["properties"]) == {"file", "trimap_file", *options} and set(query) == options
     assert form["properties"]["output"]["enum"] == ["alpha", "cutout", "composite"]
     assert form["properties"]["background"]["examples"] == ["#00b140"]
     assert "image/*" in operation["requestBody"]["content"]
