@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.download import DownloadError, RemoteFile, download
-from export.__main__ import fail
 from export.__main__ import main as export
+from training.command import fail
 
 SIZE_BYTES = 26_255_603
 REF_SIZE = 512  # the size the authors trained at

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from export import ExportError
+from training.command import fail
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,12 +59,6 @@ def parse_ref_size(text: str) -> int:
     if not text.isdecimal() or int(text) % 32 or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive multiple of 32")
     return int(text)
-
-
-def fail(message: str, code: int = 1) -> int:
-    """Print the message as a single line on stderr; return the exit code."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

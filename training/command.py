@@ -1,4 +1,4 @@
-"""What the commands of this package share."""
+"""What the commands of training, export and cli share."""
 
 import argparse
 import sys

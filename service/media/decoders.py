@@ -269,16 +269,18 @@ class DecoderPool:
             decoder = self._idle.pop()
             if decoder.is_alive():
                 return decoder
-            self._metrics.decoder_restarts.inc()
-            self._starter.submit(decoder.close)
+            self._discard(decoder)
         return await self._start_child()
 
     def _give_back(self, decoder: Decoder) -> None:
         if decoder.is_alive():
             self._idle.append(decoder)
         else:
-            self._metrics.decoder_restarts.inc()
-            self._starter.submit(decoder.close)
+            self._discard(decoder)
+
+    def _discard(self, decoder: Decoder) -> None:
+        self._metrics.decoder_restarts.inc()
+        self._starter.submit(decoder.close)
 
     async def _start_child(self) -> Decoder:
         starting = self._starter.submit(Decoder, self._settings)
