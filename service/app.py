@@ -24,6 +24,7 @@ from service.metrics import Metrics
 from service.routes import image, operations, video
 from service.routes.uploads import ClientGone
 from service.settings import Settings
+from service.still.result_store import ResultStore
 from service.video.slots import VideoSlots
 
 DESCRIPTION = """Trimap-free portrait matting with MODNet: photo in, alpha out; clip in, matted MP4
@@ -92,6 +93,7 @@ async def start_services(settings: Settings, metrics: Metrics, engine: Engine | 
     metrics.model_info.labels(info.name, info.sha256, engine.provider, info.precision).set(1)
     health.started = True
     metrics.ready.set(1)
+    workers = Workers(stills + cores)
     return Services(
         settings=settings,
         metrics=metrics,
@@ -100,8 +102,9 @@ async def start_services(settings: Settings, metrics: Metrics, engine: Engine | 
         engine=engine,
         batcher=batcher,
         decoders=decoders,
-        workers=Workers(stills + cores),
+        workers=workers,
         videos=VideoSlots(settings.max_videos, metrics),
+        results=ResultStore(settings.data_dir, settings.result_store_mb * 2**20, workers),
     )
 
 
@@ -111,5 +114,6 @@ async def stop_services(services: Services) -> None:
     services.metrics.ready.set(0)
     await services.batcher.aclose()
     services.videos.threads.shutdown(wait=False)
+    await services.results.aclose()
     await services.decoders.aclose()
     services.workers.close()

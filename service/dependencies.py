@@ -13,6 +13,7 @@ from service.media.decoders import DecoderPool
 from service.media.work import Workers
 from service.metrics import Metrics
 from service.settings import Settings
+from service.still.result_store import ResultStore
 from service.video.slots import VideoSlots
 
 
@@ -29,6 +30,7 @@ class Services:
     decoders: DecoderPool
     workers: Workers
     videos: VideoSlots
+    results: ResultStore
 
 
 def get_services(request: Request) -> Services:

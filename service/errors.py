@@ -44,6 +44,21 @@ class MattingError(Exception):
         if retry_after_s is not None:
             self.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
 
+    def describe(self) -> dict[str, Any]:
+        """Return the members of the problem document, but for the request's own."""
+        members = {
+            "type": f"/problems/{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.slug,
+            "errors": self.errors,
+            "hint": self.hint,
+            "limit": self.limit,
+            "actual": self.actual,
+        }
+        return {name: value for name, value in members.items() if value is not None}
+
 
 class BadRequest(MattingError):
     status, slug, title = 400, "bad-request", "The request is malformed"
@@ -57,8 +72,16 @@ class NotFound(MattingError):
     status, slug, title = 404, "not-found", "There is nothing here"
 
 
+class NotAcceptable(MattingError):
+    status, slug, title = 406, "not-acceptable", "No acceptable format"
+
+
 class RequestTimeout(MattingError):
     status, slug, title = 408, "request-timeout", "The body arrived too slowly"
+
+
+class Gone(MattingError):
+    status, slug, title = 410, "gone", "This is no longer here"
 
 
 class PayloadTooLarge(MattingError):
@@ -121,39 +144,8 @@ _FRAMEWORK = {
 
 def problem_response(error: MattingError, request_id: str) -> JSONResponse:
     """Return the `application/problem+json` answer (RFC 9457) of an error."""
-    return _problem(
-        error.status,
-        error.slug,
-        error.title,
-        error.detail,
-        request_id,
-        error.headers,
-        errors=error.errors,
-        hint=error.hint,
-        limit=error.limit,
-        actual=error.actual,
-    )
-
-
-def _problem(
-    status: int,
-    slug: str,
-    title: str,
-    detail: str,
-    request_id: str,
-    headers: dict[str, str] | None = None,
-    **more: Any,
-) -> JSONResponse:
-    body = {
-        "type": f"/problems/{slug}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": request_id,
-        "code": slug,
-    }
-    body.update({name: value for name, value in more.items() if value is not None})
-    return JSONResponse(body, status, headers, media_type="application/problem+json")
+    body = error.describe() | {"instance": request_id}
+    return JSONResponse(body, error.status, error.headers, media_type="application/problem+json")
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -176,7 +168,10 @@ def install_error_handlers(app: FastAPI) -> None:
             detail = "no route has this path; /docs lists them"
         elif status == 405:
             detail = f"{request.method[:16]} is not allowed here, only {headers.get('Allow', '')}"
-        return _problem(status, slug, title, detail, request_id(request), headers)
+        problem = MattingError(detail, headers=headers).describe()
+        problem |= {"type": f"/problems/{slug}", "title": title, "status": status, "code": slug}
+        problem["instance"] = request_id(request)
+        return JSONResponse(problem, status, headers, media_type="application/problem+json")
 
     async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)

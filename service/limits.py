@@ -73,11 +73,19 @@ class AdmissionGate:
 
 
 class Ticket:
-    """One admitted request; leaving the `with` block frees its share of the gate."""
+    """One admitted request; leaving the `with` block frees its share of the gate.
 
-    def __init__(self, gate: AdmissionGate) -> None:
+    `requests` is 0 for a part of a request that is admitted already.
+    """
+
+    def __init__(self, gate: AdmissionGate, requests: int = 1) -> None:
         self._gate = gate
+        self._requests = requests
         self._pixels = 0
+
+    def share(self) -> "Ticket":
+        """Return a ticket for one of several pictures of the request, for its pixels alone."""
+        return Ticket(self._gate, requests=0)
 
     def add_megapixels(self, megapixels: float) -> None:
         """Count the source pixels, known once the header is read; raises Overloaded.
@@ -101,7 +109,7 @@ class Ticket:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._gate.requests -= 1
+        self._gate.requests -= self._requests
         self._gate.pixels -= self._pixels
 
 
@@ -119,7 +127,7 @@ class BodyLayer:
             return
         settings = self.settings
         video = scope["path"].startswith("/v1/video")
-        limit = (settings.video_max_bytes if video else settings.image_max_bytes) + FRAMING_BYTES
+        limit = find_body_limit(scope, settings)
         timeout_s = settings.video_body_timeout_s if video else settings.image_body_timeout_s
         if refusal := self._refuse_by_headers(scope, limit):
             await problem_response(refusal, scope["request_id"])(scope, receive, send)
@@ -172,6 +180,18 @@ class _BoundedBody:
                 self._metrics.requests_rejected.labels("too_large").inc()
                 raise refuse_size("body", self._limit, self._bytes)
         return message
+
+
+def find_body_limit(scope: Scope, settings: Settings) -> int:
+    """Return the most bytes that the body of a request may have."""
+    if scope["path"].startswith("/v1/video"):
+        return settings.video_max_bytes + FRAMING_BYTES
+    kind = (read_header(scope, b"content-type") or b"").lower()
+    if scope["path"] == "/v1/image" and kind.startswith(b"multipart/"):
+        return max(settings.batch_max_bytes, settings.image_max_bytes) + FRAMING_BYTES
+    if kind.startswith((b"application/json", b"application/x-www-form-urlencoded")):
+        return settings.image_max_bytes * 4 // 3 + FRAMING_BYTES  # base64
+    return settings.image_max_bytes + FRAMING_BYTES
 
 
 def refuse_size(what: str, limit: int, actual: int) -> PayloadTooLarge:

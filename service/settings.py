@@ -58,6 +58,8 @@ class Settings(BaseSettings):
 
     image_max_bytes: int = Field(25 * 2**20, ge=1, description="bytes of an image")
     image_max_megapixels: float = Field(50, gt=0, description="megapixels of an image")
+    batch_max_files: int = Field(32, ge=1, le=999, description="images in one request")
+    batch_max_bytes: int = Field(100 * 2**20, ge=1, description="bytes of all of them")
     image_max_side: int = Field(16_384, ge=1, description="pixels of its longest side")
     video_max_bytes: int = Field(512 * 2**20, ge=1, description="bytes of a clip")
     video_max_s: float = Field(600, gt=0, description="seconds of a clip")
@@ -66,6 +68,8 @@ class Settings(BaseSettings):
     video_max_side: int = Field(4096, ge=32, description="pixels of its longest side")
     sync_video_max_s: float = Field(120, gt=0, description="longest clip a request may wait for")
     network_max_megapixels: float = Field(1.5, gt=0, description="largest network input")
+
+    result_store_mb: int = Field(256, ge=1, description="MiB of kept results (`keep_s`)")
 
     body_idle_timeout_s: float = Field(10, gt=0, description="longest pause inside a body")
     image_body_timeout_s: float = Field(120, gt=0, description="whole body of an image request")

@@ -14,7 +14,6 @@ import socket
 import sys
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from service.media.images import UndecodableImage, UnknownFormat, decode_pixels, open_image
@@ -75,10 +74,8 @@ class Child:
             case "decode":
                 assert self.image is not None
                 image, self.image = self.image, None
-                pixels = decode_pixels(image)
-                height, width = pixels.shape[:2]
-                data = np.ascontiguousarray(pixels).reshape(-1).data
-                self.channel.send({"kind": "pixels", "width": width, "height": height}, data)
+                header, payload = decode_pixels(image).to_wire()
+                self.channel.send({"kind": "picture", **header}, payload)
             case "video":
                 assert fd is not None
                 self.stream_video(request, fd)

@@ -14,9 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 import service
 from service.errors import (
     MattingError,
@@ -25,7 +22,7 @@ from service.errors import (
     UndecodableMedia,
     UnsupportedMedia,
 )
-from service.media.images import ImageInfo
+from service.media.images import ImageInfo, Picture
 from service.media.video_types import AudioPacket, VideoFrame, VideoInfo, VideoLimits
 from service.media.wire import Channel, ChannelClosed, ProtocolError
 from service.metrics import Metrics
@@ -39,6 +36,7 @@ _ERRORS: dict[str, type[MattingError]] = {
     "limit": MediaLimitExceeded,
 }
 _MAX_AUDIO_PACKET_BYTES = 1 << 22
+_MAX_METADATA_BYTES = 1 << 23
 _MAX_SIDE = 1 << 32
 
 
@@ -97,19 +95,23 @@ class Decoder:
         self._info = info
         return info
 
-    def decode_image(self) -> NDArray[np.uint8]:
-        """Return the pixels of the opened image, (H, W, 3) uint8 RGB."""
+    def decode_image(self) -> Picture:
+        """Return the opened image."""
         assert self._info is not None
-        shape = (self._info.height, self._info.width, 3)
+        shape = (self._info.height, self._info.width)
         self._info = None
-        size = shape[0] * shape[1] * shape[2]
+        # Colour twice and alpha at most; a profile and EXIF beside them.
+        most = shape[0] * shape[1] * 7 + _MAX_METADATA_BYTES
         self._send("decode", memory_bytes=self._settings.decoder_memory_bytes)
-        header, payload = self._receive(size)
-        # A PNG may carry its orientation behind the pixels: only then the sides are swapped.
-        found = (header.get("height"), header.get("width"), 3)
-        if len(payload) != size or found not in (shape, (shape[1], shape[0], 3)):
-            raise self._fail(ProtocolError("the pixels are not as many as the header promised"))
-        return np.frombuffer(payload, np.uint8).reshape(found)
+        header, payload = self._receive(most)
+        try:
+            picture = Picture.from_wire(header, payload)
+            # A PNG may carry its orientation behind the pixels: only then the sides are swapped.
+            if picture.image.shape[:2] not in (shape, shape[::-1]):
+                raise ValueError("another size than the header promised")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise self._fail(ProtocolError(str(error))) from None
+        return picture
 
     def open_video(self, file: BinaryIO, *, max_s: float) -> VideoInfo:
         """Return the facts of a clip; `read_video` must be used up, or the child is replaced.

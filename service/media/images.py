@@ -1,24 +1,18 @@
-"""Still images: header and pixels of an upload (in a decoder child), encoding of a result."""
+"""Still images as they come in: header and pixels of an upload, read in a decoder child."""
 
 import io
+import math
 import zlib
 from dataclasses import dataclass
 from struct import error as struct_error
-from typing import Literal
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
-ImageFormat = Literal["png", "webp", "jpeg"]
-CONTENT_TYPES: dict[ImageFormat, str] = {
-    "png": "image/png",
-    "webp": "image/webp",
-    "jpeg": "image/jpeg",
-}
-MAX_WEBP_SIDE = 16_383  # of the format itself
-MAX_JPEG_SIDE = 65_500  # of libjpeg
 
 _EXIF_ORIENTATION = 0x0112
 _SWAPPING_ORIENTATIONS = (5, 6, 7, 8)
@@ -93,11 +87,72 @@ def open_image(data: bytes | bytearray) -> tuple[Image.Image, ImageInfo]:
     return image, ImageInfo(width, height, str(image.format))
 
 
-def decode_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the picture as (H, W, 3) uint8 RGB, upright, first frame only.
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded still, upright.
 
-    Transparent pixels are laid over white: their own colour is arbitrary and was never meant to be
-    seen. 16-bit grey is scaled to 8 bits, not clipped. Raises UndecodableImage.
+    `image` is (H, W, 3) uint8 in sRGB, straight colours: not laid over anything. `alpha` is the
+    file's own, (H, W) uint8, None where it is opaque everywhere; colours under alpha 0 are white.
+    `own` is the same picture in the values of `icc`, an RGB profile that is not sRGB, else None.
+    `exif` is the file's, its orientation set to upright; empty if there is none.
+    """
+
+    image: NDArray[np.uint8]
+    alpha: NDArray[np.uint8] | None = None
+    own: NDArray[np.uint8] | None = None
+    icc: bytes = b""
+    exif: bytes = b""
+
+    def flatten(self) -> NDArray[np.uint8]:
+        """Return the picture over white, (H, W, 3) uint8: what a viewer without alpha shows."""
+        if self.alpha is None:
+            return self.image
+        weight = np.float32(self.alpha) / 255
+        return cv2.blendLinear(self.image, np.full_like(self.image, 255), weight, 1 - weight)
+
+    def to_wire(self) -> tuple[dict[str, Any], bytes | memoryview]:
+        """Return the header and payload of a message that carries the picture."""
+        height, width = self.image.shape[:2]
+        header = {
+            "width": width,
+            "height": height,
+            "alpha": self.alpha is not None,
+            "own": self.own is not None,
+            "icc": len(self.icc),
+            "exif": len(self.exif),
+        }
+        layers = [layer for layer in (self.image, self.alpha, self.own) if layer is not None]
+        flat = [np.ascontiguousarray(layer).reshape(-1).data for layer in layers]
+        if len(flat) == 1 and not self.icc and not self.exif:
+            return header, flat[0]  # the usual case, without a copy
+        return header, b"".join([*flat, self.icc, self.exif])
+
+    @classmethod
+    def from_wire(cls, header: dict[str, Any], payload: bytearray) -> "Picture":
+        """Return what `to_wire` was given; raises KeyError, TypeError or ValueError."""
+        height, width = int(header["height"]), int(header["width"])
+        position = 0
+
+        def take(*shape: int) -> NDArray[np.uint8]:
+            nonlocal position
+            start, position = position, position + math.prod(shape)
+            return np.frombuffer(payload, np.uint8, position - start, start).reshape(shape)
+
+        if min(height, width) < 1:
+            raise ValueError("a picture without pixels")
+        image = take(height, width, 3)
+        alpha = take(height, width) if header["alpha"] else None
+        own = take(height, width, 3) if header["own"] else None
+        icc, exif = (take(int(header[name])).tobytes() for name in ("icc", "exif"))
+        if position != len(payload):
+            raise ValueError("more bytes than the header promised")
+        return cls(image, alpha, own, icc, exif)
+
+
+def decode_pixels(image: Image.Image) -> Picture:
+    """Decode the opened picture, first frame only; 16 bits are scaled to 8, not clipped.
+
+    Raises UndecodableImage.
     """
     try:
         image.load()
@@ -105,32 +160,12 @@ def decode_pixels(image: Image.Image) -> NDArray[np.uint8]:
         if image.mode.startswith(("I;16", "I")):
             grey = np.asarray(image).astype(np.float32) / 257.0
             image = Image.fromarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8))
-        if image.has_transparency_data:
-            layer = image.convert("RGBA")
-            image = Image.new("RGB", layer.size, "white")
-            image.paste(layer, mask=layer.getchannel("A"))
-        return np.asarray(image.convert("RGB"))
+        if not image.has_transparency_data:
+            return Picture(np.asarray(image.convert("RGB")))
+        layers = np.array(image.convert("RGBA"))
+        layers[layers[:, :, 3] == 0] = (255, 255, 255, 0)
+        alpha = np.ascontiguousarray(layers[:, :, 3])
+        opaque = bool((alpha == 255).all())
+        return Picture(np.ascontiguousarray(layers[:, :, :3]), None if opaque else alpha)
     except DECODE_ERRORS:
         raise UndecodableImage("the image data is broken or cut short") from None
-
-
-def encode_image(
-    pixels: NDArray[np.uint8], format: ImageFormat, *, quality: int, compression: int
-) -> bytes:
-    """Encode (H, W) grey, (H, W, 3) RGB or (H, W, 4) straight RGBA.
-
-    `quality` (1-100) is for JPEG and WebP, `compression` (0-9) for PNG.
-    """
-    buffer = io.BytesIO()
-    image = Image.fromarray(pixels)
-    if format == "png":
-        # At level 1 runs alone beat the search for repeats: on a photo's matte a fifth smaller and
-        # a tenth faster, on a cutout a sixth smaller.
-        kind = zlib.Z_RLE if compression == 1 else zlib.Z_DEFAULT_STRATEGY
-        image.save(buffer, "PNG", compress_level=compression, compress_type=kind)
-    elif format == "jpeg":
-        image.save(buffer, "JPEG", quality=quality)
-    else:
-        # `exact` keeps the colour of transparent pixels, as PNG does.
-        image.save(buffer, "WEBP", quality=quality, method=2, exact=True)
-    return buffer.getvalue()

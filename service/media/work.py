@@ -47,6 +47,7 @@ class StageTimes:
         yield
         self.add(stage, time.perf_counter() - start_s)
 
-    def format_header(self) -> str:
-        """Return the value of `Server-Timing` (W3C), milliseconds."""
-        return ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in self._seconds.items())
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        """All stages, those that did not run with 0."""
+        return {name: seconds * 1000 for name, seconds in self._seconds.items()}

@@ -1,7 +1,7 @@
 """Probes, metrics, models, limits and the API documents."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -12,8 +12,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from service import __version__
 from service.dependencies import Services, ServicesDependency
 from service.errors import MattingError, NotReady
-from service.media.images import CONTENT_TYPES, FORMATS
-from service.routes.schemas import MAX_REF_SIZE, MIN_REF_SIZE
+from service.media.images import FORMATS
+from service.options import MAX_REF_SIZE, MIN_REF_SIZE
+from service.still.options import MAX_KEEP_S, Format, Output
 
 router = APIRouter(tags=["operations"])
 ASSETS = Path(__file__).parent.parent / "web" / "assets"
@@ -94,8 +95,8 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
         "version": __version__,
         "image": {
             "input": [name.lower() for name in FORMATS],
-            "outputs": ["alpha", "cutout", "composite"],
-            "formats": list(CONTENT_TYPES),
+            "outputs": list(get_args(Output)),
+            "formats": list(get_args(Format)),
             "ref_size": {
                 "default": services.engine.info.ref_size,
                 "minimum": MIN_REF_SIZE,
@@ -104,6 +105,10 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
             "max_bytes": settings.image_max_bytes,
             "max_megapixels": settings.image_max_megapixels,
             "max_side": settings.image_max_side,
+            "batch_max_files": settings.batch_max_files,
+            "batch_max_bytes": settings.batch_max_bytes,
+            "max_keep_s": MAX_KEEP_S,
+            "result_store_mb": settings.result_store_mb,
         },
         "video": {
             "containers": ["mp4", "mov", "matroska", "webm", "mpegts", "gif"],

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from service.dependencies import Services, ServicesDependency
 from service.errors import ImpossibleOutput
 from service.inference.batcher import Matte
-from service.routes.schemas import VideoOptions, describe_upload, parse_options
-from service.routes.uploads import read_upload, run_until_disconnect
+from service.options import VideoOptions
+from service.routes.schemas import describe_upload, parse_options
+from service.routes.uploads import Accepted, read_upload, run_until_disconnect
 from service.video.clip import ClipPlan, MattedClip, Network, matte_clip
 
 router = APIRouter(tags=["video"])
@@ -37,8 +38,8 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
     if services.engine.info.takes_trimap:
         raise ImpossibleOutput("the model needs a trimap for each picture, a clip brings none")
     services.videos.check()  # before a long upload
-    limit = services.settings.video_max_bytes
-    async with read_upload(request, media="video", names=FILE_NAMES, limit_bytes=limit) as upload:
+    accepted = Accepted("video", FILE_NAMES, services.settings.video_max_bytes)
+    async with read_upload(request, accepted) as upload:
         options = parse_options(VideoOptions, upload.options)
         with services.videos.enter():
             work = make_video(services, upload.file, make_plan(options))

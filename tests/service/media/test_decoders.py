@@ -37,7 +37,7 @@ def closing_decoder(**settings):
 def test_image_comes_back_as_it_was_sent(decoder, portrait):
     info = decoder.open_image(encode(portrait, "PNG"))
     assert (info.width, info.height, info.format) == (512, 512, "PNG")
-    np.testing.assert_array_equal(decoder.decode_image(), portrait)
+    np.testing.assert_array_equal(decoder.decode_image().image, portrait)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_broken_pixels_are_refused_and_the_child_lives(decoder, portrait_jpeg):
     with pytest.raises(UndecodableMedia):
         decoder.decode_image()
     decoder.open_image(portrait_jpeg)
-    assert decoder.decode_image().shape == (512, 512, 3)
+    assert decoder.decode_image().image.shape == (512, 512, 3)
 
 
 def test_second_open_forgets_the_first_image(decoder, portrait):
     decoder.open_image(encode(portrait, "PNG"))
     decoder.open_image(encode(portrait[:10, :20], "PNG"))
-    np.testing.assert_array_equal(decoder.decode_image(), portrait[:10, :20])
+    np.testing.assert_array_equal(decoder.decode_image().image, portrait[:10, :20])
 
 
 def test_child_inherits_no_keys_and_no_files(monkeypatch, tmp_path):
@@ -127,7 +127,7 @@ def test_memory_limit_is_an_error_of_the_file():
             child.decode_image()
         assert child.is_alive(), "running out of memory need not cost a child"
         child.open_image(make_flat_png(100, 50))
-        assert child.decode_image().shape == (50, 100, 3)
+        assert child.decode_image().image.shape == (50, 100, 3)
 
 
 def test_child_that_does_not_read_is_given_up():

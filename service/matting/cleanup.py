@@ -1,0 +1,2 @@
+def clean_alpha(alpha, **options):
+    return alpha

@@ -1,0 +1,91 @@
+"""One still from its files to its answer: for single images, batches, kept results, compat."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from service.dependencies import Services
+from service.limits import Ticket
+from service.matting.signals import measure_confidence, shows_person
+from service.media.work import StageTimes
+from service.still.encode import Encoded, encode_still
+from service.still.facts import Facts
+from service.still.finish import finish_still
+from service.still.options import Format, ImageOptions
+from service.still.pipeline import MattedStill, StillFiles, decode_still, matte_still
+from service.still.result_store import KeptResult
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The encoded result of one still and what is said about it."""
+
+    encoded: Encoded
+    facts: Facts
+
+
+async def make_answer(
+    services: Services,
+    files: StillFiles,
+    options: ImageOptions,
+    format: Format,
+    ticket: Ticket,
+    owner: str,
+) -> Answer:
+    """Decode, matte, finish and encode one image, and keep it when the options say so."""
+    times = StageTimes(services.metrics)
+    still = await matte_still(services, files, options, ticket, times)
+    answer = await _finish(services, still, options, format, times)
+    services.metrics.frames.labels("image").inc()
+    if not options.keep_s:
+        return answer
+    kept = KeptResult(files.image, still.matte)
+    result_id = await services.results.keep(owner, kept, options.keep_s)
+    return replace(answer, facts=replace(answer.facts, result_id=result_id))
+
+
+async def restyle(
+    services: Services,
+    kept: KeptResult,
+    background: bytes | None,
+    options: ImageOptions,
+    format: Format,
+    ticket: Ticket,
+) -> Answer:
+    """Finish and encode a kept image with other options; the network does not run."""
+    times = StageTimes(services.metrics)
+    files = StillFiles(kept.image, background=background)
+    still = await decode_still(services, files, ticket, times)
+    return await _finish(services, replace(still, matte=kept.matte), options, format, times)
+
+
+async def _finish(
+    services: Services,
+    still: MattedStill,
+    options: ImageOptions,
+    format: Format,
+    times: StageTimes,
+) -> Answer:
+    run = services.workers.run
+    with times.measure("refine"):
+        finished = await run(finish_still, still, options)
+        signals = None if still.matte is None else await run(_read_signals, still)
+    with times.measure("encode"):
+        encoded = await run(partial(encode_still, finished, options, format))
+    height, width = finished.alpha.shape
+    facts = Facts(
+        width=width,
+        height=height,
+        subject=finished.subject,
+        confidence=signals and signals[0],
+        shows_person=signals and signals[1],
+        model=services.engine.info.name if signals else None,
+        provider=services.engine.provider if signals else None,
+        timings_ms=times.milliseconds,
+    )
+    return Answer(encoded, facts)
+
+
+def _read_signals(still: MattedStill) -> tuple[float, bool]:
+    """Return how sure the network is and whether it sees a person, from its own matte."""
+    assert still.matte is not None
+    return measure_confidence(still.matte), shows_person(still.matte)

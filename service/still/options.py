@@ -1,0 +1,138 @@
+"""Options of `POST /v1/image`, and which of them go together."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from service.matting.crop import parse_margin
+from service.matting.sizes import check_size
+from service.options import MattingOptions, check_colour, parse_colour
+
+Output = Literal["alpha", "cutout", "composite", "foreground", "bundle"]
+Format = Literal["png", "webp", "jpeg", "avif", "zip", "json"]
+BLUR = "blur"
+MAX_BRUSH = 100  # pixels of erode, dilate and feather
+MAX_KEEP_S = 7 * 24 * 3600
+
+
+def check_background(value: str) -> str:
+    return value if value == BLUR else check_colour(value)
+
+
+def check_margin(value: str) -> str:
+    parse_margin(value)
+    return value
+
+
+# Options that say how the result looks: all but those the network needs.
+NETWORK_OPTIONS = ("model", "ref_size")
+
+
+class ImageOptions(MattingOptions):
+    """Options of `POST /v1/image`."""
+
+    output: Output = Field(
+        "alpha",
+        description="`alpha`: 8-bit grey; `cutout`: straight RGBA; `composite`: over `background`; "
+        "`foreground`: the person's colour without the background's, RGB; "
+        "`bundle`: ZIP of color.jpg and alpha.png",
+    )
+    format: Format | None = Field(
+        None, description="default: from `Accept`, else png; `json` carries the image in base64"
+    )
+    quality: int = Field(90, ge=1, le=100, description="of JPEG, WebP and AVIF")
+    compression: int = Field(1, ge=0, le=9, description="of PNG")
+    background: Annotated[str, AfterValidator(check_background)] = Field(
+        "white",
+        max_length=64,
+        examples=["#00b140", "blur"],
+        description="behind `composite`: #rrggbb, a CSS colour name, `blur`, or send the part "
+        "`background_file`",
+    )
+    blur_radius: float | None = Field(
+        None,
+        gt=0,
+        le=500,
+        allow_inf_nan=False,
+        description="pixels of the result, for background=blur; default: 1/40 of the longer side",
+    )
+    model: str | None = Field(
+        None, max_length=128, description="a name from /v1/models; default: the first"
+    )
+    refine: Literal["auto", "off"] = Field(
+        "auto", description="bring the matte to the image's size along its edges, or linearly"
+    )
+    foreground: Literal["auto", "off"] = Field(
+        "auto", description="estimate the person's own colour where alpha is between 0 and 1"
+    )
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="make alpha 0 or 1 at this value; default: keep it soft"
+    )
+    erode: int = Field(0, ge=0, le=MAX_BRUSH, description="shrink the matte, pixels of the result")
+    dilate: int = Field(0, ge=0, le=MAX_BRUSH, description="grow the matte, pixels of the result")
+    feather: float = Field(
+        0, ge=0, le=MAX_BRUSH, allow_inf_nan=False, description="blur the matte, sigma in pixels"
+    )
+    keep_largest: bool = Field(False, description="keep only the largest piece of the matte")
+    existing_alpha: Literal["multiply", "ignore", "return"] = Field(
+        "multiply",
+        description="what transparency of the file does: multiply the matte, nothing, or be the "
+        "matte without running the network",
+    )
+    crop: bool = Field(False, description="crop to the person")
+    crop_margin: Annotated[str, AfterValidator(check_margin)] = Field(
+        "0",
+        max_length=64,
+        examples=["20px", "5%"],
+        description="around the person, pixels of the image or % of the person's box; one, two or "
+        "four values as in CSS",
+    )
+    size: Annotated[str, AfterValidator(check_size)] = Field(
+        "full",
+        max_length=32,
+        examples=["preview", "800x600", "4MP"],
+        description="`full`, `preview` (0.25 MP), a box `WxH`, or at most `NMP`; never enlarges",
+    )
+    icc: Literal["keep", "srgb", "strip"] = Field(
+        "keep",
+        description="colour profile: the image's own (composites are sRGB), sRGB, or none (the "
+        "values are sRGB)",
+    )
+    keep_metadata: bool = Field(False, description="keep EXIF, the place included")
+    keep_s: int = Field(
+        0,
+        ge=0,
+        le=MAX_KEEP_S,
+        description="seconds to keep upload and alpha, for POST /v1/image/{result_id}",
+    )
+
+    @property
+    def background_rgb(self) -> tuple[int, int, int]:
+        return parse_colour(self.background)
+
+    @property
+    def has_colour(self) -> bool:
+        """Whether the result shows the person, not only the matte."""
+        return self.output != "alpha"
+
+    @model_validator(mode="after")
+    def refuse_idle_options(self) -> "ImageOptions":
+        """An option without effect is a mistake somebody would search for long."""
+        for name, (is_used, need) in _NEEDS.items():
+            if name in self.model_fields_set and not is_used(self):
+                raise ValueError(f"{name} needs {need}")
+        if self.output == "bundle" and self.format not in (None, "zip", "json"):
+            raise ValueError("output=bundle is a zip; leave out format, or ask for zip or json")
+        if self.format == "zip" and self.output != "bundle":
+            raise ValueError("format=zip needs output=bundle")
+        return self
+
+
+_NEEDS: dict[str, tuple[Callable[[ImageOptions], Any], str]] = {
+    "background": (lambda o: o.output == "composite", "output=composite"),
+    "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
+    "foreground": (lambda o: o.has_colour, "another output than alpha"),
+    "icc": (lambda o: o.has_colour, "another output than alpha"),
+    "crop_margin": (lambda o: o.crop, "crop=true"),
+}
