@@ -29,6 +29,51 @@ def composite_over_colour(
     return blended
 
 
-def composite_over_image(a, b, c): ...
-def blur_background(a, b, c): ...
-def cover(a, b, c): ...
+def composite_over_image(
+    foreground: NDArray[np.uint8], alpha: NDArray[np.float32], background: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Return alpha * foreground + (1 - alpha) * background; all of one size, (H, W, 3) uint8."""
+    blended: NDArray[np.uint8] = cv2.blendLinear(foreground, background, alpha, 1 - alpha)
+    return blended
+
+
+def cover(background: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return a picture of any size scaled to fill (height, width), what sticks out cut off.
+
+    As `object-fit: cover` of CSS does, about the centre.
+    """
+    scale = max(height / background.shape[0], width / background.shape[1])
+    kept = (
+        min(round(height / scale), background.shape[0]),
+        min(round(width / scale), background.shape[1]),
+    )
+    rows, columns = max(1, kept[0]), max(1, kept[1])
+    top, left = (background.shape[0] - rows) // 2, (background.shape[1] - columns) // 2
+    part = background[top : top + rows, left : left + columns]
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    filled: NDArray[np.uint8] = cv2.resize(part, (width, height), interpolation=method)
+    return filled
+
+
+def blur_background(
+    image: NDArray[np.uint8], alpha: NDArray[np.float32], radius: float
+) -> NDArray[np.uint8]:
+    """Return the picture out of focus and without the person, (H, W, 3) uint8.
+
+    `radius` is the Gaussian's sigma in pixels. Each pixel counts by 1 - alpha (normalised
+    convolution, Knutsson and Westin 1993), so that the person leaves no halo.
+    """
+    height, width = alpha.shape
+    # What a wide blur leaves needs no more pixels than this.
+    scale = min(1.0, max(4 / radius, 64 / min(height, width)))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    share = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+    # Pixels at the edge hold some of the person; deep inside there must be something all the same.
+    weight = np.maximum(1 - cv2.dilate(share, np.ones((3, 3), np.uint8)), 1e-4)[:, :, np.newaxis]
+    sigma = max(radius * scale, 0.1)
+    soft = cv2.GaussianBlur(np.float32(small) * weight, (0, 0), sigma)
+    total = cv2.GaussianBlur(weight, (0, 0), sigma).reshape(weight.shape)
+    picture = np.rint(soft / total).clip(0, 255).astype(np.uint8)
+    blurred: NDArray[np.uint8] = cv2.resize(picture, (width, height))
+    return blurred

@@ -1,5 +1,127 @@
+"""Bringing the network's matte to the size of the photo, along the photo's own edges."""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from service.inference.preprocessing import resize_alpha
+from service.matting.runs import find_runs
+
+Floats = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+RADIUS = 2  # of the windows, in pixels of the matte
+EPSILON = 1e-4  # variance of colours in [0, 1] below which a window counts as flat
+DECIDED = 0.02  # alpha this near to 0 or 1 is left alone
+REACH = 2  # pixels of the matte by which the undecided band is widened
+CELL = 16  # pixels of the matte: the photo is worked on in cells of that size
 
 
-def refine_alpha(image, alpha):
-    return resize_alpha(alpha, *image.shape[:2])
+def refine_alpha(image: Image, alpha: Floats) -> Floats:
+    """Return the matte at the size of the image, its edges where the image has them.
+
+    `image` is (H, W, 3) uint8 RGB, `alpha` (h, w) float32 in [0, 1]; the result is (H, W) float32
+    in [0, 1]. Fast guided filter (He and Sun, arXiv:1505.00996) guided by colour: around each pixel
+    of the matte alpha is fitted as a linear function of colour, and the function is applied to the
+    colours of the photo. Only where the network has not decided, so that nothing of the photo's
+    texture gets into the solid inside. An image no larger than the matte gets the resized matte.
+    """
+    height, width = image.shape[:2]
+    refined = resize_alpha(alpha, height, width)
+    band = find_band(alpha)
+    if height * width <= alpha.size or not band.any():
+        return refined
+    small = cv2.resize(image, alpha.shape[::-1], interpolation=cv2.INTER_AREA)
+    model = fit_colours(small.astype(np.float32) / 255, alpha)
+    model[:, :, 3] -= alpha  # what is to be added to the resized matte
+    model *= (
+        cv2.blur(band.astype(np.float32), (3, 3))[:, :, np.newaxis] / 255
+    )  # fades out beside the band
+    scale = alpha.shape[0] / height, alpha.shape[1] / width
+    for rows, columns in find_cells(band, (height, width)):
+        tile = image[rows, columns]
+        shift = ((rows.start + 0.5) * scale[0] - 0.5, (columns.start + 0.5) * scale[1] - 0.5)
+        linear = sample(model, scale, shift, tile.shape[:2])
+        colours = cv2.cvtColor(tile, cv2.COLOR_RGB2RGBA)  # a fourth channel of 255 for the constant
+        change = cv2.transform(cv2.multiply(linear, colours, dtype=cv2.CV_32F), np.ones((1, 4)))
+        target = refined[rows, columns]
+        np.clip(target + change, 0, 1, out=target)
+    return refined
+
+
+def find_band(alpha: Floats) -> NDArray[np.bool_]:
+    """Return where the network has not decided, and a little around it, (h, w)."""
+    undecided = ((alpha > DECIDED) & (alpha < 1 - DECIDED)).astype(np.uint8)
+    # A hard edge has no undecided pixel: neighbours far apart count too.
+    kernel = np.ones((3, 3), np.uint8)
+    undecided |= (cv2.dilate(alpha, kernel) - cv2.erode(alpha, kernel) > 0.5).astype(np.uint8)
+    side = 2 * REACH + 1
+    return cv2.dilate(undecided, np.ones((side, side), np.uint8)).astype(np.bool_)
+
+
+def fit_colours(image: Floats, alpha: Floats) -> Floats:
+    """Return (h, w, 4): factors of red, green and blue and a constant that give alpha.
+
+    Least squares in each window with a ridge of EPSILON, then the mean over the windows that hold
+    the pixel (He et al., "Guided Image Filtering", 2013, section 3.4). Colours are in [0, 1].
+    """
+    side = 2 * RADIUS + 1
+
+    def mean(x: Floats) -> Floats:
+        return cv2.blur(x, (side, side), borderType=cv2.BORDER_REFLECT_101)
+
+    mean_image, mean_alpha = mean(image), mean(alpha)
+    covariance = mean(image * alpha[:, :, np.newaxis]) - mean_image * mean_alpha[:, :, np.newaxis]
+    first, second = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 1, 2, 2])
+    products = image[:, :, first] * image[:, :, second]
+    spread = np.dstack([mean(products[:, :, :3]), mean(products[:, :, 3:])])
+    spread -= mean_image[:, :, first] * mean_image[:, :, second]
+    factors = solve_symmetric(spread, covariance)
+    constant = mean_alpha - np.einsum("ijk,ijk->ij", factors, mean_image)
+    return mean(np.dstack([factors, constant]))
+
+
+def solve_symmetric(matrix: Floats, right: Floats) -> Floats:
+    """Solve (M + EPSILON I) x = right for every pixel, by Cramer's rule.
+
+    `matrix` is (h, w, 6): rr, rg, rb, gg, gb, bb; `right` and the result are (h, w, 3).
+    """
+    rr, rg, rb, gg, gb, bb = (matrix[:, :, i].astype(np.float64) for i in range(6))
+    rr, gg, bb = rr + EPSILON, gg + EPSILON, bb + EPSILON
+    a, b, c = gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg
+    d, e, f = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
+    determinant = rr * a + rg * b + rb * c
+    x, y, z = (right[:, :, i] for i in range(3))
+    solved = np.dstack([a * x + b * y + c * z, b * x + d * y + e * z, c * x + e * y + f * z])
+    solved /= determinant[:, :, np.newaxis]
+    return solved.astype(np.float32)
+
+
+def find_cells(band: NDArray[np.bool_], shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    """Yield (rows, columns) of the photo's parts that the band touches, next to each other."""
+    h, w = band.shape
+    edges = [
+        [round(min(start, size) * full / size) for start in range(0, size + CELL, CELL)]
+        for size, full in ((h, shape[0]), (w, shape[1]))
+    ]
+    for i in range(len(edges[0]) - 1):
+        # One pixel more on each side: a pixel of the photo reads two of the matte.
+        columns = np.any(band[max(0, i * CELL - 1) : (i + 1) * CELL + 1], axis=0)
+        for first, last in find_runs(columns, CELL, margin=1):
+            yield slice(*edges[0][i : i + 2]), slice(edges[1][first], edges[1][last])
+
+
+def sample(
+    model: Floats, scale: tuple[float, float], shift: tuple[float, float], size: tuple[int, int]
+) -> Floats:
+    """Return the model at the pixels of a part of the photo, interpolated linearly."""
+    matrix = np.array([[scale[1], 0, shift[1]], [0, scale[0], shift[0]]])
+    return cv2.warpAffine(
+        model,
+        matrix,
+        size[::-1],
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )

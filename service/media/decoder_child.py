@@ -74,8 +74,8 @@ class Child:
             case "decode":
                 assert self.image is not None
                 image, self.image = self.image, None
-                header, payload = decode_pixels(image).to_wire()
-                self.channel.send({"kind": "picture", **header}, payload)
+                header, pixels = decode_pixels(image).to_wire()
+                self.channel.send({"kind": "picture", **header}, pixels)
             case "video":
                 assert fd is not None
                 self.stream_video(request, fd)

@@ -11,7 +11,7 @@ from service.routes.uploads import Upload
 from service.still.answer import make_answer
 from service.still.encode import Encoded, make_zip
 from service.still.negotiation import ZIP_TYPE, list_formats
-from service.still.options import ImageOptions
+from service.still.options import Format, ImageOptions
 from service.still.pipeline import BACKGROUND, TRIMAP, StillFiles
 
 REPORT = "report.json"
@@ -29,7 +29,7 @@ async def answer_batch(
         raise InvalidOption("several files are answered by a ZIP", hint="leave out format=json")
     if TRIMAP in upload.extra:
         raise InvalidOption(f"{TRIMAP} belongs to one image", hint="send the images one by one")
-    format = options.format or next(iter(list_formats(options)))
+    format: Format = options.format or [*list_formats(options)][0]
     background = upload.extra.get(BACKGROUND)
     behind = None if background is None else await services.workers.run(background.read)
     entries: list[dict[str, Any]] = []

@@ -18,7 +18,9 @@ from service.still.pipeline import BACKGROUND, TRIMAP, StillFiles, check_model
 
 router = APIRouter(tags=["image"])
 FILE_NAMES = ("file", "image_file", "image")
-ANSWERS = {kind: {} for kind in (*CONTENT_TYPES.values(), ZIP_TYPE, JSON_TYPE)}
+ANSWERS: dict[str, dict[str, str]] = {
+    kind: {} for kind in (*CONTENT_TYPES.values(), ZIP_TYPE, JSON_TYPE)
+}
 # What the network has done cannot be asked for again, and a result is kept once.
 NOT_AGAIN = ("model", "ref_size", "keep_s")
 

@@ -102,7 +102,10 @@ def finish_still(still: MattedStill, options: ImageOptions) -> FinishedStill:
 
 def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions) -> None:
     """Fill in both alphas: the matte at the size of the layers, and what the options make of it."""
-    own = None if layers.own_alpha is None else np.float32(layers.own_alpha) / 255
+    own: Alpha | None = None
+    if layers.own_alpha is not None:
+        own = layers.own_alpha.astype(np.float32) / np.float32(255)
+    alpha: Alpha
     if still.matte is None:
         assert own is not None
         layers.true_alpha = np.ones_like(own)  # the file's colours are straight already
@@ -143,7 +146,7 @@ def compose(layers: _Layers, still: MattedStill, options: ImageOptions) -> Pixel
 
 def shrink_straight(colour: Pixels, alpha: Pixels, size: tuple[int, int]) -> Pixels:
     """Return straight colours (h, w, 3) averaged over areas, each pixel by its alpha."""
-    weight = np.float32(alpha)[:, :, np.newaxis] + np.float32(1e-3)
+    weight = alpha[:, :, np.newaxis].astype(np.float32) + np.float32(1e-3)
     total = cv2.resize(colour * weight, size, interpolation=cv2.INTER_AREA)
     share = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)[:, :, np.newaxis]
     return np.rint(total / share).astype(np.uint8)
