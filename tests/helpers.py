@@ -225,7 +225,15 @@ class Exchange:
     It can do what no HTTP library does: stop half-way, or leave.
     """
 
-    def __init__(self, client, path: str, body: bytes, *, is_whole: bool = True) -> None:
+    def __init__(
+        self,
+        client,
+        path: str,
+        body: bytes,
+        *,
+        is_whole: bool = True,
+        content_type: bytes = b"application/octet-stream",
+    ) -> None:
         self.sent: list[dict] = []
         self._client = client
         self._messages: asyncio.Queue[dict] = asyncio.Queue()
@@ -239,7 +247,7 @@ class Exchange:
             "raw_path": path.encode(),
             "root_path": "",
             "query_string": b"",
-            "headers": [(b"host", b"test"), (b"content-type", b"application/octet-stream")],
+            "headers": [(b"host", b"test"), (b"content-type", content_type)],
             "client": ("test", 1),
             "server": ("test", 80),
         }

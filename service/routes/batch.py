@@ -10,8 +10,8 @@ from service.errors import InvalidOption, MattingError
 from service.routes.uploads import Upload
 from service.still.answer import make_answer
 from service.still.encode import Encoded, make_zip
-from service.still.negotiation import ZIP_TYPE, list_formats
-from service.still.options import Format, ImageOptions
+from service.still.negotiation import ZIP_TYPE, choose_format
+from service.still.options import ImageOptions
 from service.still.pipeline import BACKGROUND, TRIMAP, StillFiles
 
 REPORT = "report.json"
@@ -23,13 +23,13 @@ async def answer_batch(
     """Matte the files one after another and answer the ZIP.
 
     The batch is admitted as one request, since one image of it is in work at a time. Raises
-    InvalidOption for what only a single image can have.
+    InvalidOption for what only a single image can have, and what choose_format raises.
     """
     if options.format == "json":
         raise InvalidOption("several files are answered by a ZIP", hint="leave out format=json")
     if TRIMAP in upload.extra:
         raise InvalidOption(f"{TRIMAP} belongs to one image", hint="send the images one by one")
-    format: Format = options.format or [*list_formats(options)][0]
+    format = choose_format(options, accept=None)
     background = upload.extra.get(BACKGROUND)
     behind = None if background is None else await services.workers.run(background.read)
     entries: list[dict[str, Any]] = []

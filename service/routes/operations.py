@@ -1,7 +1,7 @@
 """Probes, metrics, models, limits and the API documents."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -14,7 +14,8 @@ from service.dependencies import Services, ServicesDependency
 from service.errors import MattingError, NotReady
 from service.media.images import FORMATS
 from service.options import MAX_REF_SIZE, MIN_REF_SIZE
-from service.still.options import MAX_KEEP_S, Format, Output
+from service.still.negotiation import OFFERS
+from service.still.options import MAX_KEEP_S
 
 router = APIRouter(tags=["operations"])
 ASSETS = Path(__file__).parent.parent / "web" / "assets"
@@ -95,8 +96,7 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
         "version": __version__,
         "image": {
             "input": [name.lower() for name in FORMATS],
-            "outputs": list(get_args(Output)),
-            "formats": list(get_args(Format)),
+            "outputs": {output: list(formats) for output, formats in OFFERS.items()},
             "ref_size": {
                 "default": services.engine.info.ref_size,
                 "minimum": MIN_REF_SIZE,

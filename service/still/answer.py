@@ -54,7 +54,8 @@ async def restyle(
     """Finish and encode a kept image with other options; the network does not run."""
     times = StageTimes(services.metrics)
     files = StillFiles(kept.image, background=background)
-    still = await decode_still(services, files, ticket, times)
+    with times.measure("decode"):
+        still = await decode_still(services, files, ticket)
     return await _finish(services, replace(still, matte=kept.matte), options, format, times)
 
 

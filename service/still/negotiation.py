@@ -2,13 +2,20 @@
 
 from service.errors import ImpossibleOutput, InvalidOption, NotAcceptable
 from service.media.image_writer import CONTENT_TYPES
-from service.still.options import Format, ImageOptions
+from service.still.options import Format, ImageOptions, Output
 
 JSON_TYPE, ZIP_TYPE = "application/json", "application/zip"
 MAX_RANGES = 32
-# What can be answered for an image with and without alpha, the preferred one first.
-WITH_ALPHA: dict[Format, str] = {name: CONTENT_TYPES[name] for name in ("png", "webp", "avif")}
-WITHOUT_ALPHA: dict[Format, str] = {**WITH_ALPHA, "jpeg": CONTENT_TYPES["jpeg"]}
+# The formats an output can have and their content types, the default first.
+_WITH_ALPHA: dict[Format, str] = {name: CONTENT_TYPES[name] for name in ("png", "webp", "avif")}
+_WITHOUT_ALPHA: dict[Format, str] = {**_WITH_ALPHA, "jpeg": CONTENT_TYPES["jpeg"]}
+OFFERS: dict[Output, dict[Format, str]] = {
+    "alpha": {**_WITHOUT_ALPHA, "json": JSON_TYPE},
+    "cutout": {**_WITH_ALPHA, "json": JSON_TYPE},
+    "composite": {**_WITHOUT_ALPHA, "json": JSON_TYPE},
+    "foreground": {**_WITHOUT_ALPHA, "json": JSON_TYPE},
+    "bundle": {"zip": ZIP_TYPE, "json": JSON_TYPE},
+}
 
 
 def choose_format(options: ImageOptions, accept: str | None) -> Format:
@@ -22,7 +29,7 @@ def choose_format(options: ImageOptions, accept: str | None) -> Format:
         if chosen == "jpeg" and options.output == "cutout":
             raise ImpossibleOutput("JPEG cannot carry alpha", hint="ask for png, webp or avif")
     else:
-        chosen = negotiate(accept, list_formats(options))
+        chosen = negotiate(accept, OFFERS[options.output])
     bundles = options.output == "bundle"
     takes_quality = bundles or chosen in ("jpeg", "webp", "avif")
     takes_compression = bundles or chosen in ("png", "json")
@@ -32,14 +39,6 @@ def choose_format(options: ImageOptions, accept: str | None) -> Format:
     if "compression" in given and not takes_compression:
         raise InvalidOption(f"compression needs format=png; this answer is {chosen}")
     return chosen
-
-
-def list_formats(options: ImageOptions) -> dict[Format, str]:
-    """Return the formats an output can have and their content types, the default first."""
-    if options.output == "bundle":
-        return {"zip": ZIP_TYPE, "json": JSON_TYPE}
-    pictures = WITH_ALPHA if options.output == "cutout" else WITHOUT_ALPHA
-    return {**pictures, "json": JSON_TYPE}
 
 
 def negotiate(accept: str | None, offers: dict[Format, str]) -> Format:

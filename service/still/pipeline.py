@@ -48,11 +48,10 @@ async def matte_still(
     times: StageTimes,
 ) -> MattedStill:
     """Decode the files and run the network; raises the errors of both."""
-    still = await decode_still(services, files, ticket, times)
-    picture = still.picture
-    if picture.alpha is not None and options.existing_alpha == "return":
-        return still
     with times.measure("decode"):
+        still = await decode_still(services, files, ticket)
+        if still.picture.alpha is not None and options.existing_alpha == "return":
+            return still
         tensor = await services.workers.run(prepare, services, still, options.ref_size)
     matte = await services.batcher.infer(tensor, timeout_s=services.settings.request_timeout_s)
     times.add("queue", matte.queue_s)
@@ -60,29 +59,26 @@ async def matte_still(
     return replace(still, matte=matte.alpha)
 
 
-async def decode_still(
-    services: Services, files: StillFiles, ticket: Ticket, times: StageTimes
-) -> MattedStill:
+async def decode_still(services: Services, files: StillFiles, ticket: Ticket) -> MattedStill:
     """Decode the image and what came with it; the matte is still missing.
 
     Raises the decoder's errors and MediaLimitExceeded; for an extra file they name it.
     """
     pictures: dict[str, Picture] = {}
     named = {"the image": files.image, TRIMAP: files.trimap, BACKGROUND: files.background}
-    with times.measure("decode"):
-        async with services.decoders.borrow("still") as decoder:
-            for name, data in named.items():
-                if data is None:
-                    continue
-                try:
-                    info = await services.workers.run(decoder.open_image, data)
-                    check_size(name, info, services.settings)
-                    ticket.add_megapixels(info.megapixels)
-                    pictures[name] = await services.workers.run(decoder.decode_image)
-                except MattingError as error:
-                    if name != "the image" and name not in error.detail:
-                        error.detail = f"{name}: {error.detail}"
-                    raise
+    async with services.decoders.borrow("still") as decoder:
+        for name, data in named.items():
+            if data is None:
+                continue
+            try:
+                info = await services.workers.run(decoder.open_image, data)
+                check_size(name, info, services.settings)
+                ticket.add_megapixels(info.megapixels)
+                pictures[name] = await services.workers.run(decoder.decode_image)
+            except MattingError as error:
+                if name != "the image" and name not in error.detail:
+                    error.detail = f"{name}: {error.detail}"
+                raise
     background = pictures.get(BACKGROUND)
     return MattedStill(
         pictures["the image"],

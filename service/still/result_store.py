@@ -59,8 +59,8 @@ class ResultStore:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         remove_orphans(data_dir)
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=data_dir))
-        self._lock = open_locked(self.folder / "lock")
+        self._data_dir = data_dir
+        self._folder: Path | None = None  # made for the first result
         self._max_bytes = max_bytes
         self._workers = workers
         self._clock = clock
@@ -86,6 +86,7 @@ class ResultStore:
         self._drop_expired()
         while self._entries and self.bytes + result.bytes > self._max_bytes:
             self._forget(next(iter(self._entries)))
+        self._open_folder()
         result_id = secrets.token_urlsafe(24)
         # In the index first: what is written at the same time must find the room taken.
         self._entries[result_id] = _Entry(owner, self._clock() + keep_s, result.bytes)
@@ -122,14 +123,18 @@ class ResultStore:
     async def aclose(self) -> None:
         self._sweeper.cancel()
         await asyncio.gather(self._sweeper, return_exceptions=True)
-        self._lock_and_folder_go()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            os.close(self._lock)
 
-    def _lock_and_folder_go(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        os.close(self._lock)
+    def _open_folder(self) -> None:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._data_dir))
+            self._lock = open_locked(self._folder / "lock")
 
     def _paths(self, result_id: str) -> tuple[Path, Path]:
-        return self.folder / f"{result_id}.image", self.folder / f"{result_id}.npy"
+        assert self._folder is not None
+        return self._folder / f"{result_id}.image", self._folder / f"{result_id}.npy"
 
     def _write(self, result_id: str, result: KeptResult) -> None:
         image, matte = self._paths(result_id)

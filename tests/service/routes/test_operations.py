@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service import __version__
 from service.media.images import FORMATS
 from service.settings import DEFAULT_MODEL, Settings
+from service.still.options import ImageOptions
 from tests.fakes import FakeEngine
 from tests.helpers import encode, post_image, read_metric
 
@@ -84,10 +85,11 @@ def test_capabilities_are_true(client, portrait):
     for name in image["input"]:
         assert post_image(client, encode(small, name), ref_size=64).status_code == 200
     data = encode(small, "PNG")
-    for output in image["outputs"]:
-        for format in image["formats"]:
+    assert list(image["outputs"]) == ["alpha", "cutout", "composite", "foreground", "bundle"]
+    for output, formats in image["outputs"].items():
+        for format in ("png", "webp", "jpeg", "avif", "zip", "json"):
             status = post_image(client, data, output=output, format=format, ref_size=64).status_code
-            assert status == (422 if (output, format) == ("cutout", "jpeg") else 200)
+            assert status == (200 if format in formats else 422)
     bounds = image["ref_size"]
     for ref_size, status in [
         (bounds["minimum"], 200),
@@ -221,10 +223,10 @@ def test_openapi_describes_the_upload_with_its_options(openapi):
     operation = openapi["paths"]["/v1/image"]["post"]
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     query = {parameter["name"]: parameter for parameter in operation["parameters"]}
-    options = {"output", "format", "background", "ref_size", "quality", "compression"}
-    assert set(form["properties"]) == {"file", "trimap_file", *options} and set(query) == options
-    assert form["properties"]["output"]["enum"] == ["alpha", "cutout", "composite"]
-    assert form["properties"]["background"]["examples"] == ["#00b140"]
+    files, options = {"file", "trimap_file", "background_file"}, set(ImageOptions.model_fields)
+    assert set(form["properties"]) == files | options and set(query) == options
+    assert "bundle" in form["properties"]["output"]["enum"]
+    assert form["properties"]["background"]["examples"] == ["#00b140", "blur"]
     assert "image/*" in operation["requestBody"]["content"]
 
 
