@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # onnxruntime comes in two builds that overwrite each other: one is chosen, once.
 RUNTIME := $(shell test -e /proc/driver/nvidia/version && echo gpu || echo cpu)
 
-.PHONY: serve setup browser lint test gate bench clean
+.PHONY: serve setup browser lint test gate bench bench-stills clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT)
@@ -20,6 +20,9 @@ test: setup browser lint
 
 gate: setup browser
 	$(BIN)/pytest -m slow
+
+bench-stills: setup
+	$(BIN)/python -m benchmarks.stills
 
 bench: setup
 	$(BIN)/python -m benchmarks.serving

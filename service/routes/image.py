@@ -23,6 +23,24 @@ ANSWERS: dict[str, dict[str, str]] = {
 }
 # What the network has done cannot be asked for again, and a result is kept once.
 NOT_AGAIN = ("model", "ref_size", "keep_s")
+EXAMPLES: dict[str, dict[str, str]] = {
+    "The alpha matte": {},
+    "The person cut out, half the bytes": {"output": "cutout", "format": "webp"},
+    "Over a colour": {"output": "composite", "background": "teal", "format": "jpeg"},
+    "Background out of focus": {"output": "composite", "background": "blur"},
+    "Passport photo": {
+        "output": "composite",
+        "crop": "true",
+        "crop_margin": "10%",
+        "size": "600x800",
+        "format": "jpeg",
+        "quality": "95",
+    },
+    "Preview with hard edges": {"size": "preview", "threshold": "0.5", "keep_largest": "true"},
+    "Colour and alpha for an editor": {"output": "bundle"},
+    "Everything in JSON": {"output": "cutout", "format": "json", "keep_s": "600"},
+}
+AGAIN = {title: values for title, values in EXAMPLES.items() if "keep_s" not in values}
 
 
 @router.post(
@@ -30,7 +48,15 @@ NOT_AGAIN = ("model", "ref_size", "keep_s")
     summary="Matte images",
     response_class=Response,
     responses={200: {"content": ANSWERS}},
-    openapi_extra=describe_upload(ImageOptions, "image", FILE_NAMES, TRIMAP, BACKGROUND),
+    openapi_extra=describe_upload(
+        ImageOptions,
+        "image",
+        FILE_NAMES,
+        TRIMAP,
+        BACKGROUND,
+        takes_json=True,
+        examples=EXAMPLES,
+    ),
 )
 async def matte_image(request: Request, services: ServicesDependency) -> Response:
     """Take an image and answer its alpha matte, the person cut out, or the person before another
@@ -64,7 +90,15 @@ async def matte_image(request: Request, services: ServicesDependency) -> Respons
     summary="Render a kept result with other options",
     response_class=Response,
     responses={200: {"content": ANSWERS}},
-    openapi_extra=describe_upload(ImageOptions, "image", (), BACKGROUND, leave_out=NOT_AGAIN),
+    openapi_extra=describe_upload(
+        ImageOptions,
+        "image",
+        (),
+        BACKGROUND,
+        leave_out=NOT_AGAIN,
+        takes_json=True,
+        examples=AGAIN,
+    ),
 )
 async def restyle_image(request: Request, services: ServicesDependency, result_id: str) -> Response:
     """Answer an image that was sent with `keep_s` once more, with other output options and without

@@ -41,11 +41,14 @@ def describe_upload(
     aliases: tuple[str, ...],
     *extra: str,
     leave_out: tuple[str, ...] = (),
+    takes_json: bool = False,
+    examples: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the OpenAPI request body and query parameters of an upload route.
 
     The routes read bodies themselves (a file may be raw bytes), so the framework cannot. Without
-    `aliases` there is no file, only options and perhaps `extra` files.
+    `aliases` there is no file, only options and perhaps `extra` files. `takes_json`: the body may
+    be JSON, files in base64. `examples` are options by title.
     """
     schema = options.model_json_schema(ref_template="#/components/schemas/{model}")
     fields = {k: v for k, v in schema["properties"].items() if k not in leave_out}
@@ -58,11 +61,16 @@ def describe_upload(
         files = {aliases[0]: file | {"description": f"the {media}; {names}"}} | files
         content[f"{media}/*"] = {"schema": {"type": "string", "format": "binary"}}
     form = {"type": "object", "required": required, "properties": files | fields}
+    shown = {title: {"value": dict(value)} for title, value in (examples or {}).items()}
+    content["multipart/form-data"] = {"schema": form} | ({"examples": shown} if shown else {})
+    if takes_json:
+        texts = [f"{name.removesuffix('_file')}_b64" for name in extra]
+        own = [f"{media}_b64"] if aliases else []
+        members = {name: {"type": "string", "contentEncoding": "base64"} for name in own + texts}
+        document = {"type": "object", "required": own, "properties": members | fields}
+        content["application/json"] = {"schema": document}
     return {
-        "requestBody": {
-            "required": bool(aliases),
-            "content": {"multipart/form-data": {"schema": form}} | content,
-        },
+        "requestBody": {"required": bool(aliases), "content": content},
         "parameters": [
             {
                 "name": name,

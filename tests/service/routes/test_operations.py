@@ -230,6 +230,37 @@ def test_openapi_describes_the_upload_with_its_options(openapi):
     assert "image/*" in operation["requestBody"]["content"]
 
 
+def test_openapi_examples_of_stills_work(client, openapi, portrait):
+    """Every example is carried out as the document shows it."""
+    photo = encode(portrait, "JPEG")
+    kept = post_image(client, photo, keep_s=60).headers["x-result-id"]
+    count = 0
+    for path, item in openapi["paths"].items():
+        if not path.startswith("/v1/image"):
+            continue
+        content = item["post"]["requestBody"]["content"]
+        for title, example in content["multipart/form-data"]["examples"].items():
+            files = {} if "{" in path else {"file": photo}
+            url = path.format(result_id=kept)
+            response = client.post(url, files=files, data=example["value"])
+            assert response.status_code == 200, (path, title, response.text)
+            assert response.headers["content-type"] in item["post"]["responses"]["200"]["content"]
+            count += 1
+    assert count > 10
+
+
+def test_openapi_examples_of_single_options_work(client, openapi, portrait):
+    photo = encode(portrait[::4, ::4], "JPEG")
+    needs = {"background": {"output": "composite"}, "crop_margin": {"crop": "true"}}
+    count = 0
+    for parameter in openapi["paths"]["/v1/image"]["post"]["parameters"]:
+        for value in parameter["schema"].get("examples", []):
+            options = {parameter["name"]: value, **needs.get(parameter["name"], {})}
+            assert post_image(client, photo, ref_size=64, **options).status_code == 200, options
+            count += 1
+    assert count > 5
+
+
 def test_openapi_references_resolve(openapi):
     def visit(node):
         if isinstance(node, dict):
