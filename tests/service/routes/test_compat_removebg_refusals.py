@@ -1,0 +1,381 @@
+"""What remove.bg's clients may send here and what is refused, in the words they read."""
+
+import base64
+import json
+import re
+
+import numpy as np
+import pytest
+
+from service.errors import MattingError, removebg_response
+from tests.compat_helpers import (
+    REMOVEBG,
+    ask,
+    assert_removebg_error,
+    make_picture,
+    see_nobody,
+    see_person,
+)
+from tests.fakes import BlockedEngine, BrokenEngine, FakeEngine
+from tests.helpers import Exchange, assert_problem, encode, wait_until
+from tests.hostile import make_flat_png
+
+KEY = "alpha-key-1234"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.fixture(scope="module")
+def fake():
+    from tests.conftest import open_client
+
+    with open_client(FakeEngine(see_person)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def small() -> bytes:
+    return encode(make_picture(300, 200), "PNG")
+
+
+def to_text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+# Ways to send an image.
+
+
+@pytest.mark.parametrize("way", ["multipart text", "form", "json", "data url", "wrapped"])
+def test_base64_is_the_same_as_the_file(fake, small, way):
+    text = to_text(small)
+    if way == "multipart text":
+        parts = {"image_file_b64": (None, text), "size": (None, "full")}
+        response = fake.post(REMOVEBG, files=parts)
+    elif way == "form":
+        response = fake.post(REMOVEBG, data={"image_file_b64": text, "size": "full"})
+    else:
+        if way == "data url":
+            text = f"data:image/png;base64,{text}"
+        elif way == "wrapped":
+            text = base64.encodebytes(small).decode()
+        response = fake.post(REMOVEBG, json={"image_file_b64": text, "size": "full"})
+    assert response.status_code == 200, response.text
+    assert response.content == ask(fake, small, size="full").content
+
+
+@pytest.mark.parametrize("way", ["multipart", "form", "json"])
+def test_base64_of_several_megabytes_is_taken(fake, way):
+    noise = np.random.default_rng(1).integers(0, 256, (1200, 1400, 3), np.uint8)
+    data = encode(noise, "PNG", compress_level=0)
+    text = to_text(data)
+    assert len(text) > 6e6
+    if way == "form":
+        response = fake.post(REMOVEBG, data={"image_file_b64": text, "channels": "alpha"})
+    elif way == "json":
+        response = fake.post(REMOVEBG, json={"image_file_b64": text, "channels": "alpha"})
+    else:
+        parts = {"image_file_b64": (None, text), "channels": (None, "alpha")}
+        response = fake.post(REMOVEBG, files=parts)
+    assert response.status_code == 200, response.text
+    assert response.content == ask(fake, data, channels="alpha").content
+
+
+def test_json_values_may_have_their_own_types(fake, small):
+    body = {"image_file_b64": to_text(small), "crop": True, "crop_margin": 10, "type_level": 2}
+    nulls = {"bg_color": None, "image_url": None, "scale": None, "add_shadow": False}
+    response = fake.post(REMOVEBG, json=body | nulls)
+    assert response.status_code == 200, response.text
+    assert response.content == ask(fake, small, crop="true", crop_margin="10").content
+
+
+def test_empty_file_field_beside_base64_is_not_a_second_source(fake, small):
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="image_file"; filename=""\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n\r\n"
+        b'--x\r\nContent-Disposition: form-data; name="image_file_b64"\r\n\r\n'
+        + to_text(small).encode()
+        + b"\r\n--x--\r\n"
+    )
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert fake.post(REMOVEBG, content=body, headers=headers).status_code == 200
+
+
+def test_no_image_is_missing_source(fake, small):
+    for request in (
+        {"data": {"size": "auto"}},
+        {"json": {"size": "auto"}},
+        {"json": {}},
+        {"files": {"size": (None, "auto")}},
+        {"files": {"image_file": (None, "photo.jpg")}},
+        {"content": small, "headers": {"Content-Type": "image/png"}},
+        {"content": b""},
+    ):
+        error = assert_removebg_error(fake.post(REMOVEBG, **request), 400, "missing_source")
+        assert error["title"].startswith("No image given") and "image_file" in error["detail"]
+
+
+def test_two_images_are_refused(fake, small):
+    text = to_text(small)
+    both = fake.post(REMOVEBG, files={"image_file": small}, data={"image_file_b64": text})
+    twice = fake.post(REMOVEBG, files=[("image_file", small), ("image_file", small)])
+    members = f'{{"image_file_b64": "{text}", "image_file_b64": "{text}"}}'
+    json_twice = fake.post(REMOVEBG, content=members, headers={"Content-Type": "application/json"})
+    for response in (both, twice, json_twice):
+        assert_removebg_error(response, 400, "multiple_sources")
+
+
+def test_parameter_given_twice_with_different_values_is_refused(fake, small):
+    response = fake.post(f"{REMOVEBG}?size=full", files={"image_file": small}, data={"size": "hd"})
+    assert "`size`" in assert_removebg_error(response, 400, "invalid_parameter")["title"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"a"', b"\xff", b"[" * 100_000])
+def test_broken_json_is_a_bad_request(fake, body):
+    headers = {"Content-Type": "application/json"}
+    assert_removebg_error(fake.post(REMOVEBG, content=body, headers=headers), 400, "bad_request")
+
+
+def test_broken_forms_are_bad_requests(fake):
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    response = fake.post(REMOVEBG, content=b"no boundary", headers=headers)
+    assert_removebg_error(response, 400, "bad_request")
+    response = fake.post(REMOVEBG, content="a=1&" * 100, headers=FORM)
+    assert "fields" in assert_removebg_error(response, 400, "bad_request")["title"]
+
+
+# Parameters.
+
+
+@pytest.mark.parametrize(
+    "name, value, code",
+    [
+        ("image_url", "http://example.com/a.jpg", "invalid_image_url"),
+        ("bg_image_url", "http://example.com/a.jpg", "invalid_bg_image_url"),
+        ("type", "product", "invalid_type"),
+        ("type", "car", "invalid_type"),
+        ("type", "animal", "invalid_type"),
+        ("type", "graphic", "invalid_type"),
+        ("type", "transportation", "invalid_type"),
+        ("type_level", "3", "invalid_type_level"),
+        ("size", "huge", "invalid_size"),
+        ("format", "gif", "invalid_format"),
+        ("channels", "rgb", "invalid_channels"),
+        ("roi", "10% 10% 90% 90%", "invalid_roi"),
+        ("roi", "0px 0px 100px 100px", "invalid_roi"),
+        ("crop", "perhaps", "invalid_crop"),
+        ("crop_margin", "10px", "invalid_crop_margin"),
+        ("crop_margin", "wide", "invalid_crop_margin"),
+        ("scale", "80%", "invalid_scale"),
+        ("position", "center", "invalid_position"),
+        ("position", "10% 20%", "invalid_position"),
+        ("add_shadow", "true", "invalid_add_shadow"),
+        ("shadow_type", "drop", "invalid_shadow_type"),
+        ("shadow_method", "legacy", "invalid_shadow_method"),
+        ("shadow_opacity", "50", "invalid_shadow_opacity"),
+        ("semitransparency", "false", "invalid_semitransparency"),
+        ("bg_color", "nocolour", "invalid_bg_color"),
+        ("bg_color", "12345", "invalid_bg_color"),
+        ("bg_color", "rgb(1,2,3)", "invalid_bg_color"),
+        ("bg_color", "81d4fa77", "invalid_bg_color"),
+        ("bg_color", "8df7", "invalid_bg_color"),
+        ("bg_color", "f" * 5000, "invalid_bg_color"),
+    ],
+)
+def test_refused_value_names_the_parameter(fake, small, name, value, code):
+    error = assert_removebg_error(ask(fake, small, **{name: value}), 400, code)
+    assert error["title"].startswith(name) and len(error["title"]) < 300
+
+
+@pytest.mark.parametrize(
+    "options, code",
+    [
+        ({"channels": "alpha", "bg_color": "red"}, "invalid_channels"),
+        ({"format": "zip", "bg_color": "red"}, "invalid_format"),
+        ({"format": "zip", "channels": "alpha"}, "invalid_format"),
+        ({"crop": "false", "crop_margin": "10px"}, "invalid_crop_margin"),
+    ],
+)
+def test_pairs_that_leave_one_without_effect_are_refused(fake, small, options, code):
+    assert_removebg_error(ask(fake, small, **options), 400, code)
+
+
+def test_two_backgrounds_are_refused(fake, small):
+    files = {"image_file": small, "bg_image_file": small}
+    response = fake.post(REMOVEBG, files=files, data={"bg_color": "red"})
+    assert_removebg_error(response, 400, "multiple_bg_sources")
+
+
+def test_broken_background_is_named(fake, small):
+    files = {"image_file": small, "bg_image_file": small[:100]}
+    error = assert_removebg_error(fake.post(REMOVEBG, files=files), 400, "failed_to_read_image")
+    assert "background" in error["detail"]
+
+
+@pytest.mark.parametrize(
+    "name, near", [("sise", "size"), ("bgcolor", "bg_color"), ("Crop", "crop")]
+)
+def test_unknown_parameter_names_the_nearest(fake, small, name, near):
+    error = assert_removebg_error(ask(fake, small, **{name: "1"}), 400, "unknown_parameter")
+    assert name in error["title"] and f"`{near}`" in error["detail"]
+    response = fake.post(REMOVEBG, json={"image_file_b64": to_text(small), name: "1"})
+    assert response.json()["errors"] == [error]
+
+
+def test_unknown_file_part_is_refused(fake, small):
+    files = {"image_file": small, "photo": small}
+    error = assert_removebg_error(fake.post(REMOVEBG, files=files), 400, "unknown_parameter")
+    assert "photo" in error["title"] and "image_file" in error["detail"]
+
+
+# Pictures.
+
+
+def test_files_that_are_no_images_have_their_codes(fake, small):
+    text = ask(fake, b"this is text")
+    assert_removebg_error(text, 400, "invalid_file_type")
+    for data in (small[:100], b"", b"\x89PNG\r\n\x1a\n" + b"\0" * 600):
+        assert_removebg_error(ask(fake, data), 400, "failed_to_read_image")
+    response = fake.post(REMOVEBG, data={"image_file_b64": "not base64!"})
+    assert_removebg_error(response, 400, "failed_to_read_image")
+    large = assert_removebg_error(ask(fake, make_flat_png(9000, 9000)), 400, "resolution_too_high")
+    assert "81.0 megapixels" in large["detail"] and "50" in large["detail"]
+
+
+@pytest.mark.parametrize("type", ["auto", "person"])
+def test_picture_without_a_person_is_unknown_foreground(make_client, small, type):
+    client = make_client(FakeEngine(see_nobody))
+    error = assert_removebg_error(ask(client, small, type=type), 400, "unknown_foreground")
+    assert error["title"].startswith("Could not identify foreground")
+
+
+# Limits.
+
+
+@pytest.fixture(scope="module")
+def tight():
+    """A service for images of 100 kB."""
+    from tests.conftest import open_client
+
+    with open_client(FakeEngine(see_person), image_max_bytes=100_000) as opened:
+        yield opened
+
+
+def make_file(size: int) -> bytes:
+    """Return a PNG of about `size` bytes."""
+    side = round((size / 3) ** 0.5)
+    noise = np.random.default_rng(2).integers(0, 256, (side, side, 3), np.uint8)
+    return encode(noise, "PNG", compress_level=0)
+
+
+@pytest.mark.parametrize("size, fits", [(97_000, True), (105_000, False), (900_000, False)])
+@pytest.mark.parametrize("way", ["file", "multipart", "form", "json", "escaped json"])
+def test_limit_is_one_for_all_ways(tight, way, size, fits):
+    data = make_file(size)
+    if way == "file":
+        response = ask(tight, data)
+    elif way == "multipart":
+        response = tight.post(REMOVEBG, files={"image_file_b64": (None, to_text(data))})
+    elif way == "form":
+        response = tight.post(REMOVEBG, data={"image_file_b64": to_text(data)})
+    else:
+        text = json.dumps({"image_file_b64": to_text(data)})
+        text = text.replace("/", "\\/") if way == "escaped json" else text
+        response = tight.post(REMOVEBG, content=text, headers={"Content-Type": "application/json"})
+    if fits:
+        assert response.status_code == 200, response.text
+    else:
+        error = assert_removebg_error(response, 400, "file_too_large")
+        assert error["title"] == "File too large" and "bytes" in error["detail"]
+
+
+def test_image_and_background_may_each_have_the_limit(tight):
+    files = {"image_file": make_file(97_000), "bg_image_file": make_file(97_000)}
+    assert tight.post(REMOVEBG, files=files).status_code == 200
+    files["bg_image_file"] = make_file(110_000)
+    assert_removebg_error(tight.post(REMOVEBG, files=files), 400, "file_too_large")
+
+
+def test_body_without_a_length_is_bounded_too(tight):
+    def send():
+        for _ in range(60):
+            yield b"image_file_b64=" + b"A" * 10_000
+
+    response = tight.post(REMOVEBG, content=send(), headers=FORM)
+    assert_removebg_error(response, 400, "file_too_large")
+
+
+# Errors that are raised elsewhere.
+
+
+def test_compressed_body_is_refused_in_their_words(fake, small):
+    response = ask(fake, small, headers={"Content-Encoding": "gzip"})
+    assert_removebg_error(response, 400, "invalid_file_type")
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Api-Key": "wrong"}, {"Authorization": "Basic x"}])
+def test_bad_key_is_403(make_client, small, headers):
+    client = make_client(FakeEngine(see_person), api_keys=KEY)
+    error = assert_removebg_error(ask(client, small, headers=headers), 403, "auth_failed")
+    assert error["title"] == "API Key invalid" and KEY not in str(error)
+    assert_removebg_error(client.get(REMOVEBG, headers=headers), 403, "auth_failed")
+    for good in ({"X-Api-Key": KEY}, {"Authorization": f"Bearer {KEY}"}):
+        assert ask(client, small, headers=good).status_code == 200
+
+
+def test_full_gate_is_429_with_retry_after(make_client, small):
+    engine = BlockedEngine()
+    client = make_client(engine, max_requests=1)
+    first = Exchange(client, "/v1/image", small)
+    try:
+        wait_until(engine.entered.is_set)
+        response = ask(client, small)
+    finally:
+        engine.release.set()
+        first.wait()
+    error = assert_removebg_error(response, 429, "rate_limit_exceeded")
+    assert error["title"] == "Rate limit exceeded" and "queue is full" in error["detail"]
+    assert int(response.headers["retry-after"]) >= 1
+
+
+def test_our_own_faults_keep_their_status(make_client, small, monkeypatch):
+    client = make_client(BrokenEngine())
+    response = ask(client, small)
+    assert_removebg_error(response, 500, "internal_error")
+    assert "secret" not in response.text
+
+    def fail(*args):
+        raise RuntimeError("secret of the inside")
+
+    monkeypatch.setattr("service.still.pipeline.check_size", fail)
+    response = ask(client, small)
+    assert_removebg_error(response, 500, "internal_error")
+    assert "secret" not in response.text
+
+
+def test_draining_service_is_503(make_client, small):
+    client = make_client(FakeEngine(see_person))
+    client.portal.call(client.app.state.services.batcher.aclose)
+    response = ask(client, small)
+    assert_removebg_error(response, 503, "draining")
+
+
+def test_every_error_of_the_tree_has_a_body():
+    """Statuses of 5xx stay, those that remove.bg has are its own; 402 is never sent."""
+    own = {400, 403, 408, 429, 500, 503, 504, 507}
+    kinds = [MattingError, *MattingError.__subclasses__()]
+    assert len(kinds) > 15
+    for kind in kinds:
+        response = removebg_response(kind("what was wrong", hint="what to do", retry_after_s=3))
+        (error,) = json.loads(response.body)["errors"]
+        assert "what was wrong" in (error["title"] + error["detail"])
+        assert "what to do" in error["detail"] and re.fullmatch("[a-z_]+", error["code"])
+        assert response.headers["retry-after"] == "3"
+        if kind.slug not in ("not-found", "not-acceptable", "gone"):  # no route here raises them
+            assert response.status_code in own, kind
+        if kind.status >= 500:
+            assert response.status_code == kind.status
+
+
+def test_other_paths_and_methods_answer_problem_documents(fake):
+    assert_problem(fake.get(REMOVEBG), 405, "method-not-allowed")
+    assert_problem(fake.get("/v1.0/account"), 404, "not-found")
+    assert_problem(fake.post("/v1.0/improve"), 404, "not-found")
