@@ -21,7 +21,7 @@ from service.log import RequestLayer
 from service.media.decoders import DecoderPool
 from service.media.work import Workers
 from service.metrics import Metrics
-from service.routes import image, operations, video
+from service.routes import compat, image, operations, video
 from service.routes.uploads import ClientGone
 from service.settings import Settings
 from service.still.result_store import ResultStore
@@ -60,7 +60,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     install_error_handlers(app)
     for left in (ClientGone, ClientDisconnect):  # with the body sent, and inside it
         app.add_exception_handler(left, answer_nobody)
-    for routes in (image, video, operations):
+    for routes in (image, video, compat, operations):
         app.include_router(routes.router)
     app.mount("/assets", StaticFiles(directory=operations.ASSETS))
     return app

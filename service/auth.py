@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import Unauthorized, problem_response
+from service.errors import Unauthorized, error_response
 from service.metrics import Metrics
 
 ANONYMOUS = "anonymous"
@@ -68,7 +68,7 @@ class AuthLayer:
                     hint="send `Authorization: Bearer KEY` or `X-API-Key: KEY`, one of them once",
                     headers={"WWW-Authenticate": 'Bearer realm="matting"'},
                 )
-                await problem_response(error, scope["request_id"])(scope, receive, send)
+                await error_response(error, scope)(scope, receive, send)
                 return
             scope["owner"] = owner
         await self.app(scope, receive, send)

@@ -8,15 +8,19 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 log = logging.getLogger(__name__)
+# Below this path errors are remove.bg's, because its clients read them.
+REMOVEBG_PREFIX = "/v1.0/"
 
 
 class MattingError(Exception):
     """An error with a text for the user.
 
     `detail` says what was wrong, `hint` what to do; `limit` and `actual` are numbers in the unit
-    that `detail` names. `retry_after_s` becomes `Retry-After`.
+    that `detail` names. `retry_after_s` becomes `Retry-After`. `removebg_code` is remove.bg's code
+    where that of the slug is too coarse.
     """
 
     status: ClassVar[int] = 500
@@ -33,6 +37,7 @@ class MattingError(Exception):
         errors: list[dict[str, Any]] | None = None,
         retry_after_s: float | None = None,
         headers: dict[str, str] | None = None,
+        removebg_code: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -40,6 +45,7 @@ class MattingError(Exception):
         self.limit = limit
         self.actual = actual
         self.errors = errors
+        self.removebg_code = removebg_code
         self.headers = dict(headers or {})
         if retry_after_s is not None:
             self.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
@@ -104,6 +110,12 @@ class UndecodableMedia(MattingError):
     status, slug, title = 422, "undecodable-media", "The file cannot be decoded"
 
 
+class UnknownForeground(MattingError):
+    """Nobody is in the picture: an error for remove.bg's clients only."""
+
+    status, slug, title = 422, "unknown-foreground", "Could not identify foreground in image."
+
+
 class MediaLimitExceeded(MattingError):
     status, slug, title = 422, "media-limit-exceeded", "The media is over a limit"
 
@@ -134,12 +146,35 @@ class InsufficientStorage(MattingError):
 
 # What the framework raises by itself, in the words of the tree above.
 _FRAMEWORK = {
-    400: ("bad-request", "The request is malformed"),
     404: ("not-found", "There is nothing here"),
     405: ("method-not-allowed", "This method is not allowed here"),
     406: ("not-acceptable", "No acceptable format"),
     413: ("payload-too-large", "The body has too many bytes"),
 }
+
+
+# Status, code and title where remove.bg has its own; without a title the detail is the title,
+# because many clients show nothing else.
+_REMOVEBG: dict[str, tuple[int, str, str | None]] = {
+    "bad-request": (400, "bad_request", None),
+    "unauthorized": (403, "auth_failed", "API Key invalid"),
+    "payload-too-large": (400, "file_too_large", "File too large"),
+    "unsupported-media": (400, "invalid_file_type", "Invalid file type"),
+    "invalid-option": (400, "invalid_parameter", None),
+    "impossible-output": (400, "invalid_format", None),
+    "undecodable-media": (400, "failed_to_read_image", "There was an error reading the image."),
+    "media-too-complex": (400, "failed_to_read_image", "There was an error reading the image."),
+    "media-limit-exceeded": (400, "resolution_too_high", "Image resolution too high"),
+    "unknown-foreground": (400, "unknown_foreground", UnknownForeground.title),
+    "overloaded": (429, "rate_limit_exceeded", "Rate limit exceeded"),
+}
+
+
+def error_response(error: MattingError, scope: Scope) -> JSONResponse:
+    """Return the answer of an error: a problem document, or what clients of remove.bg read."""
+    if scope["path"].startswith(REMOVEBG_PREFIX):
+        return removebg_response(error)
+    return problem_response(error, str(scope.get("request_id", "")))
 
 
 def problem_response(error: MattingError, request_id: str) -> JSONResponse:
@@ -148,15 +183,23 @@ def problem_response(error: MattingError, request_id: str) -> JSONResponse:
     return JSONResponse(body, error.status, error.headers, media_type="application/problem+json")
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error raised below the routes with a problem document."""
+def removebg_response(error: MattingError) -> JSONResponse:
+    """Return the error body of remove.bg, `{"errors": [{"title", "code", "detail"}]}`."""
+    own = (error.status, error.slug.replace("-", "_"), error.title)
+    status, code, title = _REMOVEBG.get(error.slug, own)
+    item = {"title": title or error.detail, "code": error.removebg_code or code}
+    texts = (error.detail if title else None, error.hint)
+    if detail := "; ".join(text for text in texts if text):
+        item["detail"] = detail
+    return JSONResponse({"errors": [item]}, status, error.headers)
 
-    def request_id(request: Request) -> str:
-        return str(request.scope.get("request_id", ""))
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error raised below the routes."""
 
     async def on_matting_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, MattingError)
-        return problem_response(error, request_id(request))
+        return error_response(error, request.scope)
 
     async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -164,13 +207,15 @@ def install_error_handlers(app: FastAPI) -> None:
         slug, title = _FRAMEWORK.get(status, ("bad-request", "The request failed"))
         headers = dict(error.headers or {})
         detail = str(error.detail)
+        if status == 400:  # a broken multipart body
+            return error_response(BadRequest(detail, headers=headers), request.scope)
         if status == 404:
             detail = "no route has this path; /docs lists them"
         elif status == 405:
             detail = f"{request.method[:16]} is not allowed here, only {headers.get('Allow', '')}"
         problem = MattingError(detail, headers=headers).describe()
         problem |= {"type": f"/problems/{slug}", "title": title, "status": status, "code": slug}
-        problem["instance"] = request_id(request)
+        problem["instance"] = str(request.scope.get("request_id", ""))
         return JSONResponse(problem, status, headers, media_type="application/problem+json")
 
     async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
@@ -180,17 +225,17 @@ def install_error_handlers(app: FastAPI) -> None:
             for item in error.errors()
         ]
         invalid = InvalidOption(f"{found[0]['loc']}: {found[0]['msg']}", errors=found)
-        return problem_response(invalid, request_id(request))
+        return error_response(invalid, request.scope)
 
     app.add_exception_handler(MattingError, on_matting_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
 
 
-def internal_problem(request_id: str) -> JSONResponse:
+def internal_error_response(scope: Scope) -> JSONResponse:
     """Return the answer to an unforeseen exception: our bug, and nothing about it in the body."""
     error = MattingError(
         "an internal error happened; nothing was stored",
         hint="the log of the service has the details under this request id",
     )
-    return problem_response(error, request_id)
+    return error_response(error, scope)

@@ -7,12 +7,13 @@ from types import TracebackType
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import (
+    REMOVEBG_PREFIX,
     MattingError,
     Overloaded,
     PayloadTooLarge,
     RequestTimeout,
     UnsupportedMedia,
-    problem_response,
+    error_response,
 )
 from service.log import read_header
 from service.metrics import Metrics
@@ -130,7 +131,7 @@ class BodyLayer:
         limit = find_body_limit(scope, settings)
         timeout_s = settings.video_body_timeout_s if video else settings.image_body_timeout_s
         if refusal := self._refuse_by_headers(scope, limit):
-            await problem_response(refusal, scope["request_id"])(scope, receive, send)
+            await error_response(refusal, scope)(scope, receive, send)
             return
         body = _BoundedBody(receive, limit, settings.body_idle_timeout_s, timeout_s, self.metrics)
         await self.app(scope, body.receive, send)
@@ -187,6 +188,10 @@ def find_body_limit(scope: Scope, settings: Settings) -> int:
     if scope["path"].startswith("/v1/video"):
         return settings.video_max_bytes + FRAMING_BYTES
     kind = (read_header(scope, b"content-type") or b"").lower()
+    if scope["path"].startswith(REMOVEBG_PREFIX):
+        # Multipart: the image and a background. Forms: base64 with its `+` and `/` as %XX.
+        share = 2.0 if kind.startswith(b"multipart/") else 1.5
+        return int(settings.image_max_bytes * share) + FRAMING_BYTES
     if scope["path"] == "/v1/image" and kind.startswith(b"multipart/"):
         return max(settings.batch_max_bytes, settings.image_max_bytes) + FRAMING_BYTES
     if kind.startswith((b"application/json", b"application/x-www-form-urlencoded")):

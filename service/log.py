@@ -10,7 +10,7 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import internal_problem
+from service.errors import internal_error_response
 from service.metrics import Metrics
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -88,7 +88,7 @@ class RequestLayer:
             except Exception:
                 log.exception("unforeseen error")
                 if not status:
-                    await internal_problem(request_id)(scope, receive, send_with_id)
+                    await internal_error_response(scope)(scope, receive, send_with_id)
         self._finish(scope, status, time.perf_counter() - start_s)
 
     def _finish(self, scope: Scope, status: int, duration_s: float) -> None:

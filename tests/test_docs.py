@@ -5,23 +5,31 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from service.compat.rembg import RembgOptions
+from service.compat.removebg import RemoveBgOptions
 from service.settings import describe_settings
 from tests.clips import make_clip
 from tests.helpers import ROOT, find_free_port, wait_until
 from tests.tiny_network import export_tiny
 
 README = (ROOT / "README.md").read_text()
-EXAMPLES = [
-    line
-    for block in re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
-    for line in block.splitlines()
-]
+COMPAT_PAGE = (ROOT / "docs" / "compat.md").read_text()
+
+
+def read_examples(page: str) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.M | re.S)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+EXAMPLES = read_examples(README)
+COMPAT = read_examples(COMPAT_PAGE)
 CURL = [line for line in EXAMPLES if line.startswith("curl ")]
 MATTE = [line for line in EXAMPLES if line.startswith("matte ")]
 # `make test` is what runs this; `make serve` has a test of its own below.
@@ -70,6 +78,34 @@ def test_error_of_the_readme_is_the_real_one(folder: Path, live_server) -> None:
     here = command.replace("localhost:8000", f"127.0.0.1:{live_server().port}")
     done = subprocess.run(here, shell=True, cwd=folder, capture_output=True, text=True)
     assert json.loads(done.stdout) | {"instance": "…"} == shown
+
+
+@pytest.mark.parametrize("command", COMPAT)
+def test_example_of_the_compat_page_works(command: str, folder: Path, live_server) -> None:
+    here = command.replace("localhost:8000", f"127.0.0.1:{live_server().port}")
+    done = subprocess.run(here, shell=True, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = re.search(r" -o (\S+)", command)
+    if written is None:
+        shown = re.search(r"^```json\n(.*?)^```$", COMPAT_PAGE, re.M | re.S)[1]
+        assert json.loads(done.stdout) == json.loads(shown)
+        return
+    result = folder / written[1]
+    if result.suffix == ".json":
+        assert json.loads(result.read_text())["data"]["result_b64"].startswith("iVBORw0KGgo")
+    elif result.suffix == ".zip":
+        assert zipfile.ZipFile(result).namelist() == ["color.jpg", "alpha.png"]
+    else:
+        with Image.open(result) as image:
+            assert image.format == {".png": "PNG", ".jpg": "JPEG"}[result.suffix]
+            assert min(image.size) > 200
+
+
+def test_compat_page_names_every_parameter() -> None:
+    assert len(COMPAT) > 8
+    for options in (RemoveBgOptions, RembgOptions):
+        for name in options.model_fields:
+            assert f"`{name}`" in COMPAT_PAGE
 
 
 def test_make_serve_serves_on_the_port(tmp_path: Path) -> None:

@@ -28,13 +28,7 @@ def read_json_upload(
 
     Raises BadRequest or PayloadTooLarge.
     """
-    try:
-        # Pairs, not a dict: a member given twice must not hide the first.
-        pairs = json.loads(content, object_pairs_hook=list)
-    except (ValueError, RecursionError):
-        raise BadRequest("the body is not JSON") from None
-    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
-        raise BadRequest("the JSON is not an object", hint='send {"image_b64": "..."}')
+    pairs = load_pairs(content, 'send {"image_b64": "..."}')
     own = f"{accepted.media}_b64"
     part_of = {f"{name.removesuffix('_file')}_b64": name for name in accepted.extra}
     files: list[bytes] = []
@@ -52,6 +46,18 @@ def read_json_upload(
     if accepted.most and not files:
         raise BadRequest(f"`{own}` is missing", hint="it holds the file in base64")
     return files, extra, members
+
+
+def load_pairs(content: bytes, hint: str) -> list[tuple[str, Any]]:
+    """Return the members of a JSON object with duplicates; raises BadRequest with the hint."""
+    try:
+        # Pairs, not a dict: a member given twice must not hide the first.
+        pairs = json.loads(content, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is not JSON", hint=hint) from None
+    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
+        raise BadRequest("the JSON is not an object", hint=hint)
+    return pairs
 
 
 def decode_base64(name: str, value: object, limit_bytes: int) -> bytes:

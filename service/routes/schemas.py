@@ -57,8 +57,9 @@ def describe_upload(
     content: dict[str, Any] = {}
     required = list(aliases[:1])
     if aliases:
-        names = f"`{'` and `'.join(aliases[1:])}` are accepted names too"
-        files = {aliases[0]: file | {"description": f"the {media}; {names}"}} | files
+        names = f"; `{'` and `'.join(aliases[1:])}` are accepted names too"
+        text = f"the {media}" + (names if aliases[1:] else "")
+        files = {aliases[0]: file | {"description": text}} | files
         content[f"{media}/*"] = {"schema": {"type": "string", "format": "binary"}}
     form = {"type": "object", "required": required, "properties": files | fields}
     shown = {title: {"value": dict(value)} for title, value in (examples or {}).items()}
