@@ -34,13 +34,17 @@ def decode_values(name: str, values: np.ndarray) -> np.ndarray:
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
+def encode_srgb(linear: np.ndarray) -> np.ndarray:
+    """Return linear light, clipped to [0, 1], as sRGB in [0, 255]."""
+    linear = np.clip(linear, 0, 1)
+    low, high = linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055
+    return np.where(linear <= 0.0031308, low, high) * 255
+
+
 def convert_to_srgb(name: str, image: np.ndarray) -> np.ndarray:
     """Return what (H, W, 3) uint8 values of a space are in sRGB, float in [0, 255]."""
     linear = decode_values(name, image / 255)
-    linear = linear @ (np.linalg.inv(make_matrix("sRGB")) @ make_matrix(name)).T
-    linear = np.clip(linear, 0, 1)
-    curved = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return curved * 255
+    return encode_srgb(linear @ (np.linalg.inv(make_matrix("sRGB")) @ make_matrix(name)).T)
 
 
 def make_profile(name: str, padding: int = 0) -> bytes:
@@ -69,22 +73,21 @@ def make_grey_profile(gamma: float) -> bytes:
     )
 
 
-def make_cmyk_profile(ink: float = 1.0) -> bytes:
-    """Return a profile of four inks, the darker the larger `ink`: a table of two points an axis.
-
-    Lab is taken as linear in the inks, which no press is and any reader can follow.
-    """
-    corners = np.stack(np.meshgrid(*[[0, 1]] * 4, indexing="ij"), -1).reshape(-1, 4)
-    cyan, magenta, yellow, black = corners.T * ink
+def mix_inks(inks: np.ndarray) -> np.ndarray:
+    """Return Lab of (..., 4) inks in [0, 1] on the press of `make_cmyk_profile`."""
+    cyan, magenta, yellow, black = np.moveaxis(inks, -1, 0)
     lightness = np.clip(100 - 35 * cyan - 45 * magenta - 8 * yellow - 90 * black, 0, 100)
-    a = -35 * cyan + 70 * magenta
-    b = -45 * cyan + 90 * yellow
-    lab = np.stack([lightness * 255 / 100, a + 128, b + 128], 1)
-    lut = (
-        b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + struct.pack("!9i", *[65536, 0, 0, 0] * 2, 65536)
-    )
+    return np.stack([lightness, 70 * magenta - 35 * cyan, 90 * yellow - 45 * cyan], -1)
+
+
+def make_cmyk_profile() -> bytes:
+    """Return a profile of four inks: a table of two points an axis, exact where inks are 0 or 1."""
+    lab = mix_inks(np.stack(np.meshgrid(*[[0, 1]] * 4, indexing="ij"), -1).reshape(-1, 4))
+    grid = np.clip(np.rint(lab * (2.55, 1, 1) + (0, 128, 128)), 0, 255).astype(np.uint8)
+    unit = [65536, 0, 0, 0] * 2 + [65536]
     ramp = bytes(range(256))
-    lut += ramp * 4 + np.clip(np.rint(lab), 0, 255).astype(np.uint8).tobytes() + ramp * 3
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + struct.pack("!9i", *unit)
+    lut += ramp * 4 + grid.tobytes() + ramp * 3
     tags = {b"desc": _describe("press"), b"wtpt": _pack_xyz(D50)}
     return pack_profile(b"CMYK", tags | dict.fromkeys((b"A2B0", b"A2B1"), lut), pcs=b"Lab ")
 
@@ -110,3 +113,12 @@ def _describe(text: str) -> bytes:
 
 def _pack_xyz(xyz) -> bytes:
     return b"XYZ " + struct.pack("!4x3i", *[round(float(v) * 65536) for v in xyz])
+
+
+def convert_lab_to_srgb(lab: np.ndarray) -> np.ndarray:
+    """Return (..., 3) L in [0, 100], a and b under D50 as sRGB, float in [0, 255]."""
+    lightness, a, b = np.moveaxis(lab, -1, 0)
+    y = (lightness + 16) / 116
+    roots = np.stack([y + a / 500, y, y - b / 200], -1)
+    cubes = np.where(roots > 6 / 29, roots**3, 3 * (6 / 29) ** 2 * (roots - 4 / 29))
+    return encode_srgb(cubes * D50 @ np.linalg.inv(make_matrix("sRGB")).T)

@@ -73,9 +73,7 @@ class Child:
             case "decode":
                 assert self.image is not None
                 image, self.image = self.image, None
-                picture = decode_image(image)
-                del image  # its pixels are not needed while the picture is on its way
-                header, data = picture.to_wire()
+                header, data = decode_image(image).to_wire()
                 self.channel.send({"kind": "picture", **header}, data)
             case "video":
                 assert fd is not None

@@ -16,6 +16,7 @@ from PIL import (
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
+    UnidentifiedImageError,
     WebPImagePlugin,
 )
 
@@ -86,13 +87,22 @@ _TURNS = {  # what makes a picture of each EXIF orientation upright
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class OpenedImage:
-    """A file whose header is read; `orientation` is the EXIF value that is still to be applied."""
+    """A file whose header is read, to be decoded once.
 
-    file: ImageFile.ImageFile
+    `orientation` is the EXIF value that is still to be applied.
+    """
+
     info: ImageInfo
     orientation: int
+    file: ImageFile.ImageFile | None
+
+    def take_file(self) -> ImageFile.ImageFile:
+        """Return the file, so that its memory goes when the taker is done with it."""
+        assert self.file is not None
+        file, self.file = self.file, None
+        return file
 
 
 def open_image(data: bytes | bytearray) -> OpenedImage:
@@ -104,33 +114,35 @@ def open_image(data: bytes | bytearray) -> OpenedImage:
     try:
         file = Image.open(io.BytesIO(data), formats=FORMATS)
         name = "JPEG" if file.format == "MPO" else str(file.format)
-        if name == "PNG":
+        if name == "PNG" and not {"exif", "Raw profile type exif"} & file.info.keys():
             # Set before anybody asks, or Pillow decodes all pixels to look for it behind them.
-            file.info.setdefault("exif", find_png_exif(data))
-        # Pillow turns a TIFF while it decodes, and its size is the upright one already.
-        orientation = 1 if name == "TIFF" else read_orientation(file.getexif())
+            file.info["exif"] = find_png_exif(data)
+    except UnidentifiedImageError:
+        raise UndecodableImage(_explain(data)) from None
     except _DECODE_ERRORS:
         raise UndecodableImage("the header of the image is broken") from None
+    # Pillow turns a TIFF while it decodes, and its size is the upright one already.
+    orientation = 1 if name == "TIFF" else _read_orientation(file)
     width, height = file.size if orientation < 5 else file.size[::-1]
-    return OpenedImage(file, ImageInfo(width, height, name), orientation)
+    return OpenedImage(ImageInfo(width, height, name), orientation, file)
 
 
 def decode_image(opened: OpenedImage) -> Picture:
     """Decode the opened picture, first frame only; raises UndecodableImage."""
-    file = opened.file
+    file = opened.take_file()
     try:
         exif = _read_exif(file)
         key = find_transparent_value(file)
         tags = file.tag_v2 if isinstance(file, TiffImagePlugin.TiffImageFile) else {}
         file.load()
-        image: Image.Image = file
-        if opened.orientation in _TURNS:
-            image = image.transpose(_TURNS[opened.orientation])
+        icc = _read_profile(file)
+        turn = _TURNS.get(opened.orientation)
+        image = file if turn is None else file.transpose(turn)
+        del file  # some hold a second copy of the pixels
         if image.size != (opened.info.width, opened.info.height):
             raise ValueError("another size than the header says")
         samples = describe_samples(image, tags, key)
-        colours = choose_colours(samples.mode, _read_profile(file))
-        return _fill_picture(image, samples, colours, exif)
+        return _fill_picture(image, samples, choose_colours(samples.mode, icc), exif)
     except _DECODE_ERRORS:
         raise UndecodableImage("the image data is broken or cut short") from None
 
@@ -161,6 +173,19 @@ def _fill_picture(image: Image.Image, samples: Samples, colours: Colours, exif: 
 def _read_profile(file: ImageFile.ImageFile) -> bytes:
     icc = file.info.get("icc_profile")
     return icc if isinstance(icc, bytes) else b""
+
+
+def _explain(data: bytes | bytearray) -> str:
+    if data[:2] in (b"II", b"MM"):
+        return "the header is broken, or this kind of TIFF (bits, samples, compression) is not read"
+    return "the header of the image is broken"
+
+
+def _read_orientation(file: ImageFile.ImageFile) -> int:
+    try:
+        return read_orientation(file.getexif())
+    except _DECODE_ERRORS:
+        return 1
 
 
 def _read_exif(file: ImageFile.ImageFile) -> bytes:
