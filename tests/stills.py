@@ -8,6 +8,15 @@ from service.media.images import Picture
 from tests.helpers import encode
 
 ORIENTATION = 0x0112
+# The settings that change least; JPEG and AVIF still round.
+LOSSLESS = {
+    "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+    "HEIF": {"quality": -1, "chroma": 444, "matrix_coefficients": 0},
+    "JPEG": {"quality": 100, "subsampling": 0},
+    "PNG": {},
+    "TIFF": {},
+    "WEBP": {"lossless": True, "exact": True},
+}
 _TRANSPOSE = Image.Transpose
 _STORED_AS = {  # the turn that undoes what the EXIF orientation asks for
     1: None,

@@ -55,6 +55,8 @@ def choose_colours(mode: str, icc: bytes) -> Colours:
 
 
 def _read_profile(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    if int.from_bytes(icc[:4], "big") > len(icc):
+        return None  # cut short; lcms reads on where it can, the readers of the result may not
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         if profile.profile.xcolor_space.strip() != _SPACES[mode]:

@@ -12,16 +12,8 @@ from service.media.image_reader import decode_image, open_image
 from service.media.images import FORMATS, UndecodableImage
 from tests.helpers import ROOT, encode
 from tests.raw_images import make_tiff
-from tests.stills import read, store
+from tests.stills import LOSSLESS, read, store
 
-LOSSLESS = {
-    "AVIF": {"quality": 100, "subsampling": "4:4:4"},
-    "HEIF": {"quality": -1, "chroma": 444, "matrix_coefficients": 0},
-    "JPEG": {"quality": 100, "subsampling": 0},
-    "PNG": {},
-    "TIFF": {},
-    "WEBP": {"lossless": True, "exact": True},
-}
 MODES = {
     "AVIF": ("RGB", "RGBA", "L", "LA", "P"),
     "HEIF": ("RGB", "RGBA", "L", "LA"),
