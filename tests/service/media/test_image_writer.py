@@ -88,12 +88,11 @@ def test_jpeg_has_full_colour_resolution_from_90_on(photo, quality, factors):
     assert "progressive" not in open_image(encode(photo, "jpeg", quality)).info
 
 
-@pytest.mark.parametrize("channels", [3, 4])
-@pytest.mark.parametrize("format", FORMATS)
-def test_profile_and_exif_come_back(photo, matte, format, channels):
-    if channels == 4 and format not in WITH_ALPHA:
-        pytest.skip("the format has no alpha")
-    pixels = photo if channels == 3 else np.dstack([photo, matte])
+@pytest.mark.parametrize(
+    "format, has_alpha", [(f, False) for f in FORMATS] + [(f, True) for f in WITH_ALPHA]
+)
+def test_profile_and_exif_come_back(photo, matte, format, has_alpha):
+    pixels = np.dstack([photo, matte]) if has_alpha else photo
     exif = Image.Exif()
     exif[ExifTags.Base.Make] = "Maker"
     exif[ExifTags.IFD.Exif] = {ExifTags.Base.ISOSpeedRatings: 200}
