@@ -90,6 +90,13 @@ def make_slow_jpeg(scans: int, side: int = 4096) -> bytes:
     )
 
 
+def make_large_webp() -> bytes:
+    """Return a lossless WebP that claims the largest size there is, 16,383 x 16,383."""
+    size = struct.pack("<I", 16_382 << 14 | 16_382)
+    pixels = b"\x2f" + size + bytes(11)
+    return b"RIFF" + struct.pack("<I4s4sI", 12 + 16, b"WEBP", b"VP8L", 16) + pixels
+
+
 def claim_size(data: bytes, width: int, height: int) -> bytes:
     """Return a HEIC or AVIF whose boxes say another size; the coded pictures stay small."""
     at = data.find(b"ispe")
