@@ -88,3 +88,89 @@ def make_slow_jpeg(scans: int, side: int = 4096) -> bytes:
             b"\xff\xd9",
         ]
     )
+
+
+def make_large_webp() -> bytes:
+    """Return a lossless WebP that claims the largest size there is, 16,383 x 16,383."""
+    size = struct.pack("<I", 16_382 << 14 | 16_382)
+    pixels = b"\x2f" + size + bytes(11)
+    return b"RIFF" + struct.pack("<I4s4sI", 12 + 16, b"WEBP", b"VP8L", 16) + pixels
+
+
+def claim_size(data: bytes, width: int, height: int) -> bytes:
+    """Return a HEIC or AVIF whose boxes say another size; the coded pictures stay small."""
+    at = data.find(b"ispe")
+    assert at > 0
+    while at > 0:
+        data = data[: at + 8] + struct.pack("!II", width, height) + data[at + 16 :]
+        at = data.find(b"ispe", at + 16)
+    return data
+
+
+def make_nested_boxes(depth: int) -> bytes:
+    """Return a HEIC of nothing but boxes in boxes."""
+    start = struct.pack("!I", 24) + b"ftypheic\0\0\0\0mif1heic"
+    boxes = b""
+    for _ in range(depth):
+        boxes = struct.pack("!I", len(boxes) + 8) + b"dinf" + boxes
+    return start + struct.pack("!I", len(boxes) + 12) + b"meta\0\0\0\0" + boxes
+
+
+def make_many_items(count: int) -> bytes:
+    """Return a HEIC that lists very many pictures, none of which is there."""
+    start = struct.pack("!I", 24) + b"ftypheic\0\0\0\0mif1heic"
+    handler = struct.pack("!I", 33) + b"hdlr" + bytes(8) + b"pict" + bytes(13)
+    entries = b"".join(
+        struct.pack("!I4sIHH4sx", 21, b"infe", 2 << 24, number & 0xFFFF, 0, b"hvc1")
+        for number in range(count)
+    )
+    items = struct.pack("!I4sII", len(entries) + 16, b"iinf", 1 << 24, count) + entries
+    primary = struct.pack("!I4sIH", 14, b"pitm", 0, 1)
+    content = handler + primary + items
+    return start + struct.pack("!I", len(content) + 12) + b"meta\0\0\0\0" + content
+
+
+def make_tiff_chain(directories: int, *, is_loop: bool = False) -> bytes:
+    """Return a TIFF of very many empty directories, the last one the only picture or the first."""
+    size = 2 + 12 + 4
+    pieces = [b"II*\0", struct.pack("<I", 8)]
+    for number in range(directories):
+        following = 8 + (number + 1) * size
+        if number == directories - 1:
+            following = 8 if is_loop else 0
+        pieces.append(struct.pack("<HHHIII", 1, 256, 4, 1, 8, following))
+    return b"".join(pieces)
+
+
+def make_tiff_with_tags(count: int) -> bytes:
+    """Return a TIFF of 8 x 8 whose directory has `count` tags, each a claim of 4 GB of text."""
+    tags = [(256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8)]
+    tags += [(277, 3, 1, 1), (278, 4, 1, 8), (279, 4, 1, 64)]
+    tags += [(40_000 + number % 20_000, 2, 0xFFFFFFF0, 8) for number in range(count)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + 64) + bytes(64) + directory
+
+
+def make_exif(size: int) -> bytes:
+    """Return EXIF with a text of `size` bytes, and a directory that is its own sub-directory."""
+    first = struct.pack("<HHII", 0x010E, 2, size, 8 + 2 + 24 + 4)
+    second = struct.pack("<HHII", 0x8769, 4, 1, 8)
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", 2) + first + second + bytes(4) + b"x" * size
+
+
+def make_greedy_profile(grid: int) -> bytes:
+    """Return a profile of three colours that claims a table of `grid`^3 entries and has none."""
+    lut = (
+        b"mft2"
+        + bytes(4)
+        + bytes([3, 3, grid, 0])
+        + struct.pack("!9i", *([65536, 0, 0, 0] * 3)[:9])
+    )
+    lut += struct.pack("!HH", 4096, 4096) + bytes(64)
+    table = struct.pack("!I4sII", 1, b"A2B0", 144, len(lut))
+    size = 144 + len(lut)
+    header = struct.pack("!I4xI", size, 0x02400000) + b"mntrRGB Lab "
+    header = header.ljust(36, b"\0") + b"acsp"
+    header = header.ljust(68, b"\0") + struct.pack("!3i", 63190, 65536, 54061)
+    return header.ljust(128, b"\0") + table + lut

@@ -14,9 +14,8 @@ import socket
 import sys
 from typing import Any
 
-from PIL import Image
-
-from service.media.images import UndecodableImage, UnknownFormat, decode_pixels, open_image
+from service.media.image_reader import OpenedImage, decode_image, open_image
+from service.media.images import UndecodableImage, UnknownFormat
 from service.media.wire import Channel, ChannelClosed
 
 MAX_OPEN_FILES = 64
@@ -47,7 +46,7 @@ class Child:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self.image: Image.Image | None = None
+        self.image: OpenedImage | None = None
 
     def serve(self) -> None:
         while True:
@@ -69,13 +68,13 @@ class Child:
     def answer(self, request: dict[str, Any], payload: bytearray, fd: int | None) -> None:
         match request["op"]:
             case "image":
-                self.image, info = open_image(payload)
-                self.channel.send({"kind": "info", **vars(info)})
+                self.image = open_image(payload)
+                self.channel.send({"kind": "info", **vars(self.image.info)})
             case "decode":
                 assert self.image is not None
                 image, self.image = self.image, None
-                header, pixels = decode_pixels(image).to_wire()
-                self.channel.send({"kind": "picture", **header}, pixels)
+                header, data = decode_image(image).to_wire()
+                self.channel.send({"kind": "picture", **header}, data)
             case "video":
                 assert fd is not None
                 self.stream_video(request, fd)

@@ -106,8 +106,7 @@ class Decoder:
         header, payload = self._receive(most)
         try:
             picture = Picture.from_wire(header, payload)
-            # A PNG may carry its orientation behind the pixels: only then the sides are swapped.
-            if picture.image.shape[:2] not in (shape, shape[::-1]):
+            if picture.image.shape[:2] != shape:
                 raise ValueError("another size than the header promised")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise self._fail(ProtocolError(str(error))) from None

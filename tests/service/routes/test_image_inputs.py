@@ -1,35 +1,19 @@
 """What may come in: formats, orientations, shapes."""
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.fakes import FakeEngine
+from tests.conftest import open_client
+from tests.fakes import FakeEngine, opaque
 from tests.helpers import assert_problem, decode, encode, post_image
+from tests.profiles import convert_to_srgb, make_profile
+from tests.stills import LOSSLESS, store
 
 SMALL = {"ref_size": 128}  # quick where the matte is not the subject
-UPRIGHT = Image.Transpose
-STORED_AS = {  # the turn that undoes what the EXIF orientation asks for
-    1: None,
-    2: UPRIGHT.FLIP_LEFT_RIGHT,
-    3: UPRIGHT.ROTATE_180,
-    4: UPRIGHT.FLIP_TOP_BOTTOM,
-    5: UPRIGHT.TRANSPOSE,
-    6: UPRIGHT.ROTATE_90,
-    7: UPRIGHT.TRANSVERSE,
-    8: UPRIGHT.ROTATE_270,
-}
-
-
-def store(upright: np.ndarray, orientation: int, format: str, **options) -> bytes:
-    image = Image.fromarray(upright)
-    if (turn := STORED_AS[orientation]) is not None:
-        image = image.transpose(turn)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return encode(image, format, exif=exif, **options)
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +36,10 @@ def test_exif_orientation_gives_the_upright_matte(client, upright, upright_alpha
     assert np.abs(alpha - upright_alpha).mean() < 1
 
 
-@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
 def test_orientation_is_read_in_every_format_that_has_one(client, upright, upright_alpha, format):
-    options = {"WEBP": {"lossless": True}, "AVIF": {"quality": 98}}.get(format, {})
-    response = post_image(client, store(upright, 6, format, **options), ref_size=256)
+    response = post_image(client, store(upright, 6, format, **LOSSLESS[format]), ref_size=256)
+    assert (response.headers["x-width"], response.headers["x-height"]) == ("320", "400")
     alpha = decode(response.content).astype(int)
     assert alpha.shape == (400, 320)
     assert np.abs(alpha - upright_alpha).mean() < 2  # AVIF is lossy
@@ -68,53 +52,73 @@ def test_orientation_behind_the_pixels_of_a_png_is_read(client, upright, upright
     moved = data[:at] + data[at + length : -12] + data[at : at + length] + data[-12:]
     response = post_image(client, moved, ref_size=256)
     alpha = decode(response.content).astype(int)
-    assert alpha.shape == (400, 320) and response.headers["x-width"] == "320"
+    assert alpha.shape == (400, 320)
+    assert (response.headers["x-width"], response.headers["x-height"]) == ("320", "400")
     assert np.abs(alpha - upright_alpha).mean() < 1
 
 
-def over_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    a = alpha[..., np.newaxis] / 255
-    return a * rgb + (1 - a) * 255
+@dataclass(frozen=True)
+class Input:
+    """A file, the straight colours and alpha it holds, and the mean error allowed."""
+
+    data: bytes
+    colours: np.ndarray
+    alpha: np.ndarray
+    error: float = 0
 
 
-def make_inputs(portrait: np.ndarray) -> dict[str, tuple[bytes, np.ndarray, float]]:
-    """Return name: (file, the RGB that a viewer would show, mean error allowed)."""
-    rgb = Image.fromarray(portrait[:256, 100:356])
+def make_inputs(portrait: np.ndarray) -> dict[str, Input]:
+    """Return pictures of 64 x 64 in every format and in modes that differ."""
+    rgb = Image.fromarray(portrait[:256, 100:356]).resize((64, 64))
     grey, colours = rgb.convert("L"), np.asarray(rgb)
-    greys = np.repeat(np.asarray(grey)[..., np.newaxis], 3, axis=2)
+    greys = np.asarray(grey.convert("RGB"))
     deep = np.asarray(grey).astype(np.uint16) * 257
     palette, bits = rgb.quantize(64), grey.convert("1")
-    alpha = np.tile(np.linspace(0, 255, 256).astype(np.uint8), (256, 1))
-    rgba = Image.merge("RGBA", [*rgb.split(), Image.fromarray(alpha)])
-    la = Image.merge("LA", [grey, Image.fromarray(alpha)])
-    clear = palette.copy()
-    clear.info["transparency"] = 5
+    shown = np.asarray(palette.convert("RGB"))
+    opaque = np.full((64, 64), 255, np.uint8)
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))
+    rgba = Image.merge("RGBA", [*rgb.split(), Image.fromarray(ramp)])
+    la = Image.merge("LA", [grey, Image.fromarray(ramp)])
     holes = np.where(np.asarray(palette) == 5, 0, 255).astype(np.uint8)
     cmyk = rgb.convert("CMYK")
     frames = {"save_all": True, "append_images": [Image.new("P", rgb.size)]}
-    shown = np.asarray(palette.convert("RGB"))
+    wide = make_profile("P3")
+    as_srgb = convert_to_srgb("P3", colours)
+    inks = np.asarray(cmyk.convert("RGB"))
+    best = LOSSLESS["JPEG"]
     return {
-        "png": (encode(rgb, "PNG"), colours, 0),
-        "png-grey": (encode(grey, "PNG"), greys, 0),
-        "png-16-bit-grey": (encode(deep, "PNG"), greys, 0.5),
-        "png-palette": (encode(palette, "PNG"), shown, 0),
-        "png-palette-clear": (encode(clear, "PNG"), over_white(shown, holes), 0.5),
-        "png-1-bit": (encode(bits, "PNG"), np.asarray(bits.convert("RGB")), 0),
-        "png-rgba": (encode(rgba, "PNG"), over_white(colours, alpha), 1),
-        "png-grey-alpha": (encode(la, "PNG"), over_white(greys, alpha), 1),
-        "jpeg": (encode(rgb, "JPEG", quality=98, subsampling=0), colours, 2),
-        "jpeg-progressive": (encode(rgb, "JPEG", quality=98, progressive=True), colours, 3),
-        "jpeg-grey": (encode(grey, "JPEG", quality=98), greys, 2),
-        "jpeg-cmyk": (encode(cmyk, "JPEG", quality=98), np.asarray(cmyk.convert("RGB")), 3),
-        "webp": (encode(rgb, "WEBP", quality=95), colours, 4),
-        "webp-lossless-alpha": (encode(rgba, "WEBP", lossless=True, exact=True), None, 0),
-        "avif": (encode(rgb, "AVIF", quality=95), colours, 4),
-        "tiff": (encode(rgb, "TIFF"), colours, 0),
-        "tiff-lzw": (encode(rgb, "TIFF", compression="tiff_lzw"), colours, 0),
-        "tiff-16-bit-grey": (encode(deep, "TIFF"), greys, 0.5),
-        "bmp": (encode(rgb, "BMP"), colours, 0),
-        "gif": (encode(palette, "GIF"), shown, 0),
-        "gif-first-frame": (encode(palette, "GIF", **frames), shown, 0),
+        "png": Input(encode(rgb, "PNG"), colours, opaque),
+        "png-grey": Input(encode(grey, "PNG"), greys, opaque),
+        "png-16-bit-grey": Input(encode(deep, "PNG"), greys, opaque),
+        "png-palette": Input(encode(palette, "PNG"), shown, opaque),
+        "png-palette-clear": Input(encode(palette, "PNG", transparency=5), shown, holes),
+        "png-1-bit": Input(encode(bits, "PNG"), np.asarray(bits.convert("RGB")), opaque),
+        "png-rgba": Input(encode(rgba, "PNG"), colours, ramp),
+        "png-grey-alpha": Input(encode(la, "PNG"), greys, ramp),
+        "png-p3": Input(encode(rgb, "PNG", icc_profile=wide), as_srgb, opaque, 1),
+        "jpeg": Input(encode(rgb, "JPEG", **best), colours, opaque, 1.5),
+        "jpeg-progressive": Input(
+            encode(rgb, "JPEG", progressive=True, **best), colours, opaque, 2
+        ),
+        "jpeg-grey": Input(encode(grey, "JPEG", quality=98), greys, opaque, 2),
+        "jpeg-cmyk": Input(encode(cmyk, "JPEG", **best), inks, opaque, 3),
+        "jpeg-p3": Input(encode(rgb, "JPEG", icc_profile=wide, **best), as_srgb, opaque, 2),
+        "webp": Input(encode(rgb, "WEBP", quality=95), colours, opaque, 5),
+        "webp-lossless-alpha": Input(encode(rgba, "WEBP", **LOSSLESS["WEBP"]), colours, ramp),
+        "avif": Input(encode(rgb, "AVIF", **LOSSLESS["AVIF"]), colours, opaque, 2),
+        "avif-alpha": Input(encode(rgba, "AVIF", **LOSSLESS["AVIF"]), colours, ramp, 2),
+        "heif": Input(encode(rgb, "HEIF", quality=95), colours, opaque, 5),
+        "heif-alpha": Input(encode(rgba, "HEIF", **LOSSLESS["HEIF"]), colours, ramp),
+        "heif-p3": Input(
+            encode(rgb, "HEIF", icc_profile=wide, **LOSSLESS["HEIF"]), as_srgb, opaque, 1
+        ),
+        "tiff": Input(encode(rgb, "TIFF"), colours, opaque),
+        "tiff-lzw": Input(encode(rgb, "TIFF", compression="tiff_lzw"), colours, opaque),
+        "tiff-16-bit-grey": Input(encode(deep, "TIFF"), greys, opaque),
+        "tiff-cmyk": Input(encode(cmyk, "TIFF"), inks, opaque, 1),
+        "bmp": Input(encode(rgb, "BMP"), colours, opaque),
+        "gif": Input(encode(palette, "GIF"), shown, opaque),
+        "gif-first-frame": Input(encode(palette, "GIF", **frames), shown, opaque),
     }
 
 
@@ -122,20 +126,54 @@ INPUT_NAMES = list(make_inputs(np.zeros((512, 512, 3), np.uint8)))
 
 
 @pytest.fixture(scope="module")
-def inputs(portrait):
+def inputs(portrait) -> dict[str, Input]:
     return make_inputs(portrait)
 
 
+@pytest.fixture(scope="module")
+def seen() -> list[np.ndarray]:
+    """Filled with what the network of `seeing_client` is given, uint8 RGB."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def seeing_client(seen):
+    """A client whose network calls all opaque, at 64 x 64 without a resize."""
+
+    def answer(batch: np.ndarray) -> np.ndarray:
+        seen.append(np.moveaxis(batch[0], 0, -1) * 127.5 + 127.5)
+        return opaque(batch)
+
+    with open_client(FakeEngine(answer)) as opened:
+        yield opened
+
+
+def over_white(given: Input) -> np.ndarray:
+    weight = given.alpha[..., np.newaxis] / 255
+    return weight * given.colours + (1 - weight) * 255
+
+
 @pytest.mark.parametrize("name", INPUT_NAMES)
-def test_input_is_seen_as_a_viewer_shows_it(client, inputs, name):
-    data, expected, error = inputs[name]
-    if expected is None:
-        expected, error = inputs["png-rgba"][1], 1
-    response = post_image(client, data, output="cutout", **SMALL)
+def test_network_and_composite_show_what_a_viewer_shows(seeing_client, seen, inputs, name):
+    given = inputs[name]
+    seen.clear()
+    response = post_image(seeing_client, given.data, output="composite", foreground="off")
     assert response.status_code == 200, response.text
-    rgb = decode(response.content)[..., :3]
-    assert rgb.shape == (256, 256, 3)
-    assert np.abs(rgb - np.asarray(expected, np.float64)).mean() <= error
+    expected = over_white(given)
+    for picture in (seen[0], decode(response.content)):
+        assert picture.shape == (64, 64, 3)
+        assert np.abs(picture - expected).mean() <= given.error + 0.5
+
+
+@pytest.mark.parametrize("name", INPUT_NAMES)
+def test_cutout_has_straight_colours_and_the_alpha_of_the_file(seeing_client, inputs, name):
+    given = inputs[name]
+    response = post_image(seeing_client, given.data, output="cutout", foreground="off", icc="srgb")
+    assert response.status_code == 200, response.text
+    cutout = decode(response.content)
+    assert np.abs(cutout[..., 3].astype(int) - given.alpha).max() <= 1
+    visible = given.alpha > 0
+    assert np.abs(cutout[..., :3] - np.asarray(given.colours, float))[visible].mean() <= given.error
 
 
 def test_content_type_of_the_request_does_not_decide_the_format(client, portrait):
