@@ -5,6 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Alpha = NDArray[np.float32]
+WIDEST_DISC = 5  # pixels of radius
+FINE_SIGMA = 8.0  # pixels; what a wider Gaussian leaves needs fewer pixels
 
 
 def clean_alpha(
@@ -26,13 +28,33 @@ def clean_alpha(
         alpha = keep_largest_piece(alpha)
     if threshold is not None:
         alpha = (alpha >= threshold).astype(np.float32)
-    if erode:
-        alpha = cv2.erode(alpha, make_disc(erode))
-    if dilate:
-        alpha = cv2.dilate(alpha, make_disc(dilate))
-    if feather:
-        alpha = cv2.GaussianBlur(alpha, (0, 0), feather)
-    return alpha
+    for radius in split_radius(erode):
+        alpha = cv2.erode(alpha, make_disc(radius))
+    for radius in split_radius(dilate):
+        alpha = cv2.dilate(alpha, make_disc(radius))
+    return blur_alpha(alpha, feather) if feather else alpha
+
+
+def split_radius(radius: int) -> list[int]:
+    """Return radii of discs that do one after the other what the wide one does.
+
+    A disc of 100 pixels looks at 31,000 for each, twenty of 5 at 81 each; the outline they make is
+    within a tenth of a circle.
+    """
+    steps = -(-radius // WIDEST_DISC)
+    return [radius * (i + 1) // steps - radius * i // steps for i in range(steps)]
+
+
+def blur_alpha(alpha: Alpha, sigma: float) -> Alpha:
+    """Return the matte under a Gaussian of `sigma` pixels, a wide one on a smaller picture."""
+    height, width = alpha.shape
+    # Not below a few pixels a side: there the edges of the picture would weigh too much.
+    scale = min(1.0, max(FINE_SIGMA / sigma, 64 / min(height, width)))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+    soft = cv2.GaussianBlur(small, (0, 0), sigma * scale)
+    # Weights sum to one only nearly.
+    return np.minimum(cv2.resize(soft, (width, height)), 1)
 
 
 def make_disc(radius: int) -> NDArray[np.uint8]:

@@ -11,6 +11,8 @@ Image = NDArray[np.uint8]
 
 # Colours that are mixed in vary slowly: they are estimated on a picture of this shorter side.
 SMALL_SIDE = 384
+# A panorama is made smaller still: its shorter side alone does not bound the work.
+SMALL_AREA = 4 * SMALL_SIDE**2
 # Windows of the passes, as shares of the small picture's shorter side. The paper has two passes;
 # the wide ones at the start carry the colour of solid parts into wide half-transparent bands.
 WINDOWS = (0.5, 0.5, 0.5, 0.16, 0.05, 0.02, 0.01)
@@ -53,7 +55,7 @@ def unmix(image: Image, alpha: Floats, foreground: Image, background: Image) -> 
 def estimate_means(image: Image, alpha: Floats) -> tuple[Image, Image]:
     """Return local means of the foreground and the background colour, small, (h, w, 3) uint8."""
     height, width = alpha.shape
-    scale = min(1.0, SMALL_SIDE / min(height, width))
+    scale = min(1.0, SMALL_SIDE / min(height, width), (SMALL_AREA / (height * width)) ** 0.5)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small: Floats = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     share = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)[:, :, np.newaxis]
@@ -61,7 +63,7 @@ def estimate_means(image: Image, alpha: Floats) -> tuple[Image, Image]:
     total = share**2 + (1 - share) ** 2  # both colours corrected by their shares mix to the image
     foreground = background = mean_foreground = mean_background = small
     for window in WINDOWS:
-        side = max(3, round(window * min(size)))
+        side = max(3, round(window * min(size)) | 1)  # an even window would shift the colours
         mean_foreground = blur(foreground * solid, side) / (blur(solid, side) + 1e-5)
         mean_background = blur(background * clear, side) / (blur(clear, side) + 1e-5)
         missing = (small - share * mean_foreground - (1 - share) * mean_background) / total

@@ -1,6 +1,6 @@
 """Bringing the network's matte to the size of the photo, along the photo's own edges."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -36,9 +36,8 @@ def refine_alpha(image: Image, alpha: Floats) -> Floats:
     small = cv2.resize(image, alpha.shape[::-1], interpolation=cv2.INTER_AREA)
     model = fit_colours(small.astype(np.float32) / 255, alpha)
     model[:, :, 3] -= alpha  # what is to be added to the resized matte
-    model *= (
-        cv2.blur(band.astype(np.float32), (3, 3))[:, :, np.newaxis] / 255
-    )  # fades out beside the band
+    # It fades out beside the band; the colours of the photo go to 255.
+    model *= cv2.blur(band.astype(np.float32), (3, 3))[:, :, np.newaxis] / 255
     scale = alpha.shape[0] / height, alpha.shape[1] / width
     for rows, columns in find_cells(band, (height, width)):
         tile = image[rows, columns]
@@ -72,31 +71,32 @@ def fit_colours(image: Floats, alpha: Floats) -> Floats:
     def mean(x: Floats) -> Floats:
         return cv2.blur(x, (side, side), borderType=cv2.BORDER_REFLECT_101)
 
-    mean_image, mean_alpha = mean(image), mean(alpha)
-    covariance = mean(image * alpha[:, :, np.newaxis]) - mean_image * mean_alpha[:, :, np.newaxis]
-    first, second = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 1, 2, 2])
-    products = image[:, :, first] * image[:, :, second]
-    spread = np.dstack([mean(products[:, :, :3]), mean(products[:, :, 3:])])
-    spread -= mean_image[:, :, first] * mean_image[:, :, second]
+    channels = cv2.split(image)  # whole planes: twice as fast as an axis of three
+    means, mean_alpha = [mean(x) for x in channels], mean(alpha)
+    covariance = [mean(x * alpha) - m * mean_alpha for x, m in zip(channels, means, strict=True)]
+    spread = [
+        mean(channels[i] * channels[j]) - means[i] * means[j]
+        for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+    ]
     factors = solve_symmetric(spread, covariance)
-    constant = mean_alpha - np.einsum("ijk,ijk->ij", factors, mean_image)
-    return mean(np.dstack([factors, constant]))
+    constant = mean_alpha - sum(f * m for f, m in zip(factors, means, strict=True))
+    return cv2.merge([mean(x) for x in (*factors, constant)])
 
 
-def solve_symmetric(matrix: Floats, right: Floats) -> Floats:
+def solve_symmetric(matrix: Sequence[Floats], right: Sequence[Floats]) -> list[Floats]:
     """Solve (M + EPSILON I) x = right for every pixel, by Cramer's rule.
 
-    `matrix` is (h, w, 6): rr, rg, rb, gg, gb, bb; `right` and the result are (h, w, 3).
+    `matrix` has the planes rr, rg, rb, gg, gb and bb, each (h, w); `right` and the result have
+    three. In float64: the determinant of a flat window is near EPSILON cubed.
     """
-    rr, rg, rb, gg, gb, bb = (matrix[:, :, i].astype(np.float64) for i in range(6))
+    rr, rg, rb, gg, gb, bb = (plane.astype(np.float64) for plane in matrix)
     rr, gg, bb = rr + EPSILON, gg + EPSILON, bb + EPSILON
     a, b, c = gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg
     d, e, f = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
     determinant = rr * a + rg * b + rb * c
-    x, y, z = (right[:, :, i] for i in range(3))
-    solved = np.dstack([a * x + b * y + c * z, b * x + d * y + e * z, c * x + e * y + f * z])
-    solved /= determinant[:, :, np.newaxis]
-    return solved.astype(np.float32)
+    x, y, z = right
+    sums = a * x + b * y + c * z, b * x + d * y + e * z, c * x + e * y + f * z
+    return [(total / determinant).astype(np.float32) for total in sums]
 
 
 def find_cells(band: NDArray[np.bool_], shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
@@ -107,10 +107,13 @@ def find_cells(band: NDArray[np.bool_], shape: tuple[int, int]) -> Iterator[tupl
         for size, full in ((h, shape[0]), (w, shape[1]))
     ]
     for i in range(len(edges[0]) - 1):
+        if edges[0][i] == edges[0][i + 1]:  # the photo is narrower than the matte has cells
+            continue
         # One pixel more on each side: a pixel of the photo reads two of the matte.
         columns = np.any(band[max(0, i * CELL - 1) : (i + 1) * CELL + 1], axis=0)
         for first, last in find_runs(columns, CELL, margin=1):
-            yield slice(*edges[0][i : i + 2]), slice(edges[1][first], edges[1][last])
+            if edges[1][first] < edges[1][last]:
+                yield slice(*edges[0][i : i + 2]), slice(edges[1][first], edges[1][last])
 
 
 def sample(

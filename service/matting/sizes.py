@@ -26,14 +26,13 @@ def fit_size(width: int, height: int, size: str) -> tuple[int, int]:
     if box and all(1 <= int(side) <= MAX_SIDE for side in box.groups()):
         scale = min(int(box[1]) / width, int(box[2]) / height)
     elif size == "preview" or (area and float(area[1]) > 0):
-        megapixels = float(area[1]) if area else PREVIEW_MEGAPIXELS
-        scale = (megapixels * 1e6 / (width * height)) ** 0.5
-        if scale < 1:  # rounding up both sides could pass the limit
-            most = megapixels * 1e6
-            fitted = max(1, round(width * scale)), max(1, round(height * scale))
-            if fitted[0] * fitted[1] > most:
-                fitted = max(1, int(width * scale)), max(1, int(height * scale))
-            return fitted
+        most = round((float(area[1]) if area else PREVIEW_MEGAPIXELS) * 1e6)
+        scale = (most / (width * height)) ** 0.5
+        if scale < 1:
+            # Rounding up both sides could pass the limit, and so could a side that stays at one.
+            short = max(1, round(min(width, height) * scale))
+            long = max(1, min(round(max(width, height) * scale), most // short))
+            return (short, long) if width <= height else (long, short)
     else:
         raise ValueError("must be full, preview, a box such as 800x600, or an area such as 4MP")
     if scale >= 1:
