@@ -91,10 +91,9 @@ def main() -> None:
             rows.append((name, statistics.median(requests), median))
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     print(f"### {datetime.date.today()}, `make bench-stills`, {machine}\n")
-    print(
-        "| JPEG to alpha PNG | decode | network | refine | PNG | request | over network | over all |"
-    )
-    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    titles = ["JPEG to alpha PNG", "decode", "network", "refine", "PNG", "request"]
+    print(f"| {' | '.join([*titles, 'over network', 'over all'])} |")
+    print("|---" + "|--:" * 7 + "|")
     for name, request_s, stage in rows:
         parts = " | ".join(f"{stage[s] * 1000:.0f} ms" for s in STAGES)
         over_network, over_all = request_s / stage["network"], request_s / sum(stage.values())

@@ -74,6 +74,12 @@ def fit_to_network(
     return tensor if trimap is None else np.concatenate([tensor, make_trimap_channel(trimap, size)])
 
 
+def read_tensor(tensor: NDArray[np.float32], info: ModelInfo) -> NDArray[np.uint8]:
+    """Return the picture (h, w, 3) uint8 that `fit_to_network` made an input (C, h, w) of."""
+    values = (tensor[:3].transpose(1, 2, 0) * info.std + info.mean) * 255
+    return np.ascontiguousarray(np.rint(values), np.uint8)
+
+
 def make_trimap_channel(trimap: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
     """Return (1, h, w) float32: -1 background, 0 unknown, 1 foreground, as in training.
 

@@ -19,7 +19,7 @@ REACH = 2  # pixels of the matte by which the undecided band is widened
 CELL = 16  # pixels of the matte: the photo is worked on in cells of that size
 
 
-def refine_alpha(image: Image, alpha: Floats) -> Floats:
+def refine_alpha(image: Image, alpha: Floats, small: Image | None = None) -> Floats:
     """Return the matte at the size of the image, its edges where the image has them.
 
     `image` is (H, W, 3) uint8 RGB, `alpha` (h, w) float32 in [0, 1]; the result is (H, W) float32
@@ -27,14 +27,16 @@ def refine_alpha(image: Image, alpha: Floats) -> Floats:
     of the matte alpha is fitted as a linear function of colour, and the function is applied to the
     colours of the photo. Only where the network has not decided, so that nothing of the photo's
     texture gets into the solid inside. An image no larger than the matte gets the resized matte.
+    `small` is the image at the size of the matte, (h, w, 3) uint8, for who has it already.
     """
     height, width = image.shape[:2]
     refined = resize_alpha(alpha, height, width)
     band = find_band(alpha)
     if height * width <= alpha.size or not band.any():
         return refined
-    small = cv2.resize(image, alpha.shape[::-1], interpolation=cv2.INTER_AREA)
-    model = fit_colours(small.astype(np.float32) / 255, alpha)
+    if small is None:
+        small = cv2.resize(image, alpha.shape[::-1], interpolation=cv2.INTER_AREA)
+    model = fit_colours(small.astype(np.float32) / np.float32(255), alpha)
     model[:, :, 3] -= alpha  # what is to be added to the resized matte
     # It fades out beside the band; the colours of the photo go to 255.
     model *= cv2.blur(band.astype(np.float32), (3, 3))[:, :, np.newaxis] / 255

@@ -33,7 +33,7 @@ class Colours:
     def to_srgb(self, values: Image.Image) -> Image.Image:
         """Return values in `mode` as sRGB, mode RGB."""
         if self.transform is None:
-            return values.convert("RGB")
+            return values if values.mode == "RGB" else values.convert("RGB")
         return self.transform.apply(values)
 
 

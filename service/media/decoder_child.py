@@ -16,6 +16,7 @@ from typing import Any
 
 from service.media.image_reader import OpenedImage, decode_image, open_image
 from service.media.images import UndecodableImage, UnknownFormat
+from service.media.sealed import seal
 from service.media.wire import Channel, ChannelClosed
 
 MAX_OPEN_FILES = 64
@@ -73,8 +74,12 @@ class Child:
             case "decode":
                 assert self.image is not None
                 image, self.image = self.image, None
-                header, data = decode_image(image).to_wire()
-                self.channel.send({"kind": "picture", **header}, data)
+                header, parts = decode_image(image).to_wire()
+                pixels = seal(parts)
+                try:
+                    self.channel.send({"kind": "picture", **header}, fd=pixels)
+                finally:
+                    os.close(pixels)
             case "video":
                 assert fd is not None
                 self.stream_video(request, fd)

@@ -23,6 +23,7 @@ from service.errors import (
     UnsupportedMedia,
 )
 from service.media.images import ImageInfo, Picture
+from service.media.sealed import map_sealed
 from service.media.video_types import AudioPacket, VideoFrame, VideoInfo, VideoLimits
 from service.media.wire import Channel, ChannelClosed, ProtocolError
 from service.metrics import Metrics
@@ -38,6 +39,7 @@ _ERRORS: dict[str, type[MattingError]] = {
 _MAX_AUDIO_PACKET_BYTES = 1 << 22
 _MAX_METADATA_BYTES = 1 << 23
 _MAX_SIDE = 1 << 32
+CHILD = "service.media.decoder_child"
 
 
 class Decoder:
@@ -54,13 +56,7 @@ class Decoder:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "service.media.decoder_child",
-                    str(theirs.fileno()),
-                    str(os.getpid()),
-                ],
+                [sys.executable, "-m", CHILD, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 env={
                     "PATH": os.environ.get("PATH", os.defpath),
@@ -103,12 +99,14 @@ class Decoder:
         # Colour twice and alpha at most; a profile and EXIF beside them.
         most = shape[0] * shape[1] * 7 + _MAX_METADATA_BYTES
         self._send("decode", memory_bytes=self._settings.decoder_memory_bytes)
-        header, payload = self._receive(most)
+        header, _, fd = self._receive_any(0)
         try:
-            picture = Picture.from_wire(header, payload)
+            if fd is None:
+                raise ProtocolError("no pixels came")
+            picture = Picture.from_wire(header, map_sealed(fd, most))
             if picture.image.shape[:2] != shape:
                 raise ValueError("another size than the header promised")
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, ProtocolError) as error:
             raise self._fail(ProtocolError(str(error))) from None
         return picture
 
@@ -174,17 +172,25 @@ class Decoder:
             raise self._fail(error) from None
 
     def _receive(self, max_payload_bytes: int) -> tuple[dict[str, Any], bytearray]:
+        """Return header and payload of the next message."""
+        header, payload, fd = self._receive_any(max_payload_bytes)
+        if fd is not None:
+            os.close(fd)
+            raise self._fail(ProtocolError("a file that nobody asked for"))
+        return header, payload
+
+    def _receive_any(self, max_payload_bytes: int) -> tuple[dict[str, Any], bytearray, int | None]:
+        """Return the next message with the file that may come with it, for the caller to close."""
         try:
             header, payload, fd = self._channel.receive(
                 max_payload_bytes=max_payload_bytes, timeout_s=self._settings.decoder_timeout_s
             )
-            if fd is not None:
-                os.close(fd)
-                raise ProtocolError("a file that nobody asked for")
         except (ChannelClosed, ProtocolError, TimeoutError) as error:
             raise self._fail(error) from None
         if header.get("kind") != "error":
-            return header, payload
+            return header, payload, fd
+        if fd is not None:
+            os.close(fd)
         self.broken = False  # the child ended the item by itself
         kind = _ERRORS.get(str(header.get("error")), UndecodableMedia)
         limit, actual = _read_number(header.get("limit")), _read_number(header.get("actual"))

@@ -4,6 +4,7 @@ import io
 import zlib
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image
@@ -57,14 +58,15 @@ def encode_image(
     no grey and stores equal red, green and blue. `icc` is the profile of the values, `exif` what
     else the file shall say, at most 64 KiB.
     """
+    if format == "png" and pixels.ndim == 2 and not exif:
+        return _encode_grey_png(pixels, compression)
     buffer = io.BytesIO()
     image = Image.fromarray(pixels)
     more: dict[str, Any] = {"icc_profile": icc} if icc else {}
     if exif:
         more["exif"] = _ReadyExif(exif)
     if format == "png":
-        # At level 1 runs alone beat the search for repeats: on a photo's matte a fifth smaller and
-        # a tenth faster, on a cutout a sixth smaller.
+        # At level 1 runs alone beat the search for repeats: on a cutout a sixth smaller.
         kind = zlib.Z_RLE if compression == 1 else zlib.Z_DEFAULT_STRATEGY
         image.save(buffer, "PNG", compress_level=compression, compress_type=kind, **more)
     elif format == "jpeg":
@@ -81,3 +83,20 @@ def encode_image(
             more["advanced"] = _AVIF_EXACT_ALPHA
         image.save(buffer, "AVIF", quality=quality, speed=_AVIF_SPEED, **more)
     return buffer.getvalue()
+
+
+def _encode_grey_png(pixels: NDArray[np.uint8], compression: int) -> bytes:
+    """Encode a matte. Pillow tries all filters on each row; for mattes one is nearly as good.
+
+    At level 1: 6 ms instead of 16 for 2 MP, for a twentieth more bytes.
+    """
+    fast = compression == 1
+    kind = cv2.IMWRITE_PNG_STRATEGY_RLE if fast else cv2.IMWRITE_PNG_STRATEGY_DEFAULT
+    filters = cv2.IMWRITE_PNG_FILTER_UP if fast else cv2.IMWRITE_PNG_ALL_FILTERS
+    settings = {
+        cv2.IMWRITE_PNG_COMPRESSION: compression,
+        cv2.IMWRITE_PNG_STRATEGY: kind,
+        cv2.IMWRITE_PNG_FILTER: filters,
+    }
+    _, data = cv2.imencode(".png", pixels, [number for pair in settings.items() for number in pair])
+    return data.tobytes()

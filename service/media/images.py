@@ -58,8 +58,8 @@ class Picture:
         flat: NDArray[np.uint8] = cv2.blendLinear(self.image, white, weight, 1 - weight)
         return flat
 
-    def to_wire(self) -> tuple[dict[str, Any], bytes | memoryview]:
-        """Return the header and payload of a message that carries the picture."""
+    def to_wire(self) -> tuple[dict[str, Any], list[bytes | memoryview]]:
+        """Return the header of a message and the parts of its payload."""
         height, width = self.image.shape[:2]
         header = {
             "width": width,
@@ -71,20 +71,21 @@ class Picture:
         }
         layers = [layer for layer in (self.image, self.alpha, self.own) if layer is not None]
         flat = [np.ascontiguousarray(layer).reshape(-1).data for layer in layers]
-        if len(flat) == 1 and not self.icc and not self.exif:
-            return header, flat[0]  # the usual case, without a copy
-        return header, b"".join([*flat, self.icc, self.exif])
+        return header, [*flat, self.icc, self.exif]
 
     @classmethod
-    def from_wire(cls, header: dict[str, Any], payload: bytearray) -> "Picture":
-        """Return what `to_wire` was given; raises KeyError, TypeError or ValueError."""
+    def from_wire(cls, header: dict[str, Any], payload: NDArray[np.uint8]) -> "Picture":
+        """Return what `to_wire` was given; raises KeyError, TypeError or ValueError.
+
+        `payload` holds the parts one after another; the layers are views of it.
+        """
         height, width = int(header["height"]), int(header["width"])
         position = 0
 
         def take(*shape: int) -> NDArray[np.uint8]:
             nonlocal position
             start, position = position, position + math.prod(shape)
-            return np.frombuffer(payload, np.uint8, position - start, start).reshape(shape)
+            return payload[start:position].reshape(shape)
 
         if min(height, width) < 1:
             raise ValueError("a picture without pixels")

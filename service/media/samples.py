@@ -49,7 +49,7 @@ class Samples:
         if self.key is not None:
             strip.info["transparency"] = self.key
         if not strip.has_transparency_data:
-            return strip.convert(self.mode), None
+            return strip if strip.mode == self.mode else strip.convert(self.mode), None
         if strip.mode in ("La", "RGBa"):  # premultiplied
             strip = strip.convert("LA" if strip.mode == "La" else "RGBA")
         layers = strip.convert("RGBA")

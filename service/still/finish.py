@@ -112,7 +112,9 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions) -> Non
         alpha = own
     else:
         if options.refine == "auto":
-            alpha = refine_alpha(layers.guide, still.matte)
+            # A shrunk guide is not what the network saw shrunk, to the last digit.
+            seen = still.seen if layers.guide.shape == still.picture.image.shape else None
+            alpha = refine_alpha(layers.guide, still.matte, seen)
         else:
             alpha = resize_alpha(still.matte, *layers.guide.shape[:2])
         layers.true_alpha = alpha

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from service.dependencies import Services
 from service.errors import InvalidOption, MattingError, MediaLimitExceeded
-from service.inference.preprocessing import fit_to_network
+from service.inference.preprocessing import fit_to_network, read_tensor
 from service.limits import Ticket
 from service.media.images import ImageInfo, Picture
 from service.media.work import StageTimes
@@ -31,13 +31,15 @@ class MattedStill:
     """A decoded picture and the network's matte, (h, w) float32 in [0, 1], at the network's size.
 
     `matte` is None where the network did not run, because the file's own alpha is the answer.
-    `trimap` is (H, W) uint8; `background` the picture to put behind the person, of any size.
+    `trimap` is (H, W) uint8; `background` the picture to put behind the person, of any size. `seen`
+    is the picture that the network saw, (h, w, 3) uint8, None where nobody has it any more.
     """
 
     picture: Picture
     matte: NDArray[np.float32] | None = None
     trimap: NDArray[np.uint8] | None = None
     background: NDArray[np.uint8] | None = None
+    seen: NDArray[np.uint8] | None = None
 
 
 async def matte_still(
@@ -56,7 +58,7 @@ async def matte_still(
     matte = await services.batcher.infer(tensor, timeout_s=services.settings.request_timeout_s)
     times.add("queue", matte.queue_s)
     times.add("inference", matte.inference_s)
-    return replace(still, matte=matte.alpha)
+    return replace(still, matte=matte.alpha, seen=read_tensor(tensor, services.engine.info))
 
 
 async def decode_still(services: Services, files: StillFiles, ticket: Ticket) -> MattedStill:
