@@ -10,7 +10,6 @@ from PIL import Image, ImageCms
 
 # A larger profile is used and not carried along: those of presses have 1 to 3 MB, of screens 3 kB.
 MAX_KEPT_BYTES = 4 << 20
-_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 _SAME_WITHIN = 2  # of 255: versions of sRGB differ in their rounding
 
 
@@ -59,9 +58,7 @@ def _read_profile(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         return None  # cut short; lcms reads on where it can, the readers of the result may not
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        if profile.profile.xcolor_space.strip() != _SPACES[mode]:
-            return None
-        return _make_transform(profile, mode)
+        return _make_transform(profile, mode)  # refused where the colour models differ
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None
 

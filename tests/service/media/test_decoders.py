@@ -177,6 +177,15 @@ def message(header: object, payload: bytes = b"") -> bytes:
     return struct.pack("!IQ", len(text), len(payload)) + text + payload
 
 
+PICTURE = {
+    "kind": "picture",
+    "width": 4,
+    "height": 2,
+    "alpha": False,
+    "own": False,
+    "icc": 0,
+    "exif": 0,
+}
 INFO = {"kind": "info", "width": 4, "height": 2, "format": "PNG"}
 
 
@@ -208,11 +217,16 @@ def test_nonsense_for_a_header_is_undecodable(answer):
 @pytest.mark.parametrize(
     "header, payload",
     [
-        ({"kind": "pixels", "width": 4, "height": 2}, bytes(23)),
-        ({"kind": "pixels", "width": 4, "height": 2}, bytes(25)),
-        ({"kind": "pixels", "width": 8, "height": 1}, bytes(24)),
-        ({"kind": "pixels"}, bytes(24)),
-        ({"kind": "pixels", "width": -4, "height": -2}, bytes(24)),
+        (PICTURE, bytes(23)),
+        (PICTURE, bytes(25)),
+        (PICTURE | {"width": 8, "height": 1}, bytes(24)),
+        (PICTURE | {"width": 2, "height": 4}, bytes(24)),
+        (PICTURE | {"width": -4, "height": -2}, bytes(24)),
+        (PICTURE | {"alpha": True}, bytes(24)),
+        (PICTURE | {"own": True}, bytes(47)),
+        (PICTURE | {"icc": -1}, bytes(23)),
+        (PICTURE | {"icc": 1 << 40}, bytes(24)),
+        ({"kind": "picture"}, bytes(24)),
     ],
 )
 def test_pixels_that_do_not_fit_the_header_are_undecodable(header, payload):
@@ -221,6 +235,15 @@ def test_pixels_that_do_not_fit_the_header_are_undecodable(header, payload):
         with pytest.raises(UndecodableMedia):
             child.decode_image()
         assert not child.is_alive()
+
+
+def test_picture_that_fits_its_header_is_taken():
+    with hijacked_decoder(
+        message(INFO), message(PICTURE | {"icc": 3}, bytes(24) + b"icc")
+    ) as child:
+        child.open_image(b"image")
+        picture = child.decode_image()
+        assert picture.image.shape == (2, 4, 3) and picture.icc == b"icc"
 
 
 def test_numbers_of_an_error_are_checked_before_they_reach_an_answer():

@@ -99,6 +99,7 @@ BROKEN = {
     "empty": b"Exif\0\0",
     "no tags": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0",
     "a loop": b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x8769, 4, 1, 8, 8),
+    "a date as a float": b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x132, 12, 1, 8, 0),
     "a count that lies": b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x10F, 2, 2**31, 8),
     "an orientation in words": b"Exif\0\0II*\0\x08\0\0\0"
     + struct.pack("<HHHI4sI", 1, 274, 2, 4, b"six\0", 0),

@@ -58,6 +58,8 @@ def test_colours_under_alpha_zero_are_kept(photo, format):
     hidden = np.dstack([photo, np.zeros(photo.shape[:2], np.uint8)])
     pixels = np.asarray(open_image(encode(hidden, format, 100)))
     np.testing.assert_array_equal(pixels, hidden)
+    lossy = np.asarray(open_image(encode(hidden, format, 90)))[:, :, :3]
+    assert np.abs(lossy.astype(int) - photo).mean() < 5
 
 
 @pytest.mark.parametrize("format, quality", [("png", 1), ("webp", 100), ("avif", 100)])

@@ -176,8 +176,8 @@ def test_transparent_colour(colours, depth):
     if depth == 8:
         data = encode(pixels, "PNG", transparency=(10, 200, 30))
     else:
-        scaled = [value * 257 for value in (10, 200, 30)]
-        data = make_deep_png(pixels.astype("u2") * 257, key_chunk(*scaled))
+        key = [value * 256 + 7 for value in (10, 200, 30)]
+        data = make_deep_png(pixels.astype("u2") * 256 + 7, key_chunk(*key))
     picture = read(data)
     assert picture.alpha is not None
     assert not picture.alpha[:5].any() and (picture.alpha[5:] == 255).all()
