@@ -39,9 +39,7 @@ def test_runs_hold_every_touched_pixel_and_no_cell_without(touched, cell, margin
     found = {j for first, last in runs for j in range(first, last)}
     count = -(-len(touched) // cell)
     expected = {
-        j
-        for j in range(count)
-        if any(touched[max(0, j * cell - margin) : (j + 1) * cell + margin])
+        j for j in range(count) if any(touched[max(0, j * cell - margin) : (j + 1) * cell + margin])
     }
     assert found == expected
     # Apart from each other and in order: neighbours would have been one run.
