@@ -18,6 +18,7 @@ SMALL_AREA = 4 * SMALL_SIDE**2
 WINDOWS = (0.5, 0.5, 0.5, 0.16, 0.05, 0.02, 0.01)
 # How much more a solid pixel says about a colour than one that mixes two: its share to this power.
 TRUST = 3
+FAINT = 1e-5  # weight of a wider window's colour in a narrower one
 CELL = 64  # pixels: the full picture is worked on in cells of that size
 
 
@@ -64,13 +65,21 @@ def estimate_means(image: Image, alpha: Floats) -> tuple[Image, Image]:
     foreground = background = mean_foreground = mean_background = small
     for window in WINDOWS:
         side = max(3, round(window * min(size)) | 1)  # an even window would shift the colours
-        mean_foreground = blur(foreground * solid, side) / (blur(solid, side) + 1e-5)
-        mean_background = blur(background * clear, side) / (blur(clear, side) + 1e-5)
+        mean_foreground = blend(foreground, solid, mean_foreground, side)
+        mean_background = blend(background, clear, mean_background, side)
         missing = (small - share * mean_foreground - (1 - share) * mean_background) / total
         foreground = np.clip(mean_foreground + share * missing, 0, 255)
         background = np.clip(mean_background + (1 - share) * missing, 0, 255)
     means = mean_foreground, mean_background
     return np.rint(means[0]).astype(np.uint8), np.rint(means[1]).astype(np.uint8)
+
+
+def blend(colour: Floats, weight: Floats, wider: Floats, side: int) -> Floats:
+    """Return the weighted mean of the window; what the wider one found where nothing weighs.
+
+    Black in its place would be a dark rim around the cutout.
+    """
+    return (blur(colour * weight, side) + FAINT * wider) / (blur(weight, side) + FAINT)
 
 
 def blur(x: Floats, side: int) -> Floats:

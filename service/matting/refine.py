@@ -111,9 +111,10 @@ def find_cells(band: NDArray[np.bool_], shape: tuple[int, int]) -> Iterator[tupl
     for i in range(len(edges[0]) - 1):
         if edges[0][i] == edges[0][i + 1]:  # the photo is narrower than the matte has cells
             continue
-        # One pixel more on each side: a pixel of the photo reads two of the matte.
-        columns = np.any(band[max(0, i * CELL - 1) : (i + 1) * CELL + 1], axis=0)
-        for first, last in find_runs(columns, CELL, margin=1):
+        # Two pixels more on each side: one by which the change fades out beside the band, and one
+        # because a pixel of the photo reads two of the matte.
+        columns = np.any(band[max(0, i * CELL - 2) : (i + 1) * CELL + 2], axis=0)
+        for first, last in find_runs(columns, CELL, margin=2):
             if edges[1][first] < edges[1][last]:
                 yield slice(*edges[0][i : i + 2]), slice(edges[1][first], edges[1][last])
 

@@ -85,21 +85,38 @@ def test_texture_touches_only_the_surroundings_of_the_undecided_band():
     assert np.abs(refined - plain).max() > 0.05  # the noise does reach the band
 
 
+def refine_at_once(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return what `refine_alpha` should, without cells."""
+    size = alpha.shape[::-1]
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    model = fit_colours(small, alpha)
+    model[..., 3] -= alpha
+    model *= cv2.blur(find_band(alpha).astype(np.float32), (3, 3))[..., np.newaxis]
+    height, width = image.shape[:2]
+    whole = cv2.resize(model, (width, height), interpolation=cv2.INTER_LINEAR)
+    change = (whole[..., :3] * image / np.float32(255)).sum(axis=2) + whole[..., 3]
+    return np.clip(resize_alpha(alpha, height, width) + change, 0, 1)
+
+
+@pytest.mark.parametrize("edge", range(14, 34))
+def test_cells_join_without_seams_wherever_the_edge_is(edge):
+    """At a ratio of 8 the sampler is exact, so that a cell left out shows."""
+    image, _ = make_case(5, (320, 384), (1, 1))
+    columns = np.clip((np.arange(48, dtype=np.float32) - edge) / 4, 0, 1)
+    alpha = np.tile(columns, (40, 1))
+    expected = refine_at_once(image, alpha)
+    np.testing.assert_allclose(refine_alpha(image, alpha), expected, atol=1e-3)
+    turned = image.transpose(1, 0, 2).copy()
+    np.testing.assert_allclose(refine_alpha(turned, alpha.T.copy()), expected.T, atol=1e-3)
+
+
 @pytest.mark.parametrize("shape", [(640, 640), (333, 517), (900, 70), (70, 900)])
-def test_cells_join_without_seams(shape):
-    """Cell by cell or the whole picture at once: the same but for the sampler's grid of 1/32."""
+def test_cells_join_without_seams_at_any_ratio(shape):
+    """But for the sampler's positions, which are multiples of 1/32."""
     image, _ = make_case(5, shape, (1, 1))
     image = cv2.GaussianBlur(image, (0, 0), 3)
     alpha = cv2.resize(make_disc(100), (70, 66), interpolation=cv2.INTER_AREA)
-    model = fit_colours(
-        cv2.resize(image, (70, 66), interpolation=cv2.INTER_AREA).astype(np.float32) / 255, alpha
-    )
-    model[..., 3] -= alpha
-    model *= cv2.blur(find_band(alpha).astype(np.float32), (3, 3))[..., np.newaxis]
-    whole = cv2.resize(model, shape[::-1], interpolation=cv2.INTER_LINEAR)
-    change = (whole[..., :3] * image / np.float32(255)).sum(axis=2) + whole[..., 3]
-    expected = np.clip(resize_alpha(alpha, *shape) + change, 0, 1)
-    difference = np.abs(refine_alpha(image, alpha) - expected)
+    difference = np.abs(refine_alpha(image, alpha) - refine_at_once(image, alpha))
     assert difference.max() < 0.05 and difference.mean() < 5e-4
 
 
