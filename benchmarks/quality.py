@@ -1,0 +1,59 @@
+"""`python -m benchmarks.quality FOLDER`: how good the mattes are that clients get.
+
+`matte evaluate` measures the network and enlarges its matte linearly; here the matte is refined as
+`POST /v1/image` does it by default, and both are compared. FOLDER is in any layout that training
+reads; its `val` split is measured. Prints a Markdown table for RESULTS.md.
+"""
+
+import argparse
+import datetime
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from service.inference.engine import OnnxEngine
+from service.inference.preprocessing import fit_to_network, resize_alpha
+from service.matting.refine import refine_alpha
+from service.settings import DEFAULT_MODEL, Settings
+from training.data import find_pairs, read_image
+from training.metrics import grad, iou, mad, mse
+
+METRICS = {"MSE": mse, "MAD": mad, "IoU": iou, "Grad": grad}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
+    parser.add_argument("--ref-size", type=int, help="default: the model's own")
+    options = parser.parse_args()
+    settings = Settings(model_path=options.model, device="cpu")
+    engine = OnnxEngine(settings)
+    pairs = [pair for pair in find_pairs(options.folder) if pair.split == "val"]
+    scores: dict[str, list[list[float]]] = {"off": [], "auto": []}
+    for pair in track(pairs, description="photos"):
+        image, alpha = read_image(pair.photo), np.float32(read_image(pair.alpha, "L")) / 255
+        tensor = fit_to_network(
+            image, engine.info, options.ref_size, settings.network_max_megapixels
+        )
+        matte = engine.run(tensor[np.newaxis])[0]
+        for name, found in (
+            ("off", resize_alpha(matte, *alpha.shape)),
+            ("auto", refine_alpha(image, matte)),
+        ):
+            scores[name].append([float(metric(found, alpha)) for metric in METRICS.values()])
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    size = options.ref_size or engine.info.ref_size
+    print(f"{datetime.date.today()}, {machine}, {len(pairs)} photos, ref_size {size}:\n")
+    print(f"| refine | {' | '.join(METRICS)} |")
+    print("|---" + "|--:" * len(METRICS) + "|")
+    for name, rows in scores.items():
+        means = np.mean(rows, axis=0)
+        print(f"| `{name}` | " + " | ".join(f"{value:.4f}" for value in means) + " |")
+
+
+if __name__ == "__main__":
+    main()
