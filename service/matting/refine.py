@@ -16,7 +16,8 @@ RADIUS = 2  # of the windows, in pixels of the matte
 EPSILON = 1e-4  # variance of colours in [0, 1] below which a window counts as flat
 DECIDED = 0.02  # alpha this near to 0 or 1 is left alone
 REACH = 2  # pixels of the matte by which the undecided band is widened
-CELL = 16  # pixels of the matte: the photo is worked on in cells of that size
+CELL = 8  # pixels of the matte: the photo is worked on in cells of that size
+STRIP = 32  # rows solved at once: larger scratch planes are fresh memory each time, which is slow
 
 
 def refine_alpha(image: Image, alpha: Floats, small: Image | None = None) -> Floats:
@@ -80,7 +81,9 @@ def fit_colours(image: Floats, alpha: Floats) -> Floats:
         mean(channels[i] * channels[j]) - means[i] * means[j]
         for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
     ]
-    factors = solve_symmetric(spread, covariance)
+    strips = [slice(top, top + STRIP) for top in range(0, len(alpha), STRIP)]
+    solved = [solve_symmetric([x[i] for x in spread], [x[i] for x in covariance]) for i in strips]
+    factors = [np.concatenate(parts) for parts in zip(*solved, strict=True)]
     constant = mean_alpha - sum(f * m for f, m in zip(factors, means, strict=True))
     return cv2.merge([mean(x) for x in (*factors, constant)])
 

@@ -124,6 +124,22 @@ def test_largest_piece_keeps_its_hair_and_the_other_takes_its_haze_away():
     np.testing.assert_array_equal(cleaned, expected)
 
 
+def test_solid_islands_in_loose_hair_stay_with_the_head():
+    alpha = two_pieces()
+    alpha[10:30:4, 31:33] = 0.7  # wisps that only their haze joins to the head
+    expected = alpha.copy()
+    expected[:, 50:] = 0
+    np.testing.assert_array_equal(clean_alpha(alpha, keep_largest=True), expected)
+
+
+def test_faint_alpha_goes_with_the_nearest_piece():
+    alpha = two_pieces()
+    alpha[alpha == 0] = 0.05
+    cleaned = clean_alpha(alpha, keep_largest=True)
+    np.testing.assert_array_equal(cleaned[10:30, 30:40], alpha[10:30, 30:40])
+    assert not cleaned[10:30, 50:].any()
+
+
 @pytest.mark.parametrize("turn", range(4))
 def test_largest_piece_is_found_wherever_it_is(turn):
     alpha = np.rot90(two_pieces(), turn)
