@@ -11,8 +11,8 @@ Image = NDArray[np.uint8]
 
 # Colours that are mixed in vary slowly: they are estimated on a picture of this shorter side.
 SMALL_SIDE = 384
-# A panorama is made smaller still: its shorter side alone does not bound the work.
-SMALL_AREA = 4 * SMALL_SIDE**2
+# A panorama is made smaller still, to so many squares of that side: the side bounds no work.
+SMALL_SQUARES = 4
 # Windows of the passes, as shares of the small picture's shorter side. The paper has two passes;
 # the wide ones at the start carry the colour of solid parts into wide half-transparent bands.
 WINDOWS = (0.5, 0.5, 0.5, 0.16, 0.05, 0.02, 0.01)
@@ -22,16 +22,17 @@ FAINT = 1e-5  # weight of a wider window's colour in a narrower one
 CELL = 64  # pixels: the full picture is worked on in cells of that size
 
 
-def estimate_foreground(image: Image, alpha: Floats) -> Image:
+def estimate_foreground(image: Image, alpha: Floats, small_side: int = SMALL_SIDE) -> Image:
     """Return the person's own colour, (H, W, 3) uint8, for a picture that mixes it with another.
 
     `image` is (H, W, 3) uint8 and `alpha` (H, W) float32 in [0, 1]. Where alpha is 1 it is the
     image's value; between 0 and 1 the background is taken out; where alpha is 0 it is a smooth
     continuation, so that a filter over a cutout finds no rim. Blur fusion (Forte, "Approximate Fast
-    Foreground Colour Estimation", ICIP 2021) on a small picture, its last step on the full one.
+    Foreground Colour Estimation", ICIP 2021) on a picture whose shorter side is `small_side`, its
+    last step on the full one.
     """
     height, width = alpha.shape
-    foreground, background = estimate_means(image, alpha)
+    foreground, background = estimate_means(image, alpha, small_side)
     size = (width, height)
     result: Image = cv2.resize(foreground, size, interpolation=cv2.INTER_LINEAR)
     behind = cv2.resize(background, size, interpolation=cv2.INTER_LINEAR)
@@ -53,10 +54,13 @@ def unmix(image: Image, alpha: Floats, foreground: Image, background: Image) -> 
     return np.rint(np.clip(expected + share * missing, 0, 255)).astype(np.uint8)
 
 
-def estimate_means(image: Image, alpha: Floats) -> tuple[Image, Image]:
+def estimate_means(
+    image: Image, alpha: Floats, small_side: int = SMALL_SIDE
+) -> tuple[Image, Image]:
     """Return local means of the foreground and the background colour, small, (h, w, 3) uint8."""
     height, width = alpha.shape
-    scale = min(1.0, SMALL_SIDE / min(height, width), (SMALL_AREA / (height * width)) ** 0.5)
+    area = SMALL_SQUARES * small_side**2
+    scale = min(1.0, small_side / min(height, width), (area / (height * width)) ** 0.5)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small: Floats = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     share = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)[:, :, np.newaxis]

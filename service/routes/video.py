@@ -12,12 +12,16 @@ from fastapi.responses import StreamingResponse
 from numpy.typing import NDArray
 
 from service.dependencies import Services, ServicesDependency
-from service.errors import ImpossibleOutput
+from service.errors import ImpossibleOutput, InvalidOption, UndecodableMedia, UnsupportedMedia
 from service.inference.batcher import Matte
-from service.options import VideoOptions
+from service.limits import refuse_size
+from service.options import BLUR
 from service.routes.schemas import describe_upload, parse_options
 from service.routes.uploads import Accepted, read_upload, run_until_disconnect
+from service.still.pipeline import BACKGROUND, check_size
 from service.video.clip import ClipPlan, MattedClip, Network, matte_clip
+from service.video.options import VideoOptions
+from service.video.render import Background, Blur, Look, Pixels
 
 router = APIRouter(tags=["video"])
 FILE_NAMES = ("file", "video_file")
@@ -30,7 +34,7 @@ FRAME_TIMEOUT_S = 60.0
     summary="Matte one video",
     response_class=Response,
     responses={200: {"content": {"video/mp4": {}}}},
-    openapi_extra=describe_upload(VideoOptions, "video", FILE_NAMES),
+    openapi_extra=describe_upload(VideoOptions, "video", FILE_NAMES, BACKGROUND),
 )
 async def matte_video(request: Request, services: ServicesDependency) -> Response:
     """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer an H.264 MP4 of the person
@@ -38,11 +42,14 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
     if services.engine.info.takes_trimap:
         raise ImpossibleOutput("the model needs a trimap for each picture, a clip brings none")
     services.videos.check()  # before a long upload
-    accepted = Accepted("video", FILE_NAMES, services.settings.video_max_bytes)
+    limit_bytes = services.settings.video_max_bytes
+    accepted = Accepted("video", FILE_NAMES, limit_bytes, extra=(BACKGROUND,))
     async with read_upload(request, accepted) as upload:
         options = parse_options(VideoOptions, upload.options)
+        check_background(options, upload.extra)
         with services.videos.enter():
-            work = make_video(services, upload.file, make_plan(options))
+            picture = await read_background(services, upload.extra.get(BACKGROUND))
+            work = make_video(services, upload.file, make_plan(options, picture))
             video = await run_until_disconnect(request, services.metrics, work)
     headers = {
         "Content-Length": str(video.bytes),
@@ -58,10 +65,55 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
     return StreamingResponse(body, headers=headers, media_type="video/mp4")
 
 
-def make_plan(options: VideoOptions) -> ClipPlan:
+def check_background(options: VideoOptions, extra: dict[str, BinaryIO]) -> None:
+    """Refuse a background picture that would not be seen; raises InvalidOption."""
+    if BACKGROUND in extra and options.outputs != "composite":
+        raise InvalidOption(f"{BACKGROUND} needs outputs=composite")
+    if BACKGROUND in extra and "background" in options.model_fields_set:
+        raise InvalidOption(f"background and {BACKGROUND} are both given", hint="leave out one")
+
+
+async def read_background(services: Services, file: BinaryIO | None) -> Pixels | None:
+    """Decode the picture to put behind the person, (h, w, 3) uint8 of any size.
+
+    Raises ImpossibleOutput for what is no picture, PayloadTooLarge and the errors of the decoder.
+    """
+    if file is None:
+        return None
+    limit_bytes = services.settings.image_max_bytes
+    data = await services.workers.run(file.read, limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise refuse_size(BACKGROUND, limit_bytes, len(data))
+    try:
+        async with services.decoders.borrow("still") as decoder:
+            info = await services.workers.run(decoder.open_image, data)
+            check_size(BACKGROUND, info, services.settings)
+            picture = await services.workers.run(decoder.decode_image)
+    except UnsupportedMedia as error:
+        raise ImpossibleOutput(
+            f"{BACKGROUND}: {error.detail}",
+            hint="send a picture; a video behind the person is not possible yet",
+        ) from None
+    except UndecodableMedia as error:
+        error.detail = f"{BACKGROUND}: {error.detail}"
+        raise
+    return picture.flatten()
+
+
+def choose_background(options: VideoOptions, picture: Pixels | None) -> Background:
+    if picture is not None:
+        return picture
+    return Blur(options.blur_radius) if options.background == BLUR else options.background_rgb
+
+
+def make_plan(options: VideoOptions, picture: Pixels | None) -> ClipPlan:
     return ClipPlan(
         output=options.outputs,
-        background_rgb=options.background_rgb,
+        look=Look(
+            background=choose_background(options, picture),
+            refines=options.refine == "auto",
+            estimates_foreground=options.foreground == "auto",
+        ),
         ref_size=options.ref_size,
         ofd_threshold=options.ofd_threshold if options.smoothing == "ofd" else None,
         keep_sound=options.audio == "keep",

@@ -20,12 +20,12 @@ from service.matting.crop import Box, expand_box, find_subject, parse_margin
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
 from service.matting.sizes import fit_size
-from service.still.options import BLUR, ImageOptions
+from service.options import BLUR, BLUR_SHARE
+from service.still.options import ImageOptions
 from service.still.pipeline import MattedStill
 
 Pixels = NDArray[np.uint8]
 Alpha = NDArray[np.float32]
-BLUR_SHARE = 1 / 40  # of the longer side
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,17 +7,12 @@ from pydantic import AfterValidator, Field, model_validator
 
 from service.matting.crop import parse_margin
 from service.matting.sizes import check_size
-from service.options import MattingOptions, check_colour, parse_colour
+from service.options import BLUR, MattingOptions, check_background, parse_colour
 
 Output = Literal["alpha", "cutout", "composite", "foreground", "bundle"]
 Format = Literal["png", "webp", "jpeg", "avif", "zip", "json"]
-BLUR = "blur"
 MAX_BRUSH = 100  # pixels of erode, dilate and feather
 MAX_KEEP_S = 7 * 24 * 3600
-
-
-def check_background(value: str) -> str:
-    return value if value == BLUR else check_colour(value)
 
 
 def check_margin(value: str) -> str:

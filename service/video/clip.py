@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from service.errors import ImpossibleOutput, InsufficientStorage, MattingError, MediaLimitExceeded
 from service.inference.batcher import Matte
 from service.inference.models import ModelInfo
-from service.inference.preprocessing import fit_to_network, resize_alpha
-from service.matting.composite import composite_over_colour, quantise_alpha
+from service.inference.preprocessing import fit_to_network
 from service.media.decoders import Decoder
 from service.media.video_types import AudioPacket, VideoInfo
 from service.media.video_writer import VideoWriteError, VideoWriter
 from service.settings import Settings
 from service.video.pipeline import MattedFrame, Segment, SegmentReport, process_segment
+from service.video.render import Look, Renderer
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class ClipPlan:
     """What is made of a clip; `ofd_threshold` None: no smoothing, `ref_size` None: the model's."""
 
     output: Literal["composite", "alpha"]
-    background_rgb: tuple[int, int, int]
+    look: Look
     ref_size: int | None
     ofd_threshold: float | None
     keep_sound: bool
@@ -84,6 +84,7 @@ def matte_clip(
         ahead=network.ahead,
         ofd_threshold=plan.ofd_threshold,
     )
+    renderer = Renderer(plan.look, plan.output, info.height, info.width)
     with tempfile.TemporaryDirectory(prefix="matting-", dir=settings.data_dir) as folder:
         path = Path(folder, f"{plan.output}.mp4")
         try:
@@ -96,7 +97,7 @@ def matte_clip(
                         writer.write_audio(item)
                         return
                     frame = item.frame
-                    writer.write_frame(render_frame(item, plan), frame.pts, frame.duration)
+                    writer.write_frame(renderer.render(item), frame.pts, frame.duration)
                     on_frame()
 
                 report = process_segment(decoder.read_video(info), segment, write, stop)
@@ -135,12 +136,3 @@ def explain_write_error(error: VideoWriteError) -> MattingError:
     return ImpossibleOutput(
         "this clip cannot be written as H.264 MP4", hint="convert the clip to MP4 first"
     )
-
-
-def render_frame(item: MattedFrame, plan: ClipPlan) -> NDArray[np.uint8]:
-    """Return the picture of one output frame, (H, W, 3) uint8 RGB."""
-    image = item.frame.image
-    alpha = resize_alpha(item.alpha, *image.shape[:2])
-    if plan.output == "alpha":
-        return np.repeat(quantise_alpha(alpha)[:, :, np.newaxis], 3, axis=2)
-    return composite_over_colour(image, alpha, plan.background_rgb)

@@ -12,35 +12,14 @@ import pytest
 from service.media.decoders import Decoder
 from tests.clips import make_clip, make_concat_script, make_playlist, make_sound_only, truncate
 from tests.fakes import BlockedEngine, BrokenEngine, FakeEngine
-from tests.helpers import assert_problem, wait_until
-
-
-class Clip:
-    """What a file holds: exact times of its frames, their pictures, bytes of its sound."""
-
-    def __init__(self, content: bytes) -> None:
-        self.times, self.images, self.sound = [], [], []
-        with av.open(io.BytesIO(content)) as container:
-            for packet in container.demux():
-                if packet.stream.type == "audio" and packet.size:
-                    self.sound.append(bytes(packet))
-                if packet.stream.type == "video":
-                    for frame in packet.decode():
-                        self.times.append(frame.pts * frame.time_base)
-                        self.images.append(frame.to_ndarray(format="rgb24"))
-            video = container.streams.video[0]
-            self.codec = video.codec_context.name
-            self.duration = (video.duration or 0) * video.time_base
+from tests.helpers import assert_problem, decode, encode, wait_until
+from tests.videos import Clip, post
 
 
 @pytest.fixture(scope="module")
 def portrait_clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("clip") / "portrait.mp4"
     return make_clip(path, seconds=1, fps=12, size=(320, 256)).read_bytes()
-
-
-def post(client, content: bytes, **options: object):
-    return client.post("/v1/video", params=options, files={"file": ("clip.mp4", content)})
 
 
 def test_composite_keeps_frames_times_and_sound(client, portrait_clip: bytes) -> None:
@@ -68,6 +47,19 @@ def test_matte_is_grey_with_the_person_white(client, portrait_clip: bytes) -> No
     image = after.images[6].astype(int)
     assert np.ptp(image, axis=2).max() <= 4
     assert image[60:100, 100:140].mean() > 230 and image[:40, :40].mean() < 30
+
+
+def test_frames_are_refined_as_stills_are(client, portrait_clip: bytes) -> None:
+    picture = encode(Clip(portrait_clip).images[6], "PNG")
+    mattes = {}
+    for refine in ("auto", "off"):
+        options = {"ref_size": 128, "refine": refine}
+        still = client.post("/v1/image", params=options, files={"file": picture})
+        clip = post(client, portrait_clip, outputs="alpha", smoothing="off", crf=0, **options)
+        mattes[refine] = decode(still.content).astype(int), Clip(clip.content).images[6][..., 1]
+    own = [np.abs(still - frame).mean() for still, frame in mattes.values()]
+    other = np.abs(mattes["auto"][0] - mattes["off"][1]).mean()
+    assert max(own) < 1 and other > 2 * max(own), (own, other)
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
