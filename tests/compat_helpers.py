@@ -18,6 +18,13 @@ def see_nobody(batch: np.ndarray) -> np.ndarray:
     return np.zeros((batch.shape[0], *batch.shape[2:]), np.float32)
 
 
+def see_speck(batch: np.ndarray) -> np.ndarray:
+    """Return a matte that is solid in one corner and too small to be anybody."""
+    alpha = see_nobody(batch)
+    alpha[:, :3, :3] = 1
+    return alpha
+
+
 def make_picture(width: int, height: int) -> np.ndarray:
     """Return (height, width, 3) uint8 of smooth colours."""
     y, x = np.mgrid[0:height, 0:width]

@@ -14,6 +14,7 @@ from tests.compat_helpers import (
     make_picture,
     see_nobody,
     see_person,
+    see_speck,
 )
 from tests.fakes import BlockedEngine, BrokenEngine, FakeEngine
 from tests.helpers import Exchange, assert_problem, encode, wait_until
@@ -135,10 +136,10 @@ def test_files_that_are_no_images_have_their_codes(fake, small):
     assert "81.0 megapixels" in large["detail"] and "50" in large["detail"]
 
 
-@pytest.mark.parametrize("type", ["auto", "person"])
-def test_picture_without_a_person_is_unknown_foreground(make_client, small, type):
-    client = make_client(FakeEngine(see_nobody))
-    error = assert_removebg_error(ask(client, small, type=type), 400, "unknown_foreground")
+@pytest.mark.parametrize("see", [see_nobody, see_speck])
+def test_picture_without_a_person_is_unknown_foreground(make_client, small, see):
+    client = make_client(FakeEngine(see))
+    error = assert_removebg_error(ask(client, small), 400, "unknown_foreground")
     assert error["title"].startswith("Could not identify foreground")
 
 
