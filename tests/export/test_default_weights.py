@@ -38,7 +38,7 @@ def test_metadata_and_report_agree(session, onnx_bytes, report):
     metadata = session.get_modelmeta().custom_metadata_map
     assert metadata == {
         "name": "modnet",
-        "version": "2",
+        "version": "3",
         "sha256": report["checkpoint_sha256"],
         "mean": "0.5",
         "std": "0.5",
@@ -77,7 +77,7 @@ def test_file_does_what_the_checkpoint_does(onnx_bytes, report):
 @pytest.mark.slow
 def test_command_of_the_model_card_makes_the_file_again(tmp_path, report):
     out = tmp_path / "modnet.onnx"
-    assert main([str(CHECKPOINT), str(out), "--version", "2", "--ref-size", "320"]) == 0
+    assert main([str(CHECKPOINT), str(out), "--version", "3", "--ref-size", "320"]) == 0
     made = json.loads((tmp_path / "modnet.json").read_text())
     if made["versions"] != report["versions"]:
         pytest.skip("other package versions than those of the file")
