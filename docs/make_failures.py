@@ -76,11 +76,11 @@ def main() -> int:
     alpha = matte(astronaut)
     cameraman = cv2.cvtColor(data.camera(), cv2.COLOR_GRAY2RGB)
     cases = {
-        "held objects: what is carried comes and goes": cameraman,
-        "hats: brims and crowns are cut or frayed": put_hat(astronaut),
-        "loose hair: strands become a soft blob": astronaut[:220, 110:350],
-        "two people: one foreground, the further one with holes": put_beside(astronaut, alpha),
-        "person-like background: a portrait on the wall is taken too": put_poster(astronaut, alpha),
+        "held objects: the camera and its tripod are lost": cameraman,
+        "hats: the brim is cut off; below, the helmet she holds is lost": put_hat(astronaut),
+        "loose hair: the outline without its strands": astronaut[:220, 110:350],
+        "two people: one foreground, scraps of what lies between them": put_beside(astronaut, alpha),
+        "person-like background: the portrait is taken too, and a patch of bare wall": put_poster(astronaut, alpha),
     }
     rows = []
     for caption, photo in cases.items():
