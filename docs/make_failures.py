@@ -79,8 +79,10 @@ def main() -> int:
         "held objects: the camera and its tripod are lost": cameraman,
         "hats: the brim is cut off; below, the helmet she holds is lost": put_hat(astronaut),
         "loose hair: the outline without its strands": astronaut[:220, 110:350],
-        "two people: one foreground, scraps of what lies between them": put_beside(astronaut, alpha),
-        "person-like background: the portrait is taken too, and a patch of bare wall": put_poster(astronaut, alpha),
+        "two people: one foreground, and scraps between them": put_beside(astronaut, alpha),
+        "person-like background: the portrait is taken too, and bare wall": put_poster(
+            astronaut, alpha
+        ),
     }
     rows = []
     for caption, photo in cases.items():
