@@ -10,8 +10,13 @@ import pytest
 
 from tests.helpers import LiveServer, encode, start_live_server
 
-# The same examples in each run: a failure is the change's, not the day's.
-hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+# The same examples in each run: a failure is the change's, not the day's, nor the machine's.
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("tests")
 
 # Decoder children cost time to start; one is enough where a test does not say otherwise.

@@ -83,7 +83,7 @@ def test_api_documents_need_nothing_from_elsewhere(browser: Browser, live_server
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{server.url}/docs")
-    page.get_by_text("Matte one image").wait_for()
+    page.get_by_text("Matte images").wait_for()
     page.close()
     elsewhere = [url for url in asked if not url.startswith((server.url, "data:"))]
     assert elsewhere == [] and len(asked) > 3

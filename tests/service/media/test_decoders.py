@@ -12,6 +12,7 @@ import pytest
 
 from service.errors import MediaTooComplex, UndecodableMedia, UnsupportedMedia
 from service.media.decoders import Decoder
+from service.media.sealed import seal
 from service.media.wire import Channel
 from service.settings import Settings
 from tests.helpers import encode, wait_until
@@ -157,13 +158,22 @@ def test_child_killed_while_it_decodes_is_an_error_of_the_file():
 
 
 @contextlib.contextmanager
-def hijacked_decoder(*answers: bytes):
-    """A decoder whose child says what the test wants, as one that a file took over might."""
+def hijacked_decoder(*answers: bytes, pixels: bytes | None = None):
+    """A decoder whose child says what the test wants, as one that a file took over might.
+
+    `pixels` go with the last answer, as sealed memory.
+    """
     child = Decoder(Settings(decoder_timeout_s=5))
     ours, theirs = socket.socketpair()
     child._channel.close()
     child._channel = Channel(ours)
-    theirs.sendall(b"".join(answers))
+    if pixels is None:
+        theirs.sendall(b"".join(answers))
+    else:
+        theirs.sendall(b"".join(answers[:-1]))
+        fd = seal([pixels])
+        socket.send_fds(theirs, [answers[-1]], [fd])
+        os.close(fd)
     theirs.shutdown(socket.SHUT_WR)
     try:
         yield child
@@ -230,7 +240,7 @@ def test_nonsense_for_a_header_is_undecodable(answer):
     ],
 )
 def test_pixels_that_do_not_fit_the_header_are_undecodable(header, payload):
-    with hijacked_decoder(message(INFO), message(header, payload)) as child:
+    with hijacked_decoder(message(INFO), message(header), pixels=payload) as child:
         assert child.open_image(b"image").width == 4
         with pytest.raises(UndecodableMedia):
             child.decode_image()
@@ -238,12 +248,29 @@ def test_pixels_that_do_not_fit_the_header_are_undecodable(header, payload):
 
 
 def test_picture_that_fits_its_header_is_taken():
-    with hijacked_decoder(
-        message(INFO), message(PICTURE | {"icc": 3}, bytes(24) + b"icc")
-    ) as child:
+    answers = message(INFO), message(PICTURE | {"icc": 3})
+    with hijacked_decoder(*answers, pixels=bytes(24) + b"icc") as child:
         child.open_image(b"image")
         picture = child.decode_image()
         assert picture.image.shape == (2, 4, 3) and picture.icc == b"icc"
+
+
+@pytest.mark.parametrize("payload", [b"", bytes(24)])
+def test_picture_without_sealed_memory_is_undecodable(payload):
+    with hijacked_decoder(message(INFO), message(PICTURE, payload)) as child:
+        child.open_image(b"image")
+        with pytest.raises(UndecodableMedia):
+            child.decode_image()
+        assert not child.is_alive()
+
+
+def test_memory_that_comes_with_another_message_is_refused_and_closed():
+    before = len(os.listdir("/proc/self/fd"))
+    for answer in (INFO, {"kind": "error", "error": "undecodable", "reason": "r"}):
+        with hijacked_decoder(message(answer), pixels=bytes(24)) as child:
+            with pytest.raises(UndecodableMedia):
+                child.open_image(b"image")
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_numbers_of_an_error_are_checked_before_they_reach_an_answer():

@@ -93,14 +93,14 @@ def test_image_over_the_limit_is_refused_as_its_bytes_would_be(make_client):
 
 
 @pytest.mark.parametrize("ask", [{"format": "json"}, {}])
-def test_json_answer_has_the_picture_and_the_facts_of_the_headers(client, photo, ask):
+def test_json_answer_has_the_picture_and_the_facts_of_the_headers(client, portrait_jpeg, ask):
     headers = {"Accept": "application/json", "Content-Type": "application/octet-stream"}
-    plain = post_image(client, photo, output="cutout", **SMALL)
+    plain = post_image(client, portrait_jpeg, output="cutout")
     response = client.post(
         "/v1/image",
-        content=photo,
+        content=portrait_jpeg,
         headers=headers if not ask else headers | {"Accept": "*/*"},
-        params={"output": "cutout", **SMALL, **ask},
+        params={"output": "cutout", **ask},
     )
     assert response.headers["content-type"] == "application/json"
     facts = response.json()

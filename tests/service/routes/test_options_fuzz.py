@@ -1,7 +1,7 @@
 """Whatever options come, the answer is 200 or a refusal in the client's own words, never a 5xx."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.still.options import ImageOptions
@@ -62,7 +62,7 @@ def pictures(portrait) -> list[bytes]:
     ]
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(options=st.one_of(OPTIONS, LIKELY), accept=ACCEPTS, which=st.integers(0, 3))
 def test_options_never_make_a_server_error(fuzz_client, pictures, options, accept, which):
     headers = {"Accept": accept, "Content-Type": "application/octet-stream"}
