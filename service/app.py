@@ -18,7 +18,7 @@ from service.inference.health import Health
 from service.inference.providers import count_threads
 from service.limits import AdmissionGate, BodyLayer
 from service.log import RequestLayer
-from service.media.decoders import DecoderPool
+from service.media.decoder_pool import DecoderPool
 from service.media.work import Workers
 from service.metrics import Metrics
 from service.routes import compat, image, operations, video

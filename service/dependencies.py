@@ -9,7 +9,7 @@ from service.inference.batcher import Batcher
 from service.inference.engine import Engine
 from service.inference.health import Health
 from service.limits import AdmissionGate
-from service.media.decoders import DecoderPool
+from service.media.decoder_pool import DecoderPool
 from service.media.work import Workers
 from service.metrics import Metrics
 from service.settings import Settings

@@ -41,15 +41,21 @@ def make_tensor(
     Values are (x / 255 - mean) / std, [-1, 1] for MODNet's 0.5 and 0.5. Area averaging where the
     picture shrinks, linear interpolation where it grows.
     """
-    height, width = size
-    if image.shape[:2] != size:
-        shrinks = image.shape[0] * image.shape[1] > height * width
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        image = cv2.resize(image, (width, height), interpolation=method)
-    tensor = np.empty((3, height, width), np.float32)
-    np.multiply(image.transpose(2, 0, 1), 1 / (255 * std), out=tensor)
+    tensor = np.empty((3, *size), np.float32)
+    np.multiply(resize_image(image, size).transpose(2, 0, 1), 1 / (255 * std), out=tensor)
     tensor -= mean / std
     return tensor
+
+
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the picture at (height, width), as the network sees it."""
+    height, width = size
+    if image.shape[:2] == size:
+        return image
+    shrinks = image.shape[0] * image.shape[1] > height * width
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized: NDArray[np.uint8] = cv2.resize(image, (width, height), interpolation=method)
+    return resized
 
 
 def fit_to_network(
@@ -64,20 +70,28 @@ def fit_to_network(
     `ref_size` None takes the model's own. `trimap` is (H, W) uint8, dark: background, bright:
     foreground, between: unknown; for a model that takes one.
     """
+    return show_network(image, info, ref_size, max_megapixels, trimap)[0]
+
+
+def show_network(
+    image: NDArray[np.uint8],
+    info: ModelInfo,
+    ref_size: int | None,
+    max_megapixels: float,
+    trimap: NDArray[np.uint8] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return what `fit_to_network` does and the picture (h, w, 3) uint8 that it was made of."""
     size = choose_size(
         *image.shape[:2],
         ref_size=ref_size or info.ref_size,
         stride=info.stride,
         max_megapixels=max_megapixels,
     )
-    tensor = make_tensor(image, size, mean=info.mean, std=info.std)
-    return tensor if trimap is None else np.concatenate([tensor, make_trimap_channel(trimap, size)])
-
-
-def read_tensor(tensor: NDArray[np.float32], info: ModelInfo) -> NDArray[np.uint8]:
-    """Return the picture (h, w, 3) uint8 that `fit_to_network` made an input (C, h, w) of."""
-    values = (tensor[:3].transpose(1, 2, 0) * info.std + info.mean) * 255
-    return np.ascontiguousarray(np.rint(values), np.uint8)
+    seen = resize_image(image, size)
+    tensor = make_tensor(seen, size, mean=info.mean, std=info.std)
+    if trimap is not None:
+        tensor = np.concatenate([tensor, make_trimap_channel(trimap, size)])
+    return tensor, seen
 
 
 def make_trimap_channel(trimap: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:

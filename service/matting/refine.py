@@ -17,7 +17,6 @@ EPSILON = 1e-4  # variance of colours in [0, 1] below which a window counts as f
 DECIDED = 0.02  # alpha this near to 0 or 1 is left alone
 REACH = 2  # pixels of the matte by which the undecided band is widened
 CELL = 8  # pixels of the matte: the photo is worked on in cells of that size
-STRIP = 32  # rows solved at once: larger scratch planes are fresh memory each time, which is slow
 
 
 def refine_alpha(image: Image, alpha: Floats, small: Image | None = None) -> Floats:
@@ -37,7 +36,7 @@ def refine_alpha(image: Image, alpha: Floats, small: Image | None = None) -> Flo
         return refined
     if small is None:
         small = cv2.resize(image, alpha.shape[::-1], interpolation=cv2.INTER_AREA)
-    model = fit_colours(small.astype(np.float32) / np.float32(255), alpha)
+    model = fit_colours(small.astype(np.float32) / np.float32(255), alpha, band)
     model[:, :, 3] -= alpha  # what is to be added to the resized matte
     # It fades out beside the band; the colours of the photo go to 255.
     model *= cv2.blur(band.astype(np.float32), (3, 3))[:, :, np.newaxis] / 255
@@ -63,13 +62,16 @@ def find_band(alpha: Floats) -> NDArray[np.bool_]:
     return cv2.dilate(undecided, np.ones((side, side), np.uint8)).astype(np.bool_)
 
 
-def fit_colours(image: Floats, alpha: Floats) -> Floats:
+def fit_colours(image: Floats, alpha: Floats, band: NDArray[np.bool_]) -> Floats:
     """Return (h, w, 4): factors of red, green and blue and a constant that give alpha.
 
     Least squares in each window with a ridge of EPSILON, then the mean over the windows that hold
-    the pixel (He et al., "Guided Image Filtering", 2013, section 3.4). Colours are in [0, 1].
+    the pixel (He et al., "Guided Image Filtering", 2013, section 3.4). Colours are in [0, 1]. True
+    in the `band` and one pixel beside it; what lies further away is of no use.
     """
     side = 2 * RADIUS + 1
+    reach = side + 2
+    needed = cv2.dilate(band.view(np.uint8), np.ones((reach, reach), np.uint8)).view(np.bool_)
 
     def mean(x: Floats) -> Floats:
         return cv2.blur(x, (side, side), borderType=cv2.BORDER_REFLECT_101)
@@ -81,9 +83,10 @@ def fit_colours(image: Floats, alpha: Floats) -> Floats:
         mean(channels[i] * channels[j]) - means[i] * means[j]
         for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
     ]
-    strips = [slice(top, top + STRIP) for top in range(0, len(alpha), STRIP)]
-    solved = [solve_symmetric([x[i] for x in spread], [x[i] for x in covariance]) for i in strips]
-    factors = [np.concatenate(parts) for parts in zip(*solved, strict=True)]
+    factors = [np.zeros_like(alpha) for _ in channels]
+    solved = solve_symmetric([x[needed] for x in spread], [x[needed] for x in covariance])
+    for plane, values in zip(factors, solved, strict=True):
+        plane[needed] = values
     constant = mean_alpha - sum(f * m for f, m in zip(factors, means, strict=True))
     return cv2.merge([mean(x) for x in (*factors, constant)])
 
@@ -91,8 +94,8 @@ def fit_colours(image: Floats, alpha: Floats) -> Floats:
 def solve_symmetric(matrix: Sequence[Floats], right: Sequence[Floats]) -> list[Floats]:
     """Solve (M + EPSILON I) x = right for every pixel, by Cramer's rule.
 
-    `matrix` has the planes rr, rg, rb, gg, gb and bb, each (h, w); `right` and the result have
-    three. In float64: the determinant of a flat window is near EPSILON cubed.
+    `matrix` has rr, rg, rb, gg, gb and bb of all pixels, `right` and the result have three. In
+    float64: the determinant of a flat window is near EPSILON cubed.
     """
     rr, rg, rb, gg, gb, bb = (plane.astype(np.float64) for plane in matrix)
     rr, gg, bb = rr + EPSILON, gg + EPSILON, bb + EPSILON

@@ -14,14 +14,13 @@ def find_runs(
     `touched` is (W,); cells are `cell` pixels wide, the last one may be narrower. Pixels up to
     `margin` beside a cell count as in it.
     """
+    wide = touched.copy()
+    for shift in range(1, margin + 1):
+        wide[shift:] |= touched[:-shift]
+        wide[:-shift] |= touched[shift:]
     count = -(-len(touched) // cell)
-    start = None
-    for j in range(count + 1):
-        has_work = j < count and bool(
-            touched[max(0, j * cell - margin) : (j + 1) * cell + margin].any()
-        )
-        if has_work and start is None:
-            start = j
-        elif not has_work and start is not None:
-            yield start, j
-            start = None
+    padded = np.zeros(count * cell, np.bool_)
+    padded[: len(wide)] = wide
+    has_work = padded.reshape(count, cell).any(axis=1)
+    edges = np.flatnonzero(np.diff(has_work, prepend=False, append=False))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)

@@ -1,15 +1,12 @@
-"""A warm pool of decoder children, each bounded in memory, CPU time and wall time."""
+"""A decoder child from the service's side, bounded in memory, CPU time and wall time."""
 
-import asyncio
 import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +23,6 @@ from service.media.images import ImageInfo, Picture
 from service.media.sealed import map_sealed
 from service.media.video_types import AudioPacket, VideoFrame, VideoInfo, VideoLimits
 from service.media.wire import Channel, ChannelClosed, ProtocolError
-from service.metrics import Metrics
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,6 +35,8 @@ _ERRORS: dict[str, type[MattingError]] = {
 _MAX_AUDIO_PACKET_BYTES = 1 << 22
 _MAX_METADATA_BYTES = 1 << 23
 _MAX_SIDE = 1 << 32
+# Up to 64 MiB stay with a child: fresh pages for each picture took half of its time (mallopt(3)).
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 CHILD = "service.media.decoder_child"
 
 
@@ -62,6 +60,7 @@ class Decoder:
                     "PATH": os.environ.get("PATH", os.defpath),
                     "PYTHONPATH": str(Path(service.__file__).parent.parent),
                     "OPENBLAS_NUM_THREADS": "1",  # each thread would reserve address space
+                    **_MALLOC,
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -113,7 +112,7 @@ class Decoder:
     def open_video(self, file: BinaryIO, *, max_s: float) -> VideoInfo:
         """Return the facts of a clip; `read_video` must be used up, or the child is replaced.
 
-        `max_s` bounds the duration, counted while decoding: the file's own claim is not trusted.
+        `max_s` bounds the duration, counted while decoding.
         """
         settings = self._settings
         limits = VideoLimits(
@@ -226,74 +225,3 @@ def _read_item(
     if frame.image.shape[:2] != (info.height, info.width):
         raise ValueError("a frame of another size")
     return frame
-
-
-class DecoderPool:
-    """Children ready for work; a child that dies or is left half-way is replaced.
-
-    `stills` of them are kept warm; `videos` more may start, so that clips, which hold a child for
-    as long as they run, never take the last one from the images.
-    """
-
-    def __init__(self, settings: Settings, metrics: Metrics, *, stills: int, videos: int) -> None:
-        self._settings = settings
-        self._metrics = metrics
-        self._stills = stills
-        self._free = {"still": asyncio.Semaphore(stills), "video": asyncio.Semaphore(videos)}
-        self._idle: list[Decoder] = []
-        # The kernel kills a child when the thread that started it ends, so that thread must live
-        # as long as the pool.
-        self._starter = ThreadPoolExecutor(1, thread_name_prefix="decoder-starter")
-
-    async def start(self) -> None:
-        self._idle = [await self._start_child() for _ in range(self._stills)]
-
-    @asynccontextmanager
-    async def borrow(self, kind: str) -> AsyncIterator[Decoder]:
-        """Lend a child for one `still` or `video`."""
-        async with self._free[kind]:
-            decoder = await self._take()
-            try:
-                yield decoder
-            except MattingError:
-                raise
-            except BaseException:
-                # Most of all a cancelled request: its thread may still be talking to the child,
-                # and nobody else may hear the answer.
-                decoder.broken = True
-                raise
-            finally:
-                self._give_back(decoder)
-
-    async def aclose(self) -> None:
-        for decoder in self._idle:
-            decoder.close()
-        self._idle.clear()
-        self._starter.shutdown()
-
-    async def _take(self) -> Decoder:
-        while self._idle:
-            decoder = self._idle.pop()
-            if decoder.is_alive():
-                return decoder
-            self._discard(decoder)
-        return await self._start_child()
-
-    def _give_back(self, decoder: Decoder) -> None:
-        if decoder.is_alive():
-            self._idle.append(decoder)
-        else:
-            self._discard(decoder)
-
-    def _discard(self, decoder: Decoder) -> None:
-        self._metrics.decoder_restarts.inc()
-        self._starter.submit(decoder.close)
-
-    async def _start_child(self) -> Decoder:
-        starting = self._starter.submit(Decoder, self._settings)
-        try:
-            return await asyncio.wrap_future(starting)
-        except asyncio.CancelledError:
-            if not starting.cancelled():  # it starts all the same, and nobody would end it
-                self._starter.submit(lambda: starting.result().close())
-            raise

@@ -9,7 +9,7 @@ from service.matting.signals import measure_confidence, shows_person
 from service.media.work import StageTimes
 from service.still.encode import Encoded, encode_still
 from service.still.facts import Facts
-from service.still.finish import finish_still
+from service.still.finish import FinishedStill, finish_still
 from service.still.options import Format, ImageOptions
 from service.still.pipeline import MattedStill, StillFiles, decode_still, matte_still
 from service.still.result_store import KeptResult
@@ -68,8 +68,7 @@ async def _finish(
 ) -> Answer:
     run = services.workers.run
     with times.measure("refine"):
-        finished = await run(finish_still, still, options)
-        signals = None if still.matte is None else await run(_read_signals, still)
+        finished, signals = await run(_refine, still, options)
     with times.measure("encode"):
         encoded = await run(partial(encode_still, finished, options, format))
     height, width = finished.alpha.shape
@@ -86,7 +85,11 @@ async def _finish(
     return Answer(encoded, facts)
 
 
-def _read_signals(still: MattedStill) -> tuple[float, bool]:
-    """Return how sure the network is and whether it sees a person, from its own matte."""
-    assert still.matte is not None
-    return measure_confidence(still.matte), shows_person(still.matte)
+def _refine(
+    still: MattedStill, options: ImageOptions
+) -> tuple[FinishedStill, tuple[float, bool] | None]:
+    """Return the finished still; and how sure the network is and whether it sees a person."""
+    finished = finish_still(still, options)
+    if still.matte is None:
+        return finished, None
+    return finished, (measure_confidence(still.matte), shows_person(still.matte))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from service.dependencies import Services
 from service.errors import InvalidOption, MattingError, MediaLimitExceeded
-from service.inference.preprocessing import fit_to_network, read_tensor
+from service.inference.preprocessing import show_network
 from service.limits import Ticket
 from service.media.images import ImageInfo, Picture
 from service.media.work import StageTimes
@@ -54,11 +54,11 @@ async def matte_still(
         still = await decode_still(services, files, ticket)
         if still.picture.alpha is not None and options.existing_alpha == "return":
             return still
-        tensor = await services.workers.run(prepare, services, still, options.ref_size)
+        tensor, seen = await services.workers.run(prepare, services, still, options.ref_size)
     matte = await services.batcher.infer(tensor, timeout_s=services.settings.request_timeout_s)
     times.add("queue", matte.queue_s)
     times.add("inference", matte.inference_s)
-    return replace(still, matte=matte.alpha, seen=read_tensor(tensor, services.engine.info))
+    return replace(still, matte=matte.alpha, seen=seen)
 
 
 async def decode_still(services: Services, files: StillFiles, ticket: Ticket) -> MattedStill:
@@ -131,11 +131,13 @@ def check_model(services: Services, options: ImageOptions, has_trimap: bool) -> 
         )
 
 
-def prepare(services: Services, still: MattedStill, ref_size: int | None) -> NDArray[np.float32]:
-    """Return the network's input for a decoded still; raises InvalidOption."""
+def prepare(
+    services: Services, still: MattedStill, ref_size: int | None
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return the network's input for a decoded still, and as a picture; raises InvalidOption."""
     image, trimap = still.picture.flatten(), still.trimap
     if trimap is not None and trimap.shape != image.shape[:2]:
         sizes = [f"{one.shape[1]} x {one.shape[0]}" for one in (trimap, image)]
         raise InvalidOption(f"the trimap is {sizes[0]} pixels, the image {sizes[1]}")
     largest = services.settings.network_max_megapixels
-    return fit_to_network(image, services.engine.info, ref_size, largest, trimap)
+    return show_network(image, services.engine.info, ref_size, largest, trimap)

@@ -89,7 +89,7 @@ def refine_at_once(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Return what `refine_alpha` should, without cells."""
     size = alpha.shape[::-1]
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    model = fit_colours(small, alpha)
+    model = fit_colours(small, alpha, np.ones_like(alpha, bool))
     model[..., 3] -= alpha
     model *= cv2.blur(find_band(alpha).astype(np.float32), (3, 3))[..., np.newaxis]
     height, width = image.shape[:2]
@@ -186,7 +186,7 @@ def test_symmetric_systems_are_solved(seed):
 def test_fitted_colours_reproduce_a_linear_matte():
     image = cv2.GaussianBlur(np.random.default_rng(8).random((40, 50, 3), np.float32), (0, 0), 1)
     alpha = (0.5 * image[..., 0] - 0.3 * image[..., 1] + 0.2 * image[..., 2] + 0.3).astype("f4")
-    model = fit_colours(image, alpha)
+    model = fit_colours(image, alpha, np.ones_like(alpha, bool))
     assert model.shape == (40, 50, 4) and model.dtype == np.float32
     fitted = (model[..., :3] * image).sum(axis=2) + model[..., 3]
     np.testing.assert_allclose(fitted, alpha, atol=0.01)

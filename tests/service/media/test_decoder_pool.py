@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from service.errors import UnsupportedMedia
-from service.media.decoders import DecoderPool
+from service.media.decoder_pool import DecoderPool
 from service.media.work import Workers
 from service.metrics import Metrics
 from service.settings import Settings
