@@ -1,7 +1,10 @@
 """Options that stills and clips share."""
 
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
 from PIL import ImageColor
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MIN_REF_SIZE, MAX_REF_SIZE = 64, 1024
 BLUR = "blur"
@@ -40,3 +43,40 @@ class MattingOptions(BaseModel):
         multiple_of=32,
         description="shorter side at the network, pixels; default: the model's own",
     )
+    refine: Literal["auto", "off"] = Field(
+        "auto", description="bring the matte to the full size along the edges, or linearly"
+    )
+    foreground: Literal["auto", "off"] = Field(
+        "auto", description="estimate the person's own colour where alpha is between 0 and 1"
+    )
+    background: Annotated[str, AfterValidator(check_background)] = Field(
+        "white",
+        max_length=64,
+        examples=["#00b140", "blur"],
+        description="behind `composite`: #rrggbb, a CSS colour name, `blur`, or send the part "
+        "`background_file`",
+    )
+    blur_radius: float | None = Field(
+        None,
+        gt=0,
+        le=500,
+        allow_inf_nan=False,
+        description="pixels of the result, for background=blur; default: 1/40 of the longer side",
+    )
+
+    @property
+    def background_rgb(self) -> tuple[int, int, int]:
+        return parse_colour(self.background)
+
+    def refuse_idle(self, needs: "Needs") -> None:
+        """Raise ValueError for an option that was given and has no effect.
+
+        It would be a mistake somebody would search for long. `needs` says by name when an option
+        has one, and what it needs.
+        """
+        for name, (is_used, need) in needs.items():
+            if name in self.model_fields_set and not is_used(self):
+                raise ValueError(f"{name} needs {need}")
+
+
+Needs = Mapping[str, tuple[Callable[[Any], Any], str]]

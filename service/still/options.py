@@ -1,13 +1,12 @@
 """Options of `POST /v1/image`, and which of them go together."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from service.matting.crop import parse_margin
 from service.matting.sizes import check_size
-from service.options import BLUR, MattingOptions, check_background, parse_colour
+from service.options import BLUR, MattingOptions, Needs
 
 Output = Literal["alpha", "cutout", "composite", "foreground", "bundle"]
 Format = Literal["png", "webp", "jpeg", "avif", "zip", "json"]
@@ -18,10 +17,6 @@ MAX_KEEP_S = 7 * 24 * 3600
 def check_margin(value: str) -> str:
     parse_margin(value)
     return value
-
-
-# Options that say how the result looks: all but those the network needs.
-NETWORK_OPTIONS = ("model", "ref_size")
 
 
 class ImageOptions(MattingOptions):
@@ -38,28 +33,8 @@ class ImageOptions(MattingOptions):
     )
     quality: int = Field(90, ge=1, le=100, description="of JPEG, WebP and AVIF")
     compression: int = Field(1, ge=0, le=9, description="of PNG")
-    background: Annotated[str, AfterValidator(check_background)] = Field(
-        "white",
-        max_length=64,
-        examples=["#00b140", "blur"],
-        description="behind `composite`: #rrggbb, a CSS colour name, `blur`, or send the part "
-        "`background_file`",
-    )
-    blur_radius: float | None = Field(
-        None,
-        gt=0,
-        le=500,
-        allow_inf_nan=False,
-        description="pixels of the result, for background=blur; default: 1/40 of the longer side",
-    )
     model: str | None = Field(
         None, max_length=128, description="a name from /v1/models; default: the first"
-    )
-    refine: Literal["auto", "off"] = Field(
-        "auto", description="bring the matte to the image's size along its edges, or linearly"
-    )
-    foreground: Literal["auto", "off"] = Field(
-        "auto", description="estimate the person's own colour where alpha is between 0 and 1"
     )
     threshold: float | None = Field(
         None, gt=0, lt=1, description="make alpha 0 or 1 at this value; default: keep it soft"
@@ -103,20 +78,13 @@ class ImageOptions(MattingOptions):
     )
 
     @property
-    def background_rgb(self) -> tuple[int, int, int]:
-        return parse_colour(self.background)
-
-    @property
     def has_colour(self) -> bool:
         """Whether the result shows the person, not only the matte."""
         return self.output != "alpha"
 
     @model_validator(mode="after")
     def refuse_idle_options(self) -> "ImageOptions":
-        """An option without effect is a mistake somebody would search for long."""
-        for name, (is_used, need) in _NEEDS.items():
-            if name in self.model_fields_set and not is_used(self):
-                raise ValueError(f"{name} needs {need}")
+        self.refuse_idle(_NEEDS)
         if self.output == "bundle" and self.format not in (None, "zip", "json"):
             raise ValueError("output=bundle is a zip; leave out format, or ask for zip or json")
         if self.format == "zip" and self.output != "bundle":
@@ -124,7 +92,7 @@ class ImageOptions(MattingOptions):
         return self
 
 
-_NEEDS: dict[str, tuple[Callable[[ImageOptions], Any], str]] = {
+_NEEDS: Needs = {
     "background": (lambda o: o.output == "composite", "output=composite"),
     "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
     "foreground": (lambda o: o.has_colour, "another output than alpha"),

@@ -3,25 +3,12 @@
 import numpy as np
 import pytest
 
-from tests.compat_helpers import REMBG, ask, make_picture, see_nobody, see_person
+from tests.compat_helpers import REMBG, ask, see_nobody, see_person
 from tests.fakes import FakeEngine
-from tests.helpers import assert_problem, decode, encode, post_image
+from tests.helpers import assert_problem, decode, post_image
 
 CUTOUT = {"output": "cutout", "foreground": "off"}
 KEY = "alpha-key-1234"
-
-
-@pytest.fixture(scope="module")
-def fake():
-    from tests.conftest import open_client
-
-    with open_client(FakeEngine(see_person)) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def small() -> bytes:
-    return encode(make_picture(300, 200), "PNG")
 
 
 def test_answer_is_a_cutout_of_the_full_size(client, portrait_jpeg):

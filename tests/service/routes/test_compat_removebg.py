@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from service.compat.removebg import RemoveBgOptions, map_removebg_options, parse_bg_color
-from tests.compat_helpers import REMOVEBG, ask, make_picture, see_person
-from tests.fakes import FakeEngine
+from tests.compat_helpers import REMOVEBG, ask, make_picture
 from tests.helpers import decode, encode, post_image
 
 CUTOUT = {"output": "cutout", "size": "preview"}
@@ -19,22 +18,9 @@ OVER = {"output": "composite", "format": "jpeg", "size": "preview"}
 
 
 @pytest.fixture(scope="module")
-def fake():
-    from tests.conftest import open_client
-
-    with open_client(FakeEngine(see_person)) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def image() -> bytes:
     """A picture of 6 MP: larger than every named size but the last."""
     return encode(make_picture(3000, 2000), "PNG", compress_level=1)
-
-
-@pytest.fixture(scope="module")
-def small() -> bytes:
-    return encode(make_picture(300, 200), "PNG")
 
 
 # The real network.

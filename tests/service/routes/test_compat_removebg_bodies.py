@@ -6,24 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from tests.compat_helpers import REMOVEBG, ask, assert_removebg_error, make_picture, see_person
+from tests.compat_helpers import REMOVEBG, ask, assert_removebg_error, see_person
 from tests.fakes import FakeEngine
 from tests.helpers import encode
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-
-
-@pytest.fixture(scope="module")
-def fake():
-    from tests.conftest import open_client
-
-    with open_client(FakeEngine(see_person)) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def small() -> bytes:
-    return encode(make_picture(300, 200), "PNG")
 
 
 def to_text(data: bytes) -> str:

@@ -11,29 +11,15 @@ from tests.compat_helpers import (
     REMOVEBG,
     ask,
     assert_removebg_error,
-    make_picture,
     see_nobody,
     see_person,
     see_speck,
 )
 from tests.fakes import BlockedEngine, BrokenEngine, FakeEngine
-from tests.helpers import Exchange, assert_problem, encode, wait_until
+from tests.helpers import Exchange, assert_problem, wait_until
 from tests.hostile import make_flat_png
 
 KEY = "alpha-key-1234"
-
-
-@pytest.fixture(scope="module")
-def fake():
-    from tests.conftest import open_client
-
-    with open_client(FakeEngine(see_person)) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def small() -> bytes:
-    return encode(make_picture(300, 200), "PNG")
 
 
 # Parameters.
