@@ -1,10 +1,10 @@
 """Options that stills and clips share."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from PIL import ImageColor
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 MIN_REF_SIZE, MAX_REF_SIZE = 64, 1024
 BLUR = "blur"
@@ -31,10 +31,15 @@ def check_background(value: str) -> str:
     return value if value == BLUR else check_colour(value)
 
 
+# By option: when it has an effect, and what it needs for one.
+Needs = Mapping[str, tuple[Callable[[Any], Any], str]]
+
+
 class MattingOptions(BaseModel):
     """Options that stills and clips share."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    needs: ClassVar[Needs]
 
     ref_size: int | None = Field(
         None,
@@ -68,15 +73,10 @@ class MattingOptions(BaseModel):
     def background_rgb(self) -> tuple[int, int, int]:
         return parse_colour(self.background)
 
-    def refuse_idle(self, needs: "Needs") -> None:
-        """Raise ValueError for an option that was given and has no effect.
-
-        It would be a mistake somebody would search for long. `needs` says by name when an option
-        has one, and what it needs.
-        """
-        for name, (is_used, need) in needs.items():
+    @model_validator(mode="after")
+    def refuse_idle_options(self) -> Self:
+        """An option without effect is a mistake somebody would search for long."""
+        for name, (is_used, need) in self.needs.items():
             if name in self.model_fields_set and not is_used(self):
                 raise ValueError(f"{name} needs {need}")
-
-
-Needs = Mapping[str, tuple[Callable[[Any], Any], str]]
+        return self

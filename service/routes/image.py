@@ -1,14 +1,12 @@
 """`POST /v1/image`: pictures in, results out; and the same again from what was kept."""
 
-from typing import BinaryIO
-
 from fastapi import APIRouter, Request, Response
 
 from service.dependencies import Services, ServicesDependency
 from service.errors import InvalidOption
 from service.media.image_writer import CONTENT_TYPES
 from service.routes.batch import answer_batch
-from service.routes.schemas import describe_upload, parse_options
+from service.routes.schemas import check_picture_behind, describe_upload, parse_options
 from service.routes.uploads import Accepted, Upload, read_upload, run_until_disconnect
 from service.still.answer import Answer, make_answer, restyle
 from service.still.encode import pack
@@ -72,7 +70,8 @@ async def matte_image(request: Request, services: ServicesDependency) -> Respons
     )
     async with read_upload(request, accepted) as upload:
         options = parse_options(ImageOptions, upload.options)
-        check_background(options, upload.extra)
+        if BACKGROUND in upload.extra:
+            check_picture_behind(options, BACKGROUND)
         check_model(services, options, TRIMAP in upload.extra)
         if len(upload.files) > 1:
             work = answer_batch(services, upload, options, request.scope["owner"])
@@ -111,7 +110,8 @@ async def restyle_image(request: Request, services: ServicesDependency, result_i
                     f"{name} cannot change for a kept result", hint="send the image again"
                 )
         options = parse_options(ImageOptions, upload.options)
-        check_background(options, upload.extra)
+        if BACKGROUND in upload.extra:
+            check_picture_behind(options, BACKGROUND)
         format = choose_format(options, request.headers.get("accept"))
         background = await read_extra(services, upload, BACKGROUND)
     kept = await services.results.load(request.scope["owner"], result_id)
@@ -126,14 +126,6 @@ async def restyle_image(request: Request, services: ServicesDependency, result_i
         making = restyle(services, kept, background, options, format, ticket)
         answer = await run_until_disconnect(request, services.metrics, making)
     return await respond(services, answer, format)
-
-
-def check_background(options: ImageOptions, extra: dict[str, BinaryIO]) -> None:
-    """Refuse a background picture that would not be seen; raises InvalidOption."""
-    if BACKGROUND in extra and options.output != "composite":
-        raise InvalidOption(f"{BACKGROUND} needs output=composite")
-    if BACKGROUND in extra and "background" in options.model_fields_set:
-        raise InvalidOption(f"background and {BACKGROUND} are both given", hint="leave out one")
 
 
 async def read_files(services: Services, upload: Upload) -> StillFiles:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from service.errors import InvalidOption
+from service.options import MattingOptions
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -33,6 +34,15 @@ def parse_options(kind: type[Options], given: Mapping[str, Any]) -> Options:
             for item in error.errors(include_url=False, include_context=False)
         ]
         raise InvalidOption(f"{found[0]['loc']}: {found[0]['msg']}", errors=found) from None
+
+
+def check_picture_behind(options: MattingOptions, part: str) -> None:
+    """Refuse a background that came as a file and would not be seen; raises InvalidOption."""
+    is_seen, need = options.needs["background"]
+    if not is_seen(options):
+        raise InvalidOption(f"{part} needs {need}")
+    if "background" in options.model_fields_set:
+        raise InvalidOption(f"background and {part} are both given", hint="leave out one")
 
 
 def describe_upload(

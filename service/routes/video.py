@@ -12,11 +12,11 @@ from fastapi.responses import StreamingResponse
 from numpy.typing import NDArray
 
 from service.dependencies import Services, ServicesDependency
-from service.errors import ImpossibleOutput, InvalidOption, UndecodableMedia, UnsupportedMedia
+from service.errors import ImpossibleOutput, UndecodableMedia, UnsupportedMedia
 from service.inference.batcher import Matte
 from service.limits import refuse_size
 from service.options import BLUR
-from service.routes.schemas import describe_upload, parse_options
+from service.routes.schemas import check_picture_behind, describe_upload, parse_options
 from service.routes.uploads import Accepted, read_upload, run_until_disconnect
 from service.still.pipeline import BACKGROUND, check_size
 from service.video.clip import ClipPlan, MattedClip, Network, matte_clip
@@ -46,7 +46,8 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
     accepted = Accepted("video", FILE_NAMES, limit_bytes, extra=(BACKGROUND,))
     async with read_upload(request, accepted) as upload:
         options = parse_options(VideoOptions, upload.options)
-        check_background(options, upload.extra)
+        if BACKGROUND in upload.extra:
+            check_picture_behind(options, BACKGROUND)
         with services.videos.enter():
             picture = await read_background(services, upload.extra.get(BACKGROUND))
             work = make_video(services, upload.file, make_plan(options, picture))
@@ -63,14 +64,6 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
     }
     body = stream_file(services, video.file)
     return StreamingResponse(body, headers=headers, media_type="video/mp4")
-
-
-def check_background(options: VideoOptions, extra: dict[str, BinaryIO]) -> None:
-    """Refuse a background picture that would not be seen; raises InvalidOption."""
-    if BACKGROUND in extra and options.outputs != "composite":
-        raise InvalidOption(f"{BACKGROUND} needs outputs=composite")
-    if BACKGROUND in extra and "background" in options.model_fields_set:
-        raise InvalidOption(f"background and {BACKGROUND} are both given", hint="leave out one")
 
 
 async def read_background(services: Services, file: BinaryIO | None) -> Pixels | None:

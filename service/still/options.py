@@ -1,6 +1,6 @@
 """Options of `POST /v1/image`, and which of them go together."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -21,6 +21,14 @@ def check_margin(value: str) -> str:
 
 class ImageOptions(MattingOptions):
     """Options of `POST /v1/image`."""
+
+    needs: ClassVar[Needs] = {
+        "background": (lambda o: o.output == "composite", "output=composite"),
+        "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
+        "foreground": (lambda o: o.has_colour, "another output than alpha"),
+        "icc": (lambda o: o.has_colour, "another output than alpha"),
+        "crop_margin": (lambda o: o.crop, "crop=true"),
+    }
 
     output: Output = Field(
         "alpha",
@@ -83,19 +91,9 @@ class ImageOptions(MattingOptions):
         return self.output != "alpha"
 
     @model_validator(mode="after")
-    def refuse_idle_options(self) -> "ImageOptions":
-        self.refuse_idle(_NEEDS)
+    def refuse_odd_pairs(self) -> Self:
         if self.output == "bundle" and self.format not in (None, "zip", "json"):
             raise ValueError("output=bundle is a zip; leave out format, or ask for zip or json")
         if self.format == "zip" and self.output != "bundle":
             raise ValueError("format=zip needs output=bundle")
         return self
-
-
-_NEEDS: Needs = {
-    "background": (lambda o: o.output == "composite", "output=composite"),
-    "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
-    "foreground": (lambda o: o.has_colour, "another output than alpha"),
-    "icc": (lambda o: o.has_colour, "another output than alpha"),
-    "crop_margin": (lambda o: o.crop, "crop=true"),
-}

@@ -1,14 +1,21 @@
 """Options of `POST /v1/video`, and which of them go together."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from service.options import BLUR, MattingOptions, Needs
 
 
 class VideoOptions(MattingOptions):
     """Options of `POST /v1/video`."""
+
+    needs: ClassVar[Needs] = {
+        "background": (lambda o: o.outputs == "composite", "outputs=composite"),
+        "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
+        "foreground": (lambda o: o.outputs != "alpha", "another output than alpha"),
+        "ofd_threshold": (lambda o: o.smoothing == "ofd", "smoothing=ofd"),
+    }
 
     outputs: Literal["composite", "alpha"] = Field(
         "composite", description="H.264 MP4 over `background`, or of the matte in grey"
@@ -20,16 +27,3 @@ class VideoOptions(MattingOptions):
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
         "veryfast"
     )
-
-    @model_validator(mode="after")
-    def refuse_idle_options(self) -> "VideoOptions":
-        self.refuse_idle(_NEEDS)
-        return self
-
-
-_NEEDS: Needs = {
-    "background": (lambda o: o.outputs == "composite", "outputs=composite"),
-    "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
-    "foreground": (lambda o: o.outputs != "alpha", "another output than alpha"),
-    "ofd_threshold": (lambda o: o.smoothing == "ofd", "smoothing=ofd"),
-}
