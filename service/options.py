@@ -3,12 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import ImageColor
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from service.matting.composite import Background, Blur
+
 MIN_REF_SIZE, MAX_REF_SIZE = 64, 1024
 BLUR = "blur"
-BLUR_SHARE = 1 / 40  # of the longer side: the radius that nobody chose
 
 
 def parse_colour(value: str) -> tuple[int, int, int]:
@@ -69,8 +72,12 @@ class MattingOptions(BaseModel):
         description="pixels of the result, for background=blur; default: 1/40 of the longer side",
     )
 
-    @property
-    def background_rgb(self) -> tuple[int, int, int]:
+    def choose_background(self, picture: NDArray[np.uint8] | None) -> Background:
+        """Return what is behind the person; `picture` is the part `background_file`."""
+        if picture is not None:
+            return picture
+        if self.background == BLUR:
+            return Blur(self.blur_radius)
         return parse_colour(self.background)
 
     @model_validator(mode="after")

@@ -13,9 +13,15 @@ from service.compat.removebg import RemoveBgOptions, refuse
 from service.errors import BadRequest
 from service.limits import refuse_size
 from service.routes.base64_json import decode_base64, load_pairs
-from service.routes.uploads import JSON_TYPE, MAX_FIELDS, merge_options
+from service.routes.uploads import (
+    FORM_TYPE,
+    MAX_FIELDS,
+    MULTIPART_TYPE,
+    merge_options,
+    read_content_type,
+)
+from service.still.negotiation import JSON_TYPE
 
-MULTIPART, FORM = "multipart/form-data", "application/x-www-form-urlencoded"
 IMAGE, IMAGE_B64, BACKGROUND = "image_file", "image_file_b64", "bg_image_file"
 ADDRESSES = ("image_url", "bg_image_url")
 PICTURES = (IMAGE, IMAGE_B64, BACKGROUND)
@@ -36,14 +42,14 @@ async def read_removebg_body(request: Request, limit_bytes: int) -> RemoveBgBody
 
     Raises BadRequest, InvalidOption and PayloadTooLarge, with remove.bg's codes.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = read_content_type(request)
     given: list[tuple[str, Any]]
-    if kind == MULTIPART:
+    if kind == MULTIPART_TYPE:
         # One file more than there can be, so that the answer says what is wrong with it.
         form = request.form(max_files=3, max_fields=MAX_FIELDS, max_part_size=limit_bytes * 3 // 2)
         async with form as parts:
             given = [(name, await _read_part(part)) for name, part in parts.multi_items()]
-    elif kind == FORM:
+    elif kind == FORM_TYPE:
         given = await asyncio.to_thread(parse_form, await request.body())
     elif kind == JSON_TYPE:
         given = await asyncio.to_thread(load_pairs, await request.body(), HOW)

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service.matting.blur import choose_blur_size
+
 Alpha = NDArray[np.float32]
 WIDEST_DISC = 5  # pixels of radius
 # Soft alpha above this joins pieces: a lock of hair hangs on its head by its haze.
@@ -50,9 +52,7 @@ def split_radius(radius: int) -> list[int]:
 def blur_alpha(alpha: Alpha, sigma: float) -> Alpha:
     """Return the matte under a Gaussian of `sigma` pixels, a wide one on a smaller picture."""
     height, width = alpha.shape
-    # Not below a few pixels a side: there the edges of the picture would weigh too much.
-    scale = min(1.0, max(FINE_SIGMA / sigma, 64 / min(height, width)))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size, scale = choose_blur_size(height, width, sigma, FINE_SIGMA)
     small = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
     soft = cv2.GaussianBlur(small, (0, 0), sigma * scale)
     # Weights sum to one only nearly.

@@ -1,8 +1,26 @@
 """Putting a person on a background: the compositing equation, and its 8-bit forms."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from service.matting.blur import choose_blur_size
+
+BLUR_SHARE = 1 / 40  # of the longer side: the radius that nobody chose
+FINE_SIGMA = 4.0  # pixels; what a wider blur leaves of a picture needs fewer pixels
+
+
+@dataclass(frozen=True)
+class Blur:
+    """The picture's own background out of focus; `radius` in pixels, None: by the size."""
+
+    radius: float | None = None
+
+
+# A colour, the picture's own background, or a picture (h, w, 3) uint8 of any size.
+Background = tuple[int, int, int] | Blur | NDArray[np.uint8]
 
 
 def quantise_alpha(alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -29,6 +47,26 @@ def composite_over_colour(
     return blended
 
 
+def composite_over(
+    background: Background,
+    foreground: NDArray[np.uint8],
+    alpha: NDArray[np.float32],
+    image: NDArray[np.uint8],
+) -> NDArray[np.uint8]:
+    """Return the person before a background, (H, W, 3) uint8.
+
+    `foreground` holds the person's colour, `image` is the picture with its own background.
+    """
+    if isinstance(background, tuple):
+        return composite_over_colour(foreground, alpha, background)
+    if isinstance(background, Blur):
+        radius = background.radius or max(alpha.shape) * BLUR_SHARE
+        behind = blur_background(image, alpha, radius)
+    else:
+        behind = cover(background, *alpha.shape)
+    return composite_over_image(foreground, alpha, behind)
+
+
 def composite_over_image(
     foreground: NDArray[np.uint8], alpha: NDArray[np.float32], background: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
@@ -42,6 +80,8 @@ def cover(background: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
 
     As `object-fit: cover` of CSS does, about the centre.
     """
+    if background.shape[:2] == (height, width):
+        return background
     scale = max(height / background.shape[0], width / background.shape[1])
     kept = (
         min(round(height / scale), background.shape[0]),
@@ -64,9 +104,7 @@ def blur_background(
     convolution, Knutsson and Westin 1993), so that the person leaves no halo.
     """
     height, width = alpha.shape
-    # What a wide blur leaves needs no more pixels than this.
-    scale = min(1.0, max(4 / radius, 64 / min(height, width)))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size, scale = choose_blur_size(height, width, radius, FINE_SIGMA)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     share = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
     # Pixels at the edge hold some of the person; deep inside there must be something all the same.

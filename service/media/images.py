@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -49,8 +50,9 @@ class Picture:
     icc: bytes = b""
     exif: bytes = b""
 
-    def flatten(self) -> NDArray[np.uint8]:
-        """Return the picture over white, (H, W, 3) uint8: what a viewer without alpha shows."""
+    @cached_property
+    def flat(self) -> NDArray[np.uint8]:
+        """The picture over white, (H, W, 3) uint8: what a viewer without alpha shows."""
         if self.alpha is None:
             return self.image
         weight = np.float32(self.alpha) / 255

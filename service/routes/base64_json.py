@@ -29,8 +29,8 @@ def read_json_upload(
     Raises BadRequest or PayloadTooLarge.
     """
     pairs = load_pairs(content, 'send {"image_b64": "..."}')
-    own = f"{accepted.media}_b64"
-    part_of = {f"{name.removesuffix('_file')}_b64": name for name in accepted.extra}
+    own = name_member(accepted.media)
+    part_of = {name_member(name): name for name in accepted.extra}
     files: list[bytes] = []
     extra: dict[str, bytes] = {}
     members: list[tuple[str, Any]] = []
@@ -46,6 +46,11 @@ def read_json_upload(
     if accepted.most and not files:
         raise BadRequest(f"`{own}` is missing", hint="it holds the file in base64")
     return files, extra, members
+
+
+def name_member(part: str) -> str:
+    """Return the JSON member for a file part: `trimap_b64` for `trimap_file`."""
+    return f"{part.removesuffix('_file')}_b64"
 
 
 def load_pairs(content: bytes, hint: str) -> list[tuple[str, Any]]:

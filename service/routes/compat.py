@@ -12,12 +12,18 @@ from service.compat.removebg import (
     map_removebg_options,
     parse_removebg_options,
 )
-from service.compat.removebg_body import BACKGROUND, FORM, IMAGE, IMAGE_B64, MULTIPART
+from service.compat.removebg_body import BACKGROUND, IMAGE, IMAGE_B64
 from service.compat.removebg_body import read_removebg_body as read_body
 from service.dependencies import Services, ServicesDependency
 from service.errors import BadRequest, UnknownForeground
 from service.routes.schemas import describe_upload, parse_options
-from service.routes.uploads import Accepted, read_upload, run_until_disconnect
+from service.routes.uploads import (
+    FORM_TYPE,
+    MULTIPART_TYPE,
+    Accepted,
+    read_upload,
+    run_until_disconnect,
+)
 from service.still.answer import Answer, make_answer
 from service.still.encode import pack
 from service.still.facts import Facts
@@ -37,7 +43,11 @@ def describe_removebg() -> dict[str, Any]:
     written = {"type": "object", "properties": {IMAGE_B64: text} | schema["properties"]}
     parts = {IMAGE: file, IMAGE_B64: text, BACKGROUND: file | {"description": "optional"}}
     multipart = {"type": "object", "properties": parts | schema["properties"]}
-    kinds = {MULTIPART: multipart, FORM: written, JSON_TYPE: written | {"required": [IMAGE_B64]}}
+    kinds = {
+        MULTIPART_TYPE: multipart,
+        FORM_TYPE: written,
+        JSON_TYPE: written | {"required": [IMAGE_B64]},
+    }
     content = {kind: {"schema": body} for kind, body in kinds.items()}
     return {"requestBody": {"required": True, "content": content}}
 

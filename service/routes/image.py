@@ -70,8 +70,7 @@ async def matte_image(request: Request, services: ServicesDependency) -> Respons
     )
     async with read_upload(request, accepted) as upload:
         options = parse_options(ImageOptions, upload.options)
-        if BACKGROUND in upload.extra:
-            check_picture_behind(options, BACKGROUND)
+        check_picture_behind(options, BACKGROUND, upload.extra)
         check_model(services, options, TRIMAP in upload.extra)
         if len(upload.files) > 1:
             work = answer_batch(services, upload, options, request.scope["owner"])
@@ -110,8 +109,7 @@ async def restyle_image(request: Request, services: ServicesDependency, result_i
                     f"{name} cannot change for a kept result", hint="send the image again"
                 )
         options = parse_options(ImageOptions, upload.options)
-        if BACKGROUND in upload.extra:
-            check_picture_behind(options, BACKGROUND)
+        check_picture_behind(options, BACKGROUND, upload.extra)
         format = choose_format(options, request.headers.get("accept"))
         background = await read_extra(services, upload, BACKGROUND)
     kept = await services.results.load(request.scope["owner"], result_id)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.errors import InvalidOption
 from service.options import MattingOptions
+from service.routes.base64_json import name_member
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -36,8 +37,13 @@ def parse_options(kind: type[Options], given: Mapping[str, Any]) -> Options:
         raise InvalidOption(f"{found[0]['loc']}: {found[0]['msg']}", errors=found) from None
 
 
-def check_picture_behind(options: MattingOptions, part: str) -> None:
-    """Refuse a background that came as a file and would not be seen; raises InvalidOption."""
+def check_picture_behind(options: MattingOptions, part: str, files: Mapping[str, Any]) -> None:
+    """Refuse a background that came as the file `part` and would not be seen.
+
+    Raises InvalidOption.
+    """
+    if part not in files:
+        return
     is_seen, need = options.needs["background"]
     if not is_seen(options):
         raise InvalidOption(f"{part} needs {need}")
@@ -75,9 +81,9 @@ def describe_upload(
     shown = {title: {"value": dict(value)} for title, value in (examples or {}).items()}
     content["multipart/form-data"] = {"schema": form} | ({"examples": shown} if shown else {})
     if takes_json:
-        texts = [f"{name.removesuffix('_file')}_b64" for name in extra]
-        own = [f"{media}_b64"] if aliases else []
-        members = {name: {"type": "string", "contentEncoding": "base64"} for name in own + texts}
+        own = [name_member(media)] if aliases else []
+        texts = [*own, *map(name_member, extra)]
+        members = {name: {"type": "string", "contentEncoding": "base64"} for name in texts}
         document = {"type": "object", "required": own, "properties": members | fields}
         content["application/json"] = {"schema": document}
     return {

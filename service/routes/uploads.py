@@ -16,11 +16,11 @@ from service.errors import BadRequest, InvalidOption, UnsupportedMedia
 from service.limits import refuse_size
 from service.metrics import Metrics
 from service.routes.base64_json import read_json_upload
+from service.still.negotiation import JSON_TYPE
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024
-FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
-JSON_TYPE = "application/json"
+MULTIPART_TYPE, FORM_TYPE = "multipart/form-data", "application/x-www-form-urlencoded"
 # Above this size an upload is spooled to disk.
 SPOOL_BYTES = 1 << 20
 T = TypeVar("T")
@@ -76,9 +76,9 @@ async def read_upload(request: Request, accepted: Accepted) -> AsyncIterator[Upl
 
     Raises BadRequest, InvalidOption, UnsupportedMedia, PayloadTooLarge.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = read_content_type(request)
     query = request.query_params.multi_items()
-    if kind in FORM_TYPES:
+    if kind in (MULTIPART_TYPE, FORM_TYPE):
         async with request.form(
             # One part more than allowed, so that the answer can say how many there were.
             max_files=accepted.most + len(accepted.extra) + 1,
@@ -107,6 +107,11 @@ async def read_upload(request: Request, accepted: Accepted) -> AsyncIterator[Upl
         raise UnsupportedMedia(
             f"the content type is {kind[:64] or 'missing'}", hint=_explain_types(accepted)
         )
+
+
+def read_content_type(request: Request) -> str:
+    """Return the content type in lower case without parameters, empty if there is none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _explain_types(accepted: Accepted) -> str:

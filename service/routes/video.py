@@ -12,16 +12,15 @@ from fastapi.responses import StreamingResponse
 from numpy.typing import NDArray
 
 from service.dependencies import Services, ServicesDependency
-from service.errors import ImpossibleOutput, UndecodableMedia, UnsupportedMedia
+from service.errors import ImpossibleOutput, UnsupportedMedia
 from service.inference.batcher import Matte
 from service.limits import refuse_size
-from service.options import BLUR
 from service.routes.schemas import check_picture_behind, describe_upload, parse_options
 from service.routes.uploads import Accepted, read_upload, run_until_disconnect
-from service.still.pipeline import BACKGROUND, check_size
+from service.still.pipeline import BACKGROUND, decode_picture
 from service.video.clip import ClipPlan, MattedClip, Network, matte_clip
 from service.video.options import VideoOptions
-from service.video.render import Background, Blur, Look, Pixels
+from service.video.render import Look, Pixels
 
 router = APIRouter(tags=["video"])
 FILE_NAMES = ("file", "video_file")
@@ -46,8 +45,7 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
     accepted = Accepted("video", FILE_NAMES, limit_bytes, extra=(BACKGROUND,))
     async with read_upload(request, accepted) as upload:
         options = parse_options(VideoOptions, upload.options)
-        if BACKGROUND in upload.extra:
-            check_picture_behind(options, BACKGROUND)
+        check_picture_behind(options, BACKGROUND, upload.extra)
         with services.videos.enter():
             picture = await read_background(services, upload.extra.get(BACKGROUND))
             work = make_video(services, upload.file, make_plan(options, picture))
@@ -79,31 +77,19 @@ async def read_background(services: Services, file: BinaryIO | None) -> Pixels |
         raise refuse_size(BACKGROUND, limit_bytes, len(data))
     try:
         async with services.decoders.borrow("still") as decoder:
-            info = await services.workers.run(decoder.open_image, data)
-            check_size(BACKGROUND, info, services.settings)
-            picture = await services.workers.run(decoder.decode_image)
+            picture = await decode_picture(services, decoder, BACKGROUND, data)
     except UnsupportedMedia as error:
         raise ImpossibleOutput(
-            f"{BACKGROUND}: {error.detail}",
-            hint="send a picture; a video behind the person is not possible yet",
+            error.detail, hint="send a picture; a video behind the person is not possible yet"
         ) from None
-    except UndecodableMedia as error:
-        error.detail = f"{BACKGROUND}: {error.detail}"
-        raise
-    return picture.flatten()
-
-
-def choose_background(options: VideoOptions, picture: Pixels | None) -> Background:
-    if picture is not None:
-        return picture
-    return Blur(options.blur_radius) if options.background == BLUR else options.background_rgb
+    return picture.flat
 
 
 def make_plan(options: VideoOptions, picture: Pixels | None) -> ClipPlan:
     return ClipPlan(
         output=options.outputs,
         look=Look(
-            background=choose_background(options, picture),
+            background=options.choose_background(picture),
             refines=options.refine == "auto",
             estimates_foreground=options.foreground == "auto",
         ),

@@ -10,17 +10,11 @@ from PIL import ImageCms
 
 from service.inference.preprocessing import resize_alpha
 from service.matting.cleanup import clean_alpha
-from service.matting.composite import (
-    blur_background,
-    composite_over_colour,
-    composite_over_image,
-    cover,
-)
+from service.matting.composite import composite_over
 from service.matting.crop import Box, expand_box, find_subject, parse_margin
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
 from service.matting.sizes import fit_size
-from service.options import BLUR, BLUR_SHARE
 from service.still.options import ImageOptions
 from service.still.pipeline import MattedStill
 
@@ -46,7 +40,8 @@ class FinishedStill:
 class _Layers:
     """Pictures of one size that are cropped and shrunk together.
 
-    `true_alpha` is the share of the person in `colour`; clean-up changes `alpha` alone.
+    `true_alpha` is the share of the person in `colour`, None where that holds nothing else;
+    clean-up changes `alpha` alone.
     """
 
     guide: Pixels
@@ -79,7 +74,7 @@ def finish_still(still: MattedStill, options: ImageOptions) -> FinishedStill:
     picture = still.picture
     keeps_profile = options.icc == "keep" and options.output != "composite"
     colour = picture.own if keeps_profile and picture.own is not None else picture.image
-    layers = _Layers(picture.flatten(), colour, picture.alpha)
+    layers = _Layers(picture.flat, colour, picture.alpha)
     height, width = colour.shape[:2]
     cleans = any((options.threshold, options.erode, options.dilate, options.feather))
     if not options.crop and not cleans and not options.keep_largest:
@@ -108,8 +103,7 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions) -> Non
     alpha: Alpha
     if still.matte is None:
         assert own is not None
-        layers.true_alpha = np.ones_like(own)  # the file's colours are straight already
-        alpha = own
+        alpha = own  # and the file's colours are straight already
     else:
         if options.refine == "auto":
             # A shrunk guide is not what the network saw shrunk, to the last digit.
@@ -133,17 +127,13 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions) -> Non
 def compose(layers: _Layers, still: MattedStill, options: ImageOptions) -> Pixels:
     """Return the colour that the output shows; for output=alpha the picture's own, unused."""
     colour, alpha = layers.colour, layers.alpha
-    assert alpha is not None and layers.true_alpha is not None
-    if options.has_colour and options.foreground == "auto":
+    assert alpha is not None
+    if options.has_colour and options.foreground == "auto" and layers.true_alpha is not None:
         colour = estimate_foreground(colour, layers.true_alpha)
     if options.output != "composite":
         return colour
-    if still.background is not None:
-        return composite_over_image(colour, alpha, cover(still.background, *alpha.shape))
-    if options.background == BLUR:
-        radius = options.blur_radius or max(alpha.shape) * BLUR_SHARE
-        return composite_over_image(colour, alpha, blur_background(layers.guide, alpha, radius))
-    return composite_over_colour(colour, alpha, options.background_rgb)
+    background = options.choose_background(still.background)
+    return composite_over(background, colour, alpha, layers.guide)
 
 
 def shrink_straight(colour: Pixels, alpha: Pixels, size: tuple[int, int]) -> Pixels:

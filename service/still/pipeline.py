@@ -9,12 +9,13 @@ from service.dependencies import Services
 from service.errors import InvalidOption, MattingError, MediaLimitExceeded
 from service.inference.preprocessing import show_network
 from service.limits import Ticket
+from service.media.decoders import Decoder
 from service.media.images import ImageInfo, Picture
 from service.media.work import StageTimes
 from service.settings import Settings
 from service.still.options import ImageOptions
 
-TRIMAP, BACKGROUND = "trimap_file", "background_file"
+IMAGE, TRIMAP, BACKGROUND = "the image", "trimap_file", "background_file"
 
 
 @dataclass(frozen=True)
@@ -67,26 +68,36 @@ async def decode_still(services: Services, files: StillFiles, ticket: Ticket) ->
     Raises the decoder's errors and MediaLimitExceeded; for an extra file they name it.
     """
     pictures: dict[str, Picture] = {}
-    named = {"the image": files.image, TRIMAP: files.trimap, BACKGROUND: files.background}
+    named = {IMAGE: files.image, TRIMAP: files.trimap, BACKGROUND: files.background}
     async with services.decoders.borrow("still") as decoder:
         for name, data in named.items():
-            if data is None:
-                continue
-            try:
-                info = await services.workers.run(decoder.open_image, data)
-                check_size(name, info, services.settings)
-                ticket.add_megapixels(info.megapixels)
-                pictures[name] = await services.workers.run(decoder.decode_image)
-            except MattingError as error:
-                if name != "the image" and name not in error.detail:
-                    error.detail = f"{name}: {error.detail}"
-                raise
+            if data is not None:
+                pictures[name] = await decode_picture(services, decoder, name, data, ticket)
     background = pictures.get(BACKGROUND)
     return MattedStill(
-        pictures["the image"],
+        pictures[IMAGE],
         trimap=pictures[TRIMAP].image[:, :, 1] if TRIMAP in pictures else None,  # any channel
-        background=None if background is None else background.flatten(),
+        background=None if background is None else background.flat,
     )
+
+
+async def decode_picture(
+    services: Services, decoder: Decoder, name: str, data: bytes, ticket: Ticket | None = None
+) -> Picture:
+    """Return one decoded file; `ticket` is charged with its pixels before they are decoded.
+
+    Raises the decoder's errors and MediaLimitExceeded, which name the file unless it is the image.
+    """
+    try:
+        info = await services.workers.run(decoder.open_image, data)
+        check_size(name, info, services.settings)
+        if ticket is not None:
+            ticket.add_megapixels(info.megapixels)
+        return await services.workers.run(decoder.decode_image)
+    except MattingError as error:
+        if name != IMAGE and name not in error.detail:
+            error.detail = f"{name}: {error.detail}"
+        raise
 
 
 def check_size(name: str, info: ImageInfo, settings: Settings) -> None:
@@ -135,7 +146,7 @@ def prepare(
     services: Services, still: MattedStill, ref_size: int | None
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Return the network's input for a decoded still, and as a picture; raises InvalidOption."""
-    image, trimap = still.picture.flatten(), still.trimap
+    image, trimap = still.picture.flat, still.trimap
     if trimap is not None and trimap.shape != image.shape[:2]:
         sizes = [f"{one.shape[1]} x {one.shape[0]}" for one in (trimap, image)]
         raise InvalidOption(f"the trimap is {sizes[0]} pixels, the image {sizes[1]}")

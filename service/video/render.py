@@ -6,40 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.inference.preprocessing import resize_alpha
-from service.matting.composite import (
-    blur_background,
-    composite_over_colour,
-    composite_over_image,
-    cover,
-    quantise_alpha,
-)
+from service.matting.composite import Background, composite_over, cover, quantise_alpha
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
-from service.options import BLUR_SHARE
 from service.video.pipeline import MattedFrame
 
 Pixels = NDArray[np.uint8]
-Alpha = NDArray[np.float32]
 # The foreground's colour is estimated on smaller pictures than a still's: two fifths of the time,
 # for a mean difference of 0.4 of 255 where the person is half transparent.
 COLOUR_SIDE = 256
-
-
-@dataclass(frozen=True)
-class Blur:
-    """The clip's own background out of focus; `radius` in pixels, None: by the clip's size."""
-
-    radius: float | None = None
-
-
-Background = tuple[int, int, int] | Blur | Pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
     """How the frames look: refined mattes, estimated colours, and what is behind a composite.
 
-    `background` is a colour, Blur, or a picture (h, w, 3) uint8 of any size that covers the frame.
+    A picture as `background` covers the frame.
     """
 
     background: Background = (255, 255, 255)
@@ -69,13 +51,4 @@ class Renderer:
         colour = image
         if look.estimates_foreground:
             colour = estimate_foreground(image, alpha, COLOUR_SIDE)
-        return self._compose(image, colour, alpha)
-
-    def _compose(self, image: Pixels, colour: Pixels, alpha: Alpha) -> Pixels:
-        background = self._background
-        if isinstance(background, tuple):
-            return composite_over_colour(colour, alpha, background)
-        if isinstance(background, Blur):
-            radius = background.radius or max(alpha.shape) * BLUR_SHARE
-            background = blur_background(image, alpha, radius)
-        return composite_over_image(colour, alpha, background)
+        return composite_over(self._background, colour, alpha, image)

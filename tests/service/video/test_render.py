@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from service.inference.preprocessing import resize_alpha
+from service.matting.composite import Blur
 from service.media.video_types import VideoFrame
 from service.video.pipeline import MattedFrame
-from service.video.render import Blur, Look, Renderer
+from service.video.render import Look, Renderer
 
 SIDE = 256
 RED, GREEN = (200, 40, 30), (20, 180, 60)
