@@ -6,22 +6,21 @@ reads; its `val` split is measured. Prints a Markdown table for RESULTS.md.
 """
 
 import argparse
-import datetime
-import os
-import platform
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
 
+from benchmarks.serving import describe_run
 from service.inference.engine import OnnxEngine
 from service.inference.preprocessing import fit_to_network, resize_alpha
 from service.matting.refine import refine_alpha
 from service.settings import DEFAULT_MODEL, Settings
 from training.data import find_pairs, read_image
 from training.metrics import grad, iou, mad, mse
+from training.results import TITLES, format_table, format_values
 
-METRICS = {"MSE": mse, "MAD": mad, "IoU": iou, "Grad": grad}
+METRICS = {"mse": mse, "mad": mad, "iou": iou, "grad": grad}
 
 
 def main() -> None:
@@ -45,14 +44,15 @@ def main() -> None:
             ("auto", refine_alpha(image, matte)),
         ):
             scores[name].append([float(metric(found, alpha)) for metric in METRICS.values()])
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     size = options.ref_size or engine.info.ref_size
-    print(f"{datetime.date.today()}, {machine}, {len(pairs)} photos, ref_size {size}:\n")
-    print(f"| refine | {' | '.join(METRICS)} |")
-    print("|---" + "|--:" * len(METRICS) + "|")
-    for name, rows in scores.items():
-        means = np.mean(rows, axis=0)
-        print(f"| `{name}` | " + " | ".join(f"{value:.4f}" for value in means) + " |")
+    rows = []
+    for name, measured in scores.items():
+        means = dict(zip(METRICS, np.mean(measured, axis=0).tolist(), strict=True))
+        rows.append([f"`{name}`", *format_values(means, list(METRICS))])
+    print(
+        f"{describe_run('python -m benchmarks.quality')}, {len(pairs)} photos, ref_size {size}:\n"
+    )
+    print(format_table(["refine", *(TITLES[name] for name in METRICS)], rows))
 
 
 if __name__ == "__main__":

@@ -77,6 +77,12 @@ def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[i
         connection.close()
 
 
+def describe_run(command: str) -> str:
+    """Return the date, the command and the machine of a measurement."""
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    return f"{datetime.date.today()}, `{command}`, {machine}"
+
+
 def make_photo(side: int) -> np.ndarray:
     """Return scikit-image's portrait of an astronaut as (side, side, 3) uint8 RGB."""
     return np.asarray(Image.fromarray(data.astronaut()).resize((side, side), Image.LANCZOS))
@@ -157,8 +163,7 @@ def main() -> None:
         progress.advance(task)
     bare_rate = statistics.mean(bare)
     p50_ms, p99_ms = (float(np.quantile(probes, q)) * 1000 for q in (0.5, 0.99))
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    print(f"### {datetime.date.today()}, `make bench`, {machine}\n")
+    print(f"### {describe_run('make bench')}\n")
     print("| what | measured |\n|---|---|")
     print(f"| ready after, median of {len(ready_s)} | {statistics.median(ready_s):.2f} s |")
     print(f"| ready after, worst | {max(ready_s):.2f} s |")

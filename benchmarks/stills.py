@@ -5,11 +5,8 @@ to read are the ratios of the medians. Prints a Markdown table for RESULTS.md.
 """
 
 import argparse
-import datetime
 import http.client
 import io
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -20,13 +17,14 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.serving import make_photo, serve
+from benchmarks.serving import describe_run, make_photo, serve
 from service.inference.engine import OnnxEngine
 from service.inference.preprocessing import fit_to_network
 from service.matting.composite import quantise_alpha
 from service.matting.refine import refine_alpha
 from service.media.image_writer import encode_image
 from service.settings import Settings
+from training.results import format_table
 
 # Side in pixels, and what one request may cost at most: over the network alone, over all stages.
 PHOTOS = {"2 MP": 1414, "24 MP": 4899}
@@ -89,18 +87,15 @@ def main() -> None:
                 progress.advance(task)
             median = {stage: statistics.median(s[stage] for s in stages) for stage in STAGES}
             rows.append((name, statistics.median(requests), median))
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    print(f"### {datetime.date.today()}, `make bench-stills`, {machine}\n")
     titles = ["JPEG to alpha PNG", "decode", "network", "refine", "PNG", "request"]
-    print(f"| {' | '.join([*titles, 'over network', 'over all'])} |")
-    print("|---" + "|--:" * 7 + "|")
+    cells = []
     for name, request_s, stage in rows:
-        parts = " | ".join(f"{stage[s] * 1000:.0f} ms" for s in STAGES)
-        over_network, over_all = request_s / stage["network"], request_s / sum(stage.values())
-        print(
-            f"| {name} | {parts} | {request_s * 1000:.0f} ms | {over_network:.2f} | "
-            f"**{over_all:.2f}** |"
-        )
+        times_s = [*(stage[s] for s in STAGES), request_s]
+        ratios = request_s / stage["network"], request_s / sum(stage.values())
+        texts = [f"{s * 1000:.0f} ms" for s in times_s], [f"{ratio:.2f}" for ratio in ratios]
+        cells.append([name, *texts[0], *texts[1]])
+    print(f"### {describe_run('make bench-stills')}\n")
+    print(format_table([*titles, "over network", "over all"], cells))
 
 
 if __name__ == "__main__":

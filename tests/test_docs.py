@@ -50,16 +50,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory, portrait_jpeg: bytes) -> Pa
     return path
 
 
-@pytest.mark.parametrize("command", CURL)
-def test_curl_example_works(command: str, folder: Path, live_server) -> None:
+def run_example(command: str, folder: Path, live_server) -> tuple[str, Path | None]:
+    """Carry out a command of a reader; return what it printed and the file it wrote, if any."""
     here = command.replace("localhost:8000", f"127.0.0.1:{live_server().port}")
     done = subprocess.run(here, shell=True, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     written = re.search(r" -o (\S+)", command)
-    if written is None:
-        assert done.stdout.strip()
+    return done.stdout, folder / written[1] if written else None
+
+
+@pytest.mark.parametrize("command", CURL)
+def test_curl_example_works(command: str, folder: Path, live_server) -> None:
+    output, result = run_example(command, folder, live_server)
+    if result is None:
+        assert output.strip()
         return
-    result = folder / written[1]
     if result.suffix == ".mp4":
         assert result.read_bytes()[4:8] == b"ftyp"
         return
@@ -86,22 +91,17 @@ def test_curl_example_works(command: str, folder: Path, live_server) -> None:
 def test_error_of_the_readme_is_the_real_one(folder: Path, live_server) -> None:
     shown = json.loads(re.search(r"^```json\n(.*?)^```$", README, re.M | re.S)[1])
     command = next(line for line in CURL if "outptu" in line)
-    here = command.replace("localhost:8000", f"127.0.0.1:{live_server().port}")
-    done = subprocess.run(here, shell=True, cwd=folder, capture_output=True, text=True)
-    assert json.loads(done.stdout) | {"instance": "…"} == shown
+    output, _ = run_example(command, folder, live_server)
+    assert json.loads(output) | {"instance": "…"} == shown
 
 
 @pytest.mark.parametrize("command", COMPAT)
 def test_example_of_the_compat_page_works(command: str, folder: Path, live_server) -> None:
-    here = command.replace("localhost:8000", f"127.0.0.1:{live_server().port}")
-    done = subprocess.run(here, shell=True, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    written = re.search(r" -o (\S+)", command)
-    if written is None:
+    output, result = run_example(command, folder, live_server)
+    if result is None:
         shown = re.search(r"^```json\n(.*?)^```$", COMPAT_PAGE, re.M | re.S)[1]
-        assert json.loads(done.stdout) == json.loads(shown)
+        assert json.loads(output) == json.loads(shown)
         return
-    result = folder / written[1]
     if result.suffix == ".json":
         assert json.loads(result.read_text())["data"]["result_b64"].startswith("iVBORw0KGgo")
     elif result.suffix == ".zip":
