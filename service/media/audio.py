@@ -11,10 +11,10 @@ from service.media.video_types import (
     COPYABLE_AUDIO,
     MAX_AUDIO_PACKET_BYTES,
     MAX_AUDIO_TRACKS,
-    MAX_TICKS,
     AudioPacket,
     AudioTrack,
 )
+from service.media.wire_fields import MAX_TICKS
 
 REENCODED_BIT_RATE = 128_000
 # ADTS sound states its parameters in its packets; a track that stays silent this long is dropped.

@@ -9,13 +9,13 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from service.media.video_types import (
-    MAX_TICKS,
     Image,
     UndecodableVideo,
     VideoFrame,
     VideoLimitExceeded,
     VideoLimits,
 )
+from service.media.wire_fields import MAX_TICKS
 
 _BT709, _SMPTE170M = 1, 6
 # swscale's number of a YUV matrix, by its number in ITU-T H.273

@@ -2,25 +2,34 @@
 
 import base64
 import binascii
-import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-_T = TypeVar("_T")
+from service.media.wire_fields import (
+    MAX_TICKS,
+    Header,
+    read_flag,
+    read_integer,
+    read_name,
+    read_optional,
+    read_ratio,
+    read_seconds,
+    read_text,
+    read_ticks,
+    to_pair,
+)
+
 Image = npt.NDArray[np.uint8]
-Header = Mapping[str, Any]
 Payload = bytes | bytearray | memoryview
 
 MAX_SIDE = 16384
 MAX_AUDIO_TRACKS = 16
 MAX_AUDIO_PACKET_BYTES = 4 << 20
-MAX_TICKS = 1 << 53  # every timestamp is exact in JSON and far from the 64-bit end
 # Sound that MP4 carries as it is: the least and most bytes of its codec header.
 COPYABLE_AUDIO = {
     "aac": (2, 64),
@@ -86,33 +95,33 @@ class AudioTrack:
     def to_wire(self) -> dict[str, Any]:
         """Return the track as a dictionary that JSON can hold."""
         extradata = base64.b64encode(self.extradata).decode()
-        return vars(self) | {"time_base": _pair(self.time_base), "extradata": extradata}
+        return vars(self) | {"time_base": to_pair(self.time_base), "extradata": extradata}
 
     @classmethod
     def from_wire(cls, header: Header) -> "AudioTrack":
         """Rebuild a track; raises ValueError for what no honest reader sends."""
         if not isinstance(header, Mapping):
             raise ValueError("a sound track is not an object")
-        codec = _text(header, "codec", r"[a-z0-9]{1,8}")
-        layout = _text(header, "layout", r"[0-9a-z.()-]{1,16}")
+        codec = read_text(header, "codec", r"[a-z0-9]{1,8}")
+        layout = read_text(header, "layout", r"[0-9a-z.()-]{1,16}")
         if codec not in COPYABLE_AUDIO or layout not in AUDIO_LAYOUTS:
             raise ValueError("a sound track of an unknown kind")
         try:
-            extradata = base64.b64decode(_text(header, "extradata", r"[A-Za-z0-9+/=]{0,512}"))
+            extradata = base64.b64decode(read_text(header, "extradata", r"[A-Za-z0-9+/=]{0,512}"))
         except binascii.Error as error:
             raise ValueError("extradata is not base64") from error
         least, most = COPYABLE_AUDIO[codec]
         if not least <= len(extradata) <= most:
             raise ValueError("extradata has a wrong size")
         return cls(
-            index=_integer(header, "index", 0, MAX_AUDIO_TRACKS - 1),
+            index=read_integer(header, "index", 0, MAX_AUDIO_TRACKS - 1),
             codec=codec,
-            sample_rate=_integer(header, "sample_rate", 4000, 768_000),
+            sample_rate=read_integer(header, "sample_rate", 4000, 768_000),
             layout=layout,
-            time_base=_ratio(header, "time_base"),
+            time_base=read_ratio(header, "time_base"),
             extradata=extradata,
-            language=_text(header, "language", r"[a-z]{0,3}"),
-            reencoded_from=_optional(header, "reencoded_from", _name),
+            language=read_text(header, "language", r"[a-z]{0,3}"),
+            reencoded_from=read_optional(header, "reencoded_from", read_name),
         )
 
 
@@ -149,7 +158,7 @@ class VideoInfo:
         """Return the facts as a dictionary that JSON can hold; its kind is `info`."""
         header = {"kind": "info", **vars(self)}
         for name in ("time_base", "average_rate", "sample_aspect_ratio"):
-            header[name] = _pair(header[name])
+            header[name] = to_pair(header[name])
         header["audio"] = [track.to_wire() for track in self.audio]
         return header
 
@@ -165,22 +174,22 @@ class VideoInfo:
         if header.get("rotation_deg") not in (0, 90, 180, 270):
             raise ValueError("rotation_deg is not a right angle")
         return cls(
-            width=_integer(header, "width", 1, MAX_SIDE),
-            height=_integer(header, "height", 1, MAX_SIDE),
-            rotation_deg=_integer(header, "rotation_deg", 0, 270),
-            mirrored=_flag(header, "mirrored"),
-            time_base=_ratio(header, "time_base"),
-            average_rate=_optional(header, "average_rate", _ratio),
-            sample_aspect_ratio=_ratio(header, "sample_aspect_ratio"),
-            container=_name(header, "container"),
-            codec=_name(header, "codec"),
-            color_range=_integer(header, "color_range", 0, 2),
-            color_primaries=_integer(header, "color_primaries", 0, 255),
-            color_trc=_integer(header, "color_trc", 0, 255),
-            colorspace=_integer(header, "colorspace", 0, 255),
-            frames_estimate=_optional(header, "frames_estimate", _ticks),
-            duration_s=_optional(header, "duration_s", _seconds),
-            origin_pts=_integer(header, "origin_pts", -MAX_TICKS, MAX_TICKS),
+            width=read_integer(header, "width", 1, MAX_SIDE),
+            height=read_integer(header, "height", 1, MAX_SIDE),
+            rotation_deg=read_integer(header, "rotation_deg", 0, 270),
+            mirrored=read_flag(header, "mirrored"),
+            time_base=read_ratio(header, "time_base"),
+            average_rate=read_optional(header, "average_rate", read_ratio),
+            sample_aspect_ratio=read_ratio(header, "sample_aspect_ratio"),
+            container=read_name(header, "container"),
+            codec=read_name(header, "codec"),
+            color_range=read_integer(header, "color_range", 0, 2),
+            color_primaries=read_integer(header, "color_primaries", 0, 255),
+            color_trc=read_integer(header, "color_trc", 0, 255),
+            colorspace=read_integer(header, "colorspace", 0, 255),
+            frames_estimate=read_optional(header, "frames_estimate", read_ticks),
+            duration_s=read_optional(header, "duration_s", read_seconds),
+            origin_pts=read_integer(header, "origin_pts", -MAX_TICKS, MAX_TICKS),
             audio=audio,
         )
 
@@ -203,13 +212,13 @@ class VideoFrame:
     @classmethod
     def from_wire(cls, header: Header, payload: Payload) -> "VideoFrame":
         """Rebuild a frame on the payload's memory; raises ValueError unless sizes agree."""
-        height = _integer(header, "height", 1, MAX_SIDE)
-        width = _integer(header, "width", 1, MAX_SIDE)
+        height = read_integer(header, "height", 1, MAX_SIDE)
+        width = read_integer(header, "width", 1, MAX_SIDE)
         if memoryview(payload).nbytes != height * width * 3:
             raise ValueError("the pixels do not fill the frame")
         return cls(
-            pts=_integer(header, "pts", -MAX_TICKS, MAX_TICKS),
-            duration=_optional(header, "duration", _ticks),
+            pts=read_integer(header, "pts", -MAX_TICKS, MAX_TICKS),
+            duration=read_optional(header, "duration", read_ticks),
             image=np.frombuffer(payload, np.uint8).reshape(height, width, 3),
         )
 
@@ -236,65 +245,13 @@ class AudioPacket:
         if not 1 <= memoryview(payload).nbytes <= MAX_AUDIO_PACKET_BYTES:
             raise ValueError("a sound packet has a wrong size")
         return cls(
-            track=_integer(header, "track", 0, MAX_AUDIO_TRACKS - 1),
-            pts=_integer(header, "pts", -MAX_TICKS, MAX_TICKS),
-            dts=_integer(header, "dts", -MAX_TICKS, MAX_TICKS),
-            duration=_ticks(header, "duration"),
-            is_keyframe=_flag(header, "is_keyframe"),
+            track=read_integer(header, "track", 0, MAX_AUDIO_TRACKS - 1),
+            pts=read_integer(header, "pts", -MAX_TICKS, MAX_TICKS),
+            dts=read_integer(header, "dts", -MAX_TICKS, MAX_TICKS),
+            duration=read_ticks(header, "duration"),
+            is_keyframe=read_flag(header, "is_keyframe"),
             data=bytes(payload),
         )
 
 
 VideoItem = VideoInfo | VideoFrame | AudioPacket
-
-
-def _pair(value: Fraction | None) -> list[int] | None:
-    return None if value is None else [value.numerator, value.denominator]
-
-
-def _integer(header: Header, name: str, least: int, most: int) -> int:
-    value = header.get(name)
-    if type(value) is int and least <= value <= most:
-        return value
-    raise ValueError(f"{name} is not a whole number in range")
-
-
-def _flag(header: Header, name: str) -> bool:
-    value = header.get(name)
-    if isinstance(value, bool):
-        return value
-    raise ValueError(f"{name} is not a truth value")
-
-
-def _ticks(header: Header, name: str) -> int:
-    return _integer(header, name, 0, MAX_TICKS)
-
-
-def _seconds(header: Header, name: str) -> float:
-    value = header.get(name)
-    if isinstance(value, float) and math.isfinite(value) and 0 <= value <= 1e9:
-        return value
-    raise ValueError(f"{name} is not a number of seconds")
-
-
-def _ratio(header: Header, name: str) -> Fraction:
-    value = header.get(name)
-    if isinstance(value, list) and [type(part) for part in value] == [int, int]:
-        if min(value) >= 1 and max(value) < 1 << 31:
-            return Fraction(*value)
-    raise ValueError(f"{name} is not a positive ratio")
-
-
-def _text(header: Header, name: str, pattern: str) -> str:
-    value = header.get(name)
-    if isinstance(value, str) and re.fullmatch(pattern, value):
-        return value
-    raise ValueError(f"{name} is not a text of the right form")
-
-
-def _name(header: Header, name: str) -> str:
-    return _text(header, name, r"[A-Za-z0-9_,.-]{1,64}")
-
-
-def _optional(header: Header, name: str, read: Callable[[Header, str], _T]) -> _T | None:
-    return None if header.get(name) is None else read(header, name)

@@ -1,31 +1,26 @@
 """`POST /v1/video`: one clip in, the matted MP4 out."""
 
-import asyncio
-import threading
+import tempfile
 from collections.abc import AsyncIterator
-from concurrent.futures import Future
+from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from numpy.typing import NDArray
 
 from service.dependencies import Services, ServicesDependency
-from service.errors import ImpossibleOutput, UnsupportedMedia
-from service.inference.batcher import Matte
-from service.limits import refuse_size
+from service.errors import ImpossibleOutput, MediaLimitExceeded
 from service.routes.schemas import check_picture_behind, describe_upload, parse_options
 from service.routes.uploads import Accepted, read_upload, run_until_disconnect
-from service.still.pipeline import BACKGROUND, decode_picture
-from service.video.clip import ClipPlan, MattedClip, Network, matte_clip
+from service.still.pipeline import BACKGROUND
+from service.video.clip import ClipPlan, ClipWatch, MattedClip
 from service.video.options import VideoOptions
-from service.video.render import Look, Pixels
+from service.video.plan import make_plan, read_background
+from service.video.run import run_clip
 
 router = APIRouter(tags=["video"])
 FILE_NAMES = ("file", "video_file")
 CHUNK_BYTES = 1 << 18
-FRAME_TIMEOUT_S = 60.0
 
 
 @router.post(
@@ -49,9 +44,9 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
         with services.videos.enter():
             picture = await read_background(services, upload.extra.get(BACKGROUND))
             work = make_video(services, upload.file, make_plan(options, picture))
-            video = await run_until_disconnect(request, services.metrics, work)
+            video, file = await run_until_disconnect(request, services.metrics, work)
     headers = {
-        "Content-Length": str(video.bytes),
+        "Content-Length": str(video.results[0].bytes),
         "X-Width": str(video.width),
         "X-Height": str(video.height),
         "X-Frames": str(video.report.frames),
@@ -60,73 +55,29 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
         "X-Model": services.engine.info.name,
         "X-Provider": services.engine.provider,
     }
-    body = stream_file(services, video.file)
-    return StreamingResponse(body, headers=headers, media_type="video/mp4")
+    body = stream_file(services, file)
+    return StreamingResponse(body, headers=headers, media_type=video.results[0].content_type)
 
 
-async def read_background(services: Services, file: BinaryIO | None) -> Pixels | None:
-    """Decode the picture to put behind the person, (h, w, 3) uint8 of any size.
-
-    Raises ImpossibleOutput for what is no picture, PayloadTooLarge and the errors of the decoder.
-    """
-    if file is None:
-        return None
-    limit_bytes = services.settings.image_max_bytes
-    data = await services.workers.run(file.read, limit_bytes + 1)
-    if len(data) > limit_bytes:
-        raise refuse_size(BACKGROUND, limit_bytes, len(data))
-    try:
-        async with services.decoders.borrow("still") as decoder:
-            picture = await decode_picture(services, decoder, BACKGROUND, data)
-    except UnsupportedMedia as error:
-        raise ImpossibleOutput(
-            error.detail, hint="send a picture; a video behind the person is not possible yet"
-        ) from None
-    return picture.flat
-
-
-def make_plan(options: VideoOptions, picture: Pixels | None) -> ClipPlan:
-    return ClipPlan(
-        output=options.outputs,
-        look=Look(
-            background=options.choose_background(picture),
-            refines=options.refine == "auto",
-            estimates_foreground=options.foreground == "auto",
-        ),
-        ref_size=options.ref_size,
-        ofd_threshold=options.ofd_threshold if options.smoothing == "ofd" else None,
-        keep_sound=options.audio == "keep",
-        crf=options.crf,
-        preset=options.preset,
-    )
-
-
-async def make_video(services: Services, file: BinaryIO, plan: ClipPlan) -> MattedClip:
-    """Run one clip in a thread; a cancelled call has ended the thread and removed its files."""
-    loop = asyncio.get_running_loop()
-    stop = threading.Event()
-
-    def infer(tensor: NDArray[np.float32]) -> Future[Matte]:
-        matte = services.batcher.infer(tensor, timeout_s=FRAME_TIMEOUT_S)
-        return asyncio.run_coroutine_threadsafe(matte, loop)
-
-    engine = services.engine
-    network = Network(engine.info, infer, ahead=engine.max_batch_size + 1)
-    on_frame = services.metrics.frames.labels("video").inc
-    async with services.decoders.borrow("video") as decoder:
-        run = loop.run_in_executor(
-            services.videos.threads,
-            lambda: matte_clip(services.settings, network, decoder, file, plan, on_frame, stop),
-        )
+async def make_video(
+    services: Services, file: BinaryIO, plan: ClipPlan
+) -> tuple[MattedClip, BinaryIO]:
+    """Return the facts of a matted clip and its one result, open; its folder is gone already."""
+    settings = services.settings
+    sync_s = settings.sync_video_max_s
+    watch = ClipWatch(on_frame=services.metrics.frames.labels("video").inc)
+    max_s = min(sync_s, settings.video_max_s)
+    with tempfile.TemporaryDirectory(prefix="matting-", dir=settings.data_dir) as folder:
         try:
-            return await asyncio.shield(run)
-        except asyncio.CancelledError:
-            stop.set()
-            decoder.kill()
-            await asyncio.wait([run])
-            if not run.cancelled() and run.exception() is None:
-                run.result().file.close()
+            clip = await run_clip(services, file, plan, Path(folder), watch, max_s=max_s)
+        except MediaLimitExceeded as error:
+            if error.limit == sync_s:
+                error.hint = (
+                    f"a request may wait for {sync_s:g} s of video: send a shorter clip, or raise "
+                    "MATTING_SYNC_VIDEO_MAX_S"
+                )
             raise
+        return clip, clip.results[0].path.open("rb")
 
 
 async def stream_file(services: Services, file: BinaryIO) -> AsyncIterator[bytes]:

@@ -1,8 +1,7 @@
-"""One whole clip to one MP4: what a request waits for, in a thread of its own."""
+"""One whole clip to the files of its results, in a thread of its own."""
 
 import errno
 import logging
-import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -25,13 +24,14 @@ from service.video.pipeline import MattedFrame, Segment, SegmentReport, process_
 from service.video.render import Look, Renderer
 
 log = logging.getLogger(__name__)
+OutputName = Literal["composite", "alpha"]
 
 
 @dataclass(frozen=True)
 class ClipPlan:
     """What is made of a clip; `ofd_threshold` None: no smoothing, `ref_size` None: the model's."""
 
-    output: Literal["composite", "alpha"]
+    outputs: tuple[OutputName, ...]
     look: Look
     ref_size: int | None
     ofd_threshold: float | None
@@ -41,15 +41,34 @@ class ClipPlan:
 
 
 @dataclass(frozen=True)
-class MattedClip:
-    """A finished MP4: an open file whose name is already gone, and the facts about it."""
+class ResultFile:
+    """One finished file: its name as clients see it is `path.name`."""
 
-    file: BinaryIO
+    path: Path
+    content_type: str
     bytes: int
+
+
+@dataclass(frozen=True)
+class MattedClip:
+    """The results of a clip in the order of the plan, and the facts about it.
+
+    `width` and `height` are those of the pictures written, padded where the codec needs it.
+    """
+
+    results: tuple[ResultFile, ...]
     width: int
     height: int
     info: VideoInfo
     report: SegmentReport
+
+
+@dataclass(frozen=True)
+class ClipWatch:
+    """Whom to tell: `on_open` gets the facts of the clip, `on_frame` is called after each frame."""
+
+    on_open: Callable[[VideoInfo], None] = lambda info: None
+    on_frame: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -67,15 +86,19 @@ def matte_clip(
     decoder: Decoder,
     file: BinaryIO,
     plan: ClipPlan,
-    on_frame: Callable[[], None],
+    folder: Path,
+    watch: ClipWatch,
     stop: threading.Event,
+    *,
+    max_s: float,
 ) -> MattedClip:
-    """Matte a clip into an MP4 in a folder that is gone when this returns or raises.
+    """Matte a clip of at most `max_s` seconds into files in `folder`, none of them on an error.
 
-    `on_frame` is called after each frame written. Raises the errors of the decoder and the
-    batcher, ImpossibleOutput, InsufficientStorage, and SegmentStopped once `stop` is set.
+    Raises the errors of the decoder and the batcher, ImpossibleOutput, InsufficientStorage, and
+    SegmentStopped once `stop` is set.
     """
-    info = open_clip(decoder, file, settings)
+    info = open_clip(decoder, file, max_s)
+    watch.on_open(info)
     segment = Segment(
         make_tensor=lambda image: fit_to_network(
             image, network.info, plan.ref_size, settings.network_max_megapixels
@@ -84,47 +107,38 @@ def matte_clip(
         ahead=network.ahead,
         ofd_threshold=plan.ofd_threshold,
     )
-    renderer = Renderer(plan.look, plan.output, info.height, info.width)
-    with tempfile.TemporaryDirectory(prefix="matting-", dir=settings.data_dir) as folder:
-        path = Path(folder, f"{plan.output}.mp4")
-        try:
-            with VideoWriter(
-                path, info, crf=plan.crf, preset=plan.preset, audio=plan.keep_sound
-            ) as writer:
-
-                def write(item: MattedFrame | AudioPacket) -> None:
-                    if isinstance(item, AudioPacket):
-                        writer.write_audio(item)
-                        return
-                    frame = item.frame
-                    writer.write_frame(renderer.render(item), frame.pts, frame.duration)
-                    on_frame()
-
-                report = process_segment(decoder.read_video(info), segment, write, stop)
-        except VideoWriteError as error:
-            raise explain_write_error(error) from error
-        size = path.stat().st_size
-        return MattedClip(path.open("rb"), size, writer.width, writer.height, info, report)
-
-
-def open_clip(decoder: Decoder, file: BinaryIO, settings: Settings) -> VideoInfo:
-    """Return the facts of a clip short enough to wait for; raises MediaLimitExceeded."""
-    sync_s = settings.sync_video_max_s
+    output = plan.outputs[0]
+    renderer = Renderer(plan.look, output, info.height, info.width)
+    path = folder / f"{output}.mp4"
     try:
-        info = decoder.open_video(file, max_s=min(sync_s, settings.video_max_s))
-        if info.duration_s is not None and info.duration_s > sync_s:
-            raise MediaLimitExceeded(
-                f"the clip lasts {info.duration_s:.1f} s, the limit is {sync_s:g}",
-                limit=sync_s,
-                actual=round(info.duration_s, 3),
-            )
-    except MediaLimitExceeded as error:
-        if error.limit == sync_s:
-            error.hint = (
-                f"a request may wait for {sync_s:g} s of video: send a shorter clip, or raise "
-                "MATTING_SYNC_VIDEO_MAX_S"
-            )
-        raise
+        with VideoWriter(
+            path, info, crf=plan.crf, preset=plan.preset, audio=plan.keep_sound
+        ) as writer:
+
+            def write(item: MattedFrame | AudioPacket) -> None:
+                if isinstance(item, AudioPacket):
+                    writer.write_audio(item)
+                    return
+                frame = item.frame
+                writer.write_frame(renderer.render(item), frame.pts, frame.duration)
+                watch.on_frame()
+
+            report = process_segment(decoder.read_video(info), segment, write, stop)
+    except VideoWriteError as error:
+        raise explain_write_error(error) from error
+    result = ResultFile(path, "video/mp4", path.stat().st_size)
+    return MattedClip((result,), writer.width, writer.height, info, report)
+
+
+def open_clip(decoder: Decoder, file: BinaryIO, max_s: float) -> VideoInfo:
+    """Return the facts of a clip; raises MediaLimitExceeded for more than `max_s` seconds."""
+    info = decoder.open_video(file, max_s=max_s)
+    if info.duration_s is not None and info.duration_s > max_s:
+        raise MediaLimitExceeded(
+            f"the clip lasts {info.duration_s:.1f} s, the limit is {max_s:g}",
+            limit=max_s,
+            actual=round(info.duration_s, 3),
+        )
     return info
 
 

@@ -1,0 +1,55 @@
+"""Running one clip on the parts of the app: a child, a thread, the shared network."""
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.dependencies import Services
+from service.inference.batcher import Matte
+from service.video.clip import ClipPlan, ClipWatch, MattedClip, Network, matte_clip
+
+FRAME_TIMEOUT_S = 60.0
+
+
+async def run_clip(
+    services: Services,
+    file: BinaryIO,
+    plan: ClipPlan,
+    folder: Path,
+    watch: ClipWatch,
+    *,
+    max_s: float,
+) -> MattedClip:
+    """Matte a clip into files in `folder`, in a thread of `services.videos`.
+
+    The caller holds a place of `services.videos`. When this returns or raises, cancelled too, the
+    thread has ended. Raises what `matte_clip` raises.
+    """
+    loop = asyncio.get_running_loop()
+    stop = threading.Event()
+
+    def infer(tensor: NDArray[np.float32]) -> Future[Matte]:
+        matte = services.batcher.infer(tensor, timeout_s=FRAME_TIMEOUT_S)
+        return asyncio.run_coroutine_threadsafe(matte, loop)
+
+    engine = services.engine
+    network = Network(engine.info, infer, ahead=engine.max_batch_size + 1)
+    async with services.decoders.borrow("video") as decoder:
+        run = loop.run_in_executor(
+            services.videos.threads,
+            lambda: matte_clip(
+                services.settings, network, decoder, file, plan, folder, watch, stop, max_s=max_s
+            ),
+        )
+        try:
+            return await asyncio.shield(run)
+        except asyncio.CancelledError:
+            stop.set()
+            decoder.kill()
+            await asyncio.wait([run])
+            raise
