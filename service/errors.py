@@ -86,6 +86,14 @@ class RequestTimeout(MattingError):
     status, slug, title = 408, "request-timeout", "The body arrived too slowly"
 
 
+class Conflict(MattingError):
+    status, slug, title = 409, "conflict", "The state of this does not allow it"
+
+
+class InProgress(MattingError):
+    status, slug, title = 409, "in-progress", "The same request is still in progress"
+
+
 class Gone(MattingError):
     status, slug, title = 410, "gone", "This is no longer here"
 
@@ -98,6 +106,10 @@ class UnsupportedMedia(MattingError):
     status, slug, title = 415, "unsupported-media", "This kind of file is not supported"
 
 
+class RangeNotSatisfiable(MattingError):
+    status, slug, title = 416, "range-not-satisfiable", "The file has no such range"
+
+
 class InvalidOption(MattingError):
     status, slug, title = 422, "invalid-option", "An option cannot be used"
 
@@ -108,6 +120,14 @@ class ImpossibleOutput(MattingError):
 
 class UndecodableMedia(MattingError):
     status, slug, title = 422, "undecodable-media", "The file cannot be decoded"
+
+
+class DecoderCrashed(UndecodableMedia):
+    """The decoder child ended by itself: for a request the file is at fault, a job tries again."""
+
+
+class IdempotencyKeyReused(MattingError):
+    status, slug, title = 422, "idempotency-key-reused", "The key belongs to another request"
 
 
 class UnknownForeground(MattingError):

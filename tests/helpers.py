@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -78,15 +79,16 @@ def make_environ(**settings: object) -> dict[str, str]:
 
 
 def run_service(*flags: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run `python -m service` until it ends by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "service", *flags],
-        cwd=ROOT,
-        env=make_environ(**settings),
-        capture_output=True,
-        text=True,
-        timeout=START_TIMEOUT_S,
-    )
+    """Run `python -m service`, in a data folder of its own, until it ends by itself."""
+    with tempfile.TemporaryDirectory(prefix="matting-test-") as folder:
+        return subprocess.run(
+            [sys.executable, "-m", "service", *flags],
+            cwd=ROOT,
+            env=make_environ(**({"data_dir": folder} | settings)),
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+        )
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def start_live_server(log: Path, **settings: object) -> LiveServer:
         process = subprocess.Popen(
             [sys.executable, "-m", "service"],
             cwd=ROOT,
-            env=make_environ(port=port, decoders=1, **settings),
+            env=make_environ(port=port, decoders=1, disk_min_free_percent=0, **settings),
             stdout=output,
             stderr=output,
         )

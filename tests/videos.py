@@ -1,8 +1,11 @@
 """Asking for matted clips, and reading what came."""
 
 import io
+from pathlib import Path
 
 import av
+
+from service.video.job_store import FOLDER
 
 
 class Clip:
@@ -27,3 +30,8 @@ def post(client, content: bytes, extra: dict[str, bytes] | None = None, **option
     """Send a clip, further files by part name, options in the query."""
     files = {"file": ("clip.mp4", content), **(extra or {})}
     return client.post("/v1/video", params=options, files=files)
+
+
+def list_leftovers(data_dir: Path) -> list[Path]:
+    """Return what is in a data folder besides the jobs."""
+    return [path for path in data_dir.iterdir() if path.name != FOLDER]

@@ -16,6 +16,7 @@ from service.media.images import FORMATS
 from service.options import MAX_REF_SIZE, MIN_REF_SIZE
 from service.still.negotiation import OFFERS
 from service.still.options import MAX_KEEP_S
+from service.video.job_intake import IDEMPOTENCY_S
 
 router = APIRouter(tags=["operations"])
 ASSETS = Path(__file__).parent.parent / "web" / "assets"
@@ -122,6 +123,14 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
             "max_frame_megapixels": settings.video_max_frame_megapixels,
             "max_side": settings.video_max_side,
             "max_at_once": settings.max_videos,
+        },
+        "jobs": {
+            "max_s": settings.video_max_s,
+            "max_queued": settings.max_queued_jobs,
+            "max_attempts": settings.job_max_attempts,
+            "ttl_s": settings.job_ttl_s,
+            "idempotency_s": IDEMPOTENCY_S,
+            "max_bytes": settings.jobs_max_bytes,
         },
         "network_max_megapixels": settings.network_max_megapixels,
         "queue_s": settings.queue_s,

@@ -1,7 +1,6 @@
 """`POST /v1/video`: one clip in, the matted MP4 out."""
 
 import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,8 +9,11 @@ from fastapi.responses import StreamingResponse
 
 from service.dependencies import Services, ServicesDependency
 from service.errors import ImpossibleOutput, MediaLimitExceeded
+from service.routes.files import stream_file
+from service.routes.job_schemas import JobDocument
+from service.routes.jobs import accept_job, prefers_job, read_idempotency_key
 from service.routes.schemas import check_picture_behind, describe_upload, parse_options
-from service.routes.uploads import Accepted, read_upload, run_until_disconnect
+from service.routes.uploads import Accepted, Upload, read_upload, run_until_disconnect
 from service.still.pipeline import BACKGROUND
 from service.video.clip import ClipPlan, ClipWatch, MattedClip
 from service.video.options import VideoOptions
@@ -20,27 +22,43 @@ from service.video.run import run_clip
 
 router = APIRouter(tags=["video"])
 FILE_NAMES = ("file", "video_file")
-CHUNK_BYTES = 1 << 18
 
 
 @router.post(
     "/v1/video",
     summary="Matte one video",
     response_class=Response,
-    responses={200: {"content": {"video/mp4": {}}}},
+    responses={
+        200: {"content": {"video/mp4": {}}},
+        202: {
+            "model": JobDocument,
+            "description": "a job has been made; `Location` is its address",
+        },
+    },
     openapi_extra=describe_upload(VideoOptions, "video", FILE_NAMES, BACKGROUND),
 )
 async def matte_video(request: Request, services: ServicesDependency) -> Response:
     """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer an H.264 MP4 of the person
-    over a colour, or of the matte: the same frames at the same times, upright, with the sound."""
+    over a colour, or of the matte: the same frames at the same times, upright, with the sound.
+
+    `Prefer: respond-async` makes it a job, and so do several outputs. With an `Idempotency-Key`
+    the same request makes one job only, for 24 hours."""
     if services.engine.info.takes_trimap:
         raise ImpossibleOutput("the model needs a trimap for each picture, a clip brings none")
-    services.videos.check()  # before a long upload
     limit_bytes = services.settings.video_max_bytes
     accepted = Accepted("video", FILE_NAMES, limit_bytes, extra=(BACKGROUND,))
+    owner, key = request.scope["owner"], read_idempotency_key(request)
+    if prefers_job(request):
+        async with services.intake.admit(owner, key) as admission:
+            async with read_upload(request, accepted) as upload:
+                return await accept_job(request, services, admission, upload, check_upload(upload))
+    if "," not in request.query_params.get("outputs", ""):
+        services.videos.check()  # before a long upload
     async with read_upload(request, accepted) as upload:
-        options = parse_options(VideoOptions, upload.options)
-        check_picture_behind(options, BACKGROUND, upload.extra)
+        options = check_upload(upload)
+        if len(make_plan(options, None).outputs) > 1:
+            async with services.intake.admit(owner, key) as admission:
+                return await accept_job(request, services, admission, upload, options)
         with services.videos.enter():
             picture = await read_background(services, upload.extra.get(BACKGROUND))
             work = make_video(services, upload.file, make_plan(options, picture))
@@ -59,6 +77,13 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
     return StreamingResponse(body, headers=headers, media_type=video.results[0].content_type)
 
 
+def check_upload(upload: Upload) -> VideoOptions:
+    """Return the options of an upload; raises InvalidOption."""
+    options = parse_options(VideoOptions, upload.options)
+    check_picture_behind(options, BACKGROUND, upload.extra)
+    return options
+
+
 async def make_video(
     services: Services, file: BinaryIO, plan: ClipPlan
 ) -> tuple[MattedClip, BinaryIO]:
@@ -73,15 +98,9 @@ async def make_video(
         except MediaLimitExceeded as error:
             if error.limit == sync_s:
                 error.hint = (
-                    f"a request may wait for {sync_s:g} s of video: send a shorter clip, or raise "
+                    f"a request may wait for {sync_s:g} s of video: send it as a job with "
+                    f"`Prefer: respond-async`, up to {settings.video_max_s:g} s, or raise "
                     "MATTING_SYNC_VIDEO_MAX_S"
                 )
             raise
         return clip, clip.results[0].path.open("rb")
-
-
-async def stream_file(services: Services, file: BinaryIO) -> AsyncIterator[bytes]:
-    """Yield the file in pieces and close it, also when the client leaves."""
-    with file:
-        while chunk := await services.workers.run(file.read, CHUNK_BYTES):
-            yield chunk

@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from service.inference.batcher import Matte
 from service.video.clip import ClipPlan, ClipWatch, MattedClip, Network, matte_clip
 
 FRAME_TIMEOUT_S = 60.0
+T = TypeVar("T")
 
 
 async def run_clip(
@@ -46,10 +48,26 @@ async def run_clip(
                 services.settings, network, decoder, file, plan, folder, watch, stop, max_s=max_s
             ),
         )
-        try:
-            return await asyncio.shield(run)
-        except asyncio.CancelledError:
+
+        def end() -> None:
             stop.set()
             decoder.kill()
-            await asyncio.wait([run])
-            raise
+
+        return await finish(run, on_cancel=end)
+
+
+async def finish(
+    work: Coroutine[Any, Any, T] | asyncio.Future[T],
+    on_cancel: Callable[[], object] = lambda: None,
+) -> T:
+    """Return the result of what a thread does; cancelled, it waits for the thread all the same.
+
+    `on_cancel` tells the thread that nobody needs its result any more.
+    """
+    run = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(run)
+    except asyncio.CancelledError:
+        on_cancel()
+        await asyncio.wait([run])
+        raise
