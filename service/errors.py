@@ -1,7 +1,10 @@
 """The error tree, and the only place that turns an error into HTTP (RFC 9457)."""
 
+import errno
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -164,6 +167,20 @@ class InsufficientStorage(MattingError):
     status, slug, title = 507, "insufficient-storage", "There is no room on disk"
 
 
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+@contextmanager
+def explain_full_disk() -> Iterator[None]:
+    """Raise InsufficientStorage for a disk that is full or fails."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL_DISK:
+            raise
+        raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from error
+
+
 # What the framework raises by itself, in the words of the tree above.
 _FRAMEWORK = {
     404: ("not-found", "There is nothing here"),
@@ -221,6 +238,13 @@ def install_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, MattingError)
         return error_response(error, request.scope)
 
+    async def on_os_error(request: Request, error: Exception) -> JSONResponse:
+        try:
+            with explain_full_disk():
+                raise error
+        except InsufficientStorage as full:  # most of all while an upload was spooled
+            return error_response(full, request.scope)
+
     async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         status = error.status_code
@@ -248,6 +272,7 @@ def install_error_handlers(app: FastAPI) -> None:
         return error_response(invalid, request.scope)
 
     app.add_exception_handler(MattingError, on_matting_error)
+    app.add_exception_handler(OSError, on_os_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
 

@@ -1,22 +1,20 @@
 """The files of jobs: what counts is on the disk, names and all, before anybody is told."""
 
-import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from service.errors import InsufficientStorage
+from service.errors import InsufficientStorage, explain_full_disk
 from service.settings import Settings
 
 PIECE_BYTES = 1 << 20
 PART = ".part"
 # The names in the folder of a job; nothing of the client's own names comes near the disk.
 INPUT, BACKGROUND, RESULTS = "input", "background", "results"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class JobFiles:
@@ -178,17 +176,6 @@ def sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-@contextmanager
-def explain_full_disk() -> Iterator[None]:
-    """Raise InsufficientStorage for a disk that is full or fails."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from None
 
 
 def _open_private(path: str, flags: int) -> int:

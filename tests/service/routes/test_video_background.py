@@ -8,7 +8,7 @@ import pytest
 from tests.clips import make_clip
 from tests.fakes import FakeEngine
 from tests.helpers import assert_problem, encode
-from tests.videos import Clip, post
+from tests.videos import Clip, list_leftovers, post
 
 WALL, FACE = np.s_[:40, :40], np.s_[60:100, 100:140]
 
@@ -73,4 +73,4 @@ def test_bad_picture_is_refused_by_its_name_and_frees_the_place(
     if code == "impossible-output":
         assert "video" in problem["hint"]
     assert post(client, clip).status_code == 200
-    assert list(tmp_path.iterdir()) == []
+    assert list_leftovers(tmp_path) == []
