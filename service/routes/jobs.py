@@ -1,6 +1,7 @@
 """`/v1/jobs`: clips that nobody waits for, and their results."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Query, Request, Response
@@ -62,7 +63,7 @@ async def follow_job(request: Request, services: ServicesDependency, job_id: str
     job = await services.jobs.find(request.scope["owner"], job_id)
     if job.is_finished and make_event_id(job) == seen:
         return Response(status_code=204)
-    events = stream_events(services, request.scope["owner"], job_id, seen)
+    events = stream_events(services, job, seen)
     return StreamingResponse(events, media_type=EVENT_STREAM, headers={"Cache-Control": "no-store"})
 
 
@@ -126,18 +127,17 @@ def make_event_id(job: Job) -> str:
     return f"{job.state}-{job.attempts}-{job.frames_done}"
 
 
-async def stream_events(
-    services: Services, owner: str, job_id: str, seen: str | None
-) -> AsyncIterator[str]:
+async def stream_events(services: Services, job: Job, seen: str | None) -> AsyncIterator[str]:
     """Yield server-sent events of a job until it is finished, but for what was `seen`."""
-    async for job in services.jobs.watch(owner, job_id):
-        if job is None:
-            yield ": nothing new\n\n"
-        elif (event_id := make_event_id(job)) != seen:
-            seen = event_id
-            name = "end" if job.is_finished else "progress"
-            data = describe(services, job).model_dump_json()
-            yield f"id: {event_id}\nevent: {name}\ndata: {data}\n\n"
+    async with aclosing(services.jobs.watch(job)) as states:
+        async for state in states:
+            if state is None:
+                yield ": nothing new\n\n"
+            elif (event_id := make_event_id(state)) != seen:
+                seen = event_id
+                name = "end" if state.is_finished else "progress"
+                data = describe(services, state).model_dump_json()
+                yield f"id: {event_id}\nevent: {name}\ndata: {data}\n\n"
 
 
 def prefers_job(request: Request) -> bool:

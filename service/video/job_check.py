@@ -28,6 +28,7 @@ async def check_results(services: Services, clip: MattedClip) -> None:
     loop = asyncio.get_running_loop()
     max_s = services.settings.video_max_s + SPARE_S
     for result in clip.results:
+        await services.workers.run(check_size, result)
         if result.path.suffix == ".zip":
             found: int | None = await services.workers.run(count_pictures, result)
         else:
@@ -38,6 +39,12 @@ async def check_results(services: Services, clip: MattedClip) -> None:
                 found = await finish(count, on_cancel=decoder.kill)
         if found is not None and found != clip.report.frames:
             raise IncompleteResult(f"{result.path.name} has {found} of {clip.report.frames} frames")
+
+
+def check_size(result: ResultFile) -> None:
+    """Raise IncompleteResult when a file is not as long as it was when it was complete."""
+    if (size := result.path.stat().st_size) != result.bytes:
+        raise IncompleteResult(f"{result.path.name} has {size} of {result.bytes} bytes")
 
 
 def count_frames(decoder: Decoder, result: ResultFile, max_s: float) -> int | None:

@@ -12,7 +12,7 @@ from service.errors import InvalidOption, MattingError
 from service.media.video_types import VideoInfo
 from service.video.clip import ClipWatch, MattedClip
 from service.video.job_check import check_results
-from service.video.job_files import BACKGROUND, INPUT
+from service.video.job_files import BACKGROUND, INPUT, check_budget
 from service.video.job_store import Job, JobResult, JobStore
 from service.video.options import VideoOptions
 from service.video.plan import make_plan, read_background
@@ -104,6 +104,7 @@ def open_uploads(store: JobStore, job: Job, stack: ExitStack) -> tuple[BinaryIO,
 
 def publish(services: Services, store: JobStore, job: Job, clip: MattedClip) -> dict[str, Any]:
     """Make the results final on the disk; return what the row says of them."""
+    check_budget(services.settings, store.files)
     digests = store.files.publish_results(job.id, [result.path for result in clip.results])
     results = tuple(
         JobResult(result.path.name, result.content_type, result.bytes, digest)

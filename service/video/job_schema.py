@@ -96,7 +96,7 @@ def _prepare(
     """Check the database and bring it to the newest version."""
     (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if found != "ok":
-        raise sqlite3.DatabaseError(f"it is damaged ({found})")
+        raise sqlite3.DatabaseError(f"it is damaged ({' '.join(found.split())})")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(migrations):
         raise JobStoreError(

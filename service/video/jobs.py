@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -126,18 +126,17 @@ class Jobs:
             self.queue.remove(job_id)
         await self._forget(job_id)
 
-    async def watch(self, owner: str, job_id: str) -> AsyncIterator[Job | None]:
-        """Yield a job at once and whenever it has changed, until it is finished; raises NotFound.
+    async def watch(self, job: Job) -> AsyncGenerator[Job | None]:
+        """Yield a job as it is now and whenever it has changed, until it is finished.
 
         None is yielded when nothing happens for a while. A job that is deleted meanwhile is
         yielded as canceled. Ends early when the service does.
         """
         changed = asyncio.Event()
-        self._watchers[job_id].add(changed)
+        changed.set()
+        self._watchers[job.id].add(changed)
         try:
-            job = await self.find(owner, job_id)
-            yield job
-            while not job.is_finished and not self.is_draining:
+            while True:
                 try:
                     await asyncio.wait_for(changed.wait(), KEEP_ALIVE_S)
                 except TimeoutError:
@@ -145,14 +144,16 @@ class Jobs:
                     continue
                 changed.clear()
                 try:
-                    job = await self.find(owner, job_id)
+                    job = await self.find(job.owner, job.id)
                 except NotFound:
                     job = replace(job, state="canceled", results=())
                 yield job
+                if job.is_finished or self.is_draining:
+                    return
         finally:
-            self._watchers[job_id].discard(changed)
-            if not self._watchers[job_id]:
-                del self._watchers[job_id]
+            self._watchers[job.id].discard(changed)
+            if not self._watchers[job.id]:
+                del self._watchers[job.id]
 
     async def sweep(self) -> None:
         """Let what is due expire, and forget what expired long ago."""

@@ -69,5 +69,5 @@ async def finish(
         return await asyncio.shield(run)
     except asyncio.CancelledError:
         on_cancel()
-        await asyncio.wait([run])
+        await asyncio.gather(run, return_exceptions=True)
         raise
