@@ -34,7 +34,8 @@ class Settings(BaseSettings):
         (), description="comma-separated keys; none: everybody is one anonymous owner"
     )
     data_dir: Path = Field(
-        Path(tempfile.gettempdir()), description="folder for uploads, results and jobs; one process at a time"
+        Path(tempfile.gettempdir()),
+        description="folder for uploads, results and jobs; one process at a time",
     )
 
     model_path: Path = Field(DEFAULT_MODEL, description="the ONNX file to serve")

@@ -1,10 +1,13 @@
 """How long jobs and their keys live, whatever the clocks do."""
 
 import asyncio
+import hashlib
 
 import pytest
 
-from service.errors import IdempotencyKeyReused, InProgress, NotFound
+from service.errors import Gone, IdempotencyKeyReused, InProgress, NotFound
+from service.routes.files import stream_file
+from service.routes.jobs import choose_result, open_result
 from service.video.job_files import INPUT
 from tests.clips import make_clip
 from tests.jobs import Bench, Clock, run_with_jobs
@@ -53,6 +56,24 @@ def test_waiting_job_does_not_expire(tmp_path, clip):
         assert done.expires_s == bench.clock.day_s + 60, "its life begins at its end"
 
     run_with_jobs(tmp_path, story, job_ttl_s=60, max_videos=1)
+
+
+def test_download_in_progress_outlives_the_job(tmp_path, clip):
+    async def story(bench: Bench):
+        job = await bench.wait(await bench.bring(clip))
+        (result,) = job.results
+        services = bench.services
+        file = await open_result(services, job, result)
+        bench.clock.elapsed_s += 60
+        await bench.jobs.sweep()
+        with pytest.raises(Gone):
+            await open_result(services, job, result)
+        with pytest.raises(Gone):
+            choose_result(await bench.jobs.find("a", job.id), result.name)
+        content = b"".join([piece async for piece in stream_file(services, file)])
+        assert hashlib.sha256(content).hexdigest() == result.sha256 and file.closed
+
+    run_with_jobs(tmp_path, story, job_ttl_s=60)
 
 
 @pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S])

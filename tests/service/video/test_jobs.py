@@ -17,6 +17,7 @@ from service.video.job_store import DATABASE, FOLDER, JobStore
 from tests.clips import make_clip, truncate
 from tests.fakes import BlockedEngine, BrokenEngine, FakeEngine
 from tests.jobs import Bench, Clock, run_with_jobs
+from tests.service.video.test_job_files import DiskRecorder
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,38 @@ def test_job_ends_with_results_that_can_be_believed(tmp_path, clip):
         assert list_files(bench) == ["results/composite.mp4"], "the upload has gone"
 
     run_with_jobs(tmp_path, story)
+
+
+def test_rows_are_committed_after_the_files_they_speak_of(tmp_path, clip, monkeypatch):
+    async def story(bench: Bench):
+        disk = DiskRecorder(monkeypatch, bench.store.files.folder)
+
+        def note(statement: str) -> None:
+            if statement.startswith(("COMMIT", "UPDATE jobs SET state = 'succeeded'")):
+                disk.steps.append(statement[:6])
+
+        bench.store._connection.set_trace_callback(note)
+        await bench.services.videos.wait()
+        job = await bench.bring(clip)
+        assert disk.steps[:4] == [
+            f"fsync {job.id}/input.part",
+            f"rename {job.id}/input.part {job.id}/input",
+            f"fsync {job.id}",
+            "fsync .",
+        ]
+        assert disk.steps[-1] == "COMMIT" and disk.steps.count("COMMIT") == 1
+        disk.steps.clear()
+        bench.services.videos.leave()
+        await bench.wait(job)
+        assert disk.steps == [
+            f"fsync {job.id}/results.part/composite.mp4",
+            f"fsync {job.id}/results.part",
+            f"rename {job.id}/results.part {job.id}/results",
+            f"fsync {job.id}",
+            "UPDATE",
+        ]
+
+    run_with_jobs(tmp_path, story, max_videos=1)
 
 
 def test_jobs_wait_their_turn_while_requests_are_refused(tmp_path, clip):
@@ -247,8 +280,11 @@ def test_watcher_hears_of_progress_and_of_silence(tmp_path, long_clip, monkeypat
 
     async def story(bench: Bench):
         job = await bench.bring(long_clip)
-        seen = [found async for found in bench.jobs.watch(job)]
-        assert None in seen
+        seen, written = [], set()
+        async for found in bench.jobs.watch(job):
+            seen.append(found)
+            written.add((await bench.find_row(job)).frames_done)
+        assert None in seen and len(written) > 3, "progress is in the row, too"
         states = [found for found in seen if found]
         counts = [found.frames_done for found in states]
         assert counts == sorted(counts) and len(set(counts)) > 3
@@ -301,8 +337,6 @@ def test_disk_that_is_full_while_a_job_runs_fails_it(tmp_path, long_clip, clip, 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_disk_that_fails_at_the_results_fails_the_job(tmp_path, clip, monkeypatch, step):
-    from tests.service.video.test_job_files import DiskRecorder
-
     async def story(bench: Bench):
         with bench.services.videos.enter():
             job = await bench.bring(clip)
