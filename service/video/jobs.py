@@ -212,7 +212,7 @@ class Jobs:
                 await self._attempt(job, progress)
         except asyncio.CancelledError:
             if self.is_draining:
-                await self.store.ask(self.store.requeue, job_id)
+                await finish(self.store.ask(self.store.requeue, job_id))
             raise
         except Exception:  # the next start of the service tries again
             log.exception("a job could not be brought to an end")

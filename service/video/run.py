@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -69,5 +70,9 @@ async def finish(
         return await asyncio.shield(run)
     except asyncio.CancelledError:
         on_cancel()
-        await asyncio.gather(run, return_exceptions=True)
+        while not run.done():  # whoever cancels a second time waits, too
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([run])
+        if not run.cancelled():
+            run.exception()  # nobody else will look at it
         raise
