@@ -24,7 +24,10 @@ def recover(store: JobStore, max_attempts: int, expires_s: float) -> list[Job]:
         store.files.remove(job_id)
     with store.transaction():
         for job in jobs:
-            if error := find_loss(store, job, max_attempts):
+            error = find_loss(store, job)
+            if job.state == "running" and job.attempts >= max_attempts:
+                error = explain_crashes(job.attempts)
+            if error is not None:
                 store.files.remove(job.id)
                 store.update(job.id, **fail(job, error), expires_s=expires_s)
             elif job.state == "succeeded":
@@ -37,10 +40,8 @@ def recover(store: JobStore, max_attempts: int, expires_s: float) -> list[Job]:
     return store.list_all()
 
 
-def find_loss(store: JobStore, job: Job, max_attempts: int) -> MattingError | None:
-    """Return why a job cannot be what its row says; None when it can."""
-    if job.state == "running" and job.attempts >= max_attempts:
-        return explain_crashes(job.attempts)
+def find_loss(store: JobStore, job: Job) -> MattingError | None:
+    """Return the error of a job whose files are not those that its row speaks of."""
     paths: dict[Path, int | None] = {store.files.path(job.id, INPUT): None}
     if job.is_finished:
         paths = {store.files.path(job.id, RESULTS, r.name): r.bytes for r in job.results}

@@ -13,6 +13,7 @@ from service.media.video_types import VideoInfo
 from service.video.clip import ClipWatch, MattedClip
 from service.video.job_check import check_results
 from service.video.job_files import BACKGROUND, INPUT, check_budget
+from service.video.job_recovery import find_loss
 from service.video.job_store import Job, JobResult, JobStore
 from service.video.options import VideoOptions
 from service.video.plan import make_plan, read_background
@@ -81,9 +82,9 @@ async def run_job(
         frames.inc()
         progress.count_frame()
 
-    folder = await finish(workers.run(files.begin_results, job.id))
     with ExitStack() as stack:
         file, behind = await finish(workers.run(open_uploads, store, job, stack))
+        folder = await finish(workers.run(files.begin_results, job.id))
         picture = await read_background(services, behind)
         plan = make_plan(options, picture)
         watch = ClipWatch(on_open=progress.open, on_frame=count_frame)
@@ -94,7 +95,12 @@ async def run_job(
 
 
 def open_uploads(store: JobStore, job: Job, stack: ExitStack) -> tuple[BinaryIO, BinaryIO | None]:
-    """Return the clip and what may be behind the person, open until `stack` closes."""
+    """Return the clip and what may be behind the person, open until `stack` closes.
+
+    Raises Gone.
+    """
+    if error := find_loss(store, job):
+        raise error
     behind = store.files.path(job.id, BACKGROUND)
     return (
         stack.enter_context(store.files.path(job.id, INPUT).open("rb")),

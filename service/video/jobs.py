@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from service.dependencies import Services
@@ -17,6 +18,7 @@ from service.video.job_files import check_budget
 from service.video.job_recovery import EXPIRED_S, count_life_s, explain_crashes, fail, recover
 from service.video.job_run import Progress, run_job
 from service.video.job_store import Job, JobStore
+from service.video.job_watch import Watchers
 from service.video.run import finish
 
 log = logging.getLogger(__name__)
@@ -57,16 +59,15 @@ class Jobs:
         self._is_waiting = asyncio.Event()
         self._running: dict[str, _Run] = {}
         self._due: dict[str, float] = {}  # when a finished job goes a step further, by `timer`
-        self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._watchers = Watchers()
         self._tasks: list[asyncio.Task[None]] = []
         self.is_draining = False
 
     async def start(self, services: Services) -> None:
         """Go on where the last process ended, with the parts of the app."""
         self._services = services
-        now_s = self._clock()
+        now_s, store, most = self._clock(), self.store, self._settings.job_max_attempts
         expires_s = now_s + self._settings.job_ttl_s
-        store, most = self.store, self._settings.job_max_attempts
         for job in await store.ask(recover, store, most, expires_s):
             if job.is_finished:
                 self._due[job.id] = self._timer() + count_life_s(job, now_s)
@@ -81,8 +82,7 @@ class Jobs:
         self.is_draining = True
         for task in (*self._tasks, *(run.task for run in self._running.values())):
             task.cancel()
-        for job_id in list(self._watchers):
-            self._notify(job_id)
+        self._watchers.notify_all()
 
     async def aclose(self) -> None:
         self.drain()
@@ -99,9 +99,7 @@ class Jobs:
         """Return a job as it is now; raises NotFound, for the job of another owner too."""
         job = await self.store.ask(self.store.load, job_id)
         if job is None or job.owner != owner:
-            raise NotFound(
-                "there is no job with this id", hint="GET /v1/jobs lists those there are"
-            )
+            raise NotFound("there is no job with this id", hint="GET /v1/jobs lists them")
         return self._with_progress(job)
 
     async def list_owned(self, owner: str, limit: int, before: str | None) -> list[Job]:
@@ -117,14 +115,22 @@ class Jobs:
         return None if run is None or job.is_finished else run.progress.estimate_s()
 
     async def delete(self, owner: str, job_id: str) -> None:
-        """Stop a job if need be and forget it, files and all; raises NotFound."""
-        await self.find(owner, job_id)
+        """Stop a job if need be and forget it, files and all.
+
+        Raises NotFound, and InsufficientStorage when there is not even room for that.
+        """
+        job = await self.find(owner, job_id)
         while run := self._running.get(job_id):
             run.task.cancel()
             await asyncio.wait([run.task])
         with suppress(ValueError):
             self.queue.remove(job_id)
-        await self._forget(job_id)
+        try:
+            await self._forget(job_id)
+        except InsufficientStorage:
+            if not job.is_finished:
+                self._append(job_id)  # it fails for want of its files, once there is room
+            raise
 
     async def watch(self, job: Job) -> AsyncGenerator[Job | None]:
         """Yield a job as it is now and whenever it has changed, until it is finished.
@@ -132,17 +138,11 @@ class Jobs:
         None is yielded when nothing happens for a while. A job that is deleted meanwhile is
         yielded as canceled. Ends early when the service does.
         """
-        changed = asyncio.Event()
-        changed.set()
-        self._watchers[job.id].add(changed)
-        try:
-            while True:
-                try:
-                    await asyncio.wait_for(changed.wait(), KEEP_ALIVE_S)
-                except TimeoutError:
+        async with aclosing(self._watchers.follow(job.id, KEEP_ALIVE_S)) as changes:
+            async for has_changed in changes:
+                if not has_changed:
                     yield None
                     continue
-                changed.clear()
                 try:
                     job = await self.find(job.owner, job.id)
                 except NotFound:
@@ -150,10 +150,6 @@ class Jobs:
                 yield job
                 if job.is_finished or self.is_draining:
                     return
-        finally:
-            self._watchers[job.id].discard(changed)
-            if not self._watchers[job.id]:
-                del self._watchers[job.id]
 
     async def sweep(self) -> None:
         """Let what is due expire, and forget what expired long ago."""
@@ -163,10 +159,9 @@ class Jobs:
             if job is None or job.state == "expired":
                 await self._forget(job_id)
                 continue
-            await self.store.ask(self.store.update, job_id, state="expired", results=())
+            expire = partial(self.store.update, job_id, state="expired", results=())
+            await self._change(job_id, expire, files_go=True)
             self._due[job_id] = now_s + EXPIRED_S
-            await self._services.workers.run(self.store.files.remove, job_id)
-            await self._count_states()
 
     async def _sweep_for_ever(self) -> None:
         while True:
@@ -177,11 +172,8 @@ class Jobs:
                 log.exception("jobs could not expire")
 
     async def _forget(self, job_id: str) -> None:
-        await self.store.ask(self.store.delete, job_id)
-        await self._services.workers.run(self.store.files.remove, job_id)
+        await self._change(job_id, partial(self.store.delete, job_id), files_go=True)
         self._due.pop(job_id, None)
-        self._notify(job_id)
-        await self._count_states()
 
     def _append(self, job_id: str) -> None:
         self.queue.append(job_id)
@@ -220,15 +212,16 @@ class Jobs:
             ticker.cancel()
             del self._running[job_id]
             self._services.videos.leave()
-            self._notify(job_id)
+            self._watchers.notify(job_id)
 
     async def _attempt(self, job: Job, progress: Progress) -> None:
         attempts = job.attempts + 1
-        # Before the run: a clip that takes the whole process with it must not do so for ever.
-        await self._write(
-            job.id, state="running", attempts=attempts, frames_done=0, frames_total=None
-        )
+        columns = {"state": "running", "attempts": attempts, "frames_done": 0, "frames_total": None}
         try:
+            # Before the run: a clip that takes the process with it must not do so for ever.
+            await finish(self.store.ask(self.store.update, job.id, **columns))
+            await self._count_states()
+            self._watchers.notify(job.id)
             columns = await run_job(self._services, self.store, job, progress)
         except DecoderCrashed:
             if attempts < self._settings.job_max_attempts:
@@ -241,29 +234,40 @@ class Jobs:
         except Exception:
             log.exception("a job failed")
             columns = fail(job, MattingError("an internal error happened"))
-        await self._end(job.id, columns)
+        ttl_s, has_failed = self._settings.job_ttl_s, columns["state"] == "failed"
+        columns["expires_s"] = self._clock() + ttl_s
+        await self._write(job.id, files_go=has_failed, **columns)
+        self._due[job.id] = self._timer() + ttl_s
+        if not has_failed:
+            files = self.store.files
+            await finish(self._services.workers.run(files.keep_results_only, job.id))
 
-    async def _end(self, job_id: str, columns: dict[str, Any]) -> None:
-        files, workers = self.store.files, self._services.workers
-        succeeded = columns["state"] == "succeeded"
-        if not succeeded:  # first, so that a full disk has room for the row
-            await finish(workers.run(files.drop_results, job_id))
-        ttl_s = self._settings.job_ttl_s
-        await self._write(job_id, **columns, expires_s=self._clock() + ttl_s)
-        self._due[job_id] = self._timer() + ttl_s
-        tidy = files.keep_results_only if succeeded else files.remove
-        await finish(workers.run(tidy, job_id))
-
-    async def _write(self, job_id: str, **columns: Any) -> None:
-        """Change a row, and wait for room on the disk if need be."""
+    async def _write(self, job_id: str, *, files_go: bool = False, **columns: Any) -> None:
+        """Change a row for sure: a full disk is waited for."""
+        change = partial(self.store.update, job_id, **columns)
         while True:
             try:
-                await finish(self.store.ask(self.store.update, job_id, **columns))
-                break
+                return await self._change(job_id, change, files_go=files_go)
             except InsufficientStorage:
                 await asyncio.sleep(RETRY_S)
+
+    async def _change(self, job_id: str, change: Callable[[], None], *, files_go: bool) -> None:
+        """Change a row and tell everybody; raises InsufficientStorage.
+
+        `files_go`: the files of the job go too, and first where there is no room for the row.
+        """
+        workers, files = self._services.workers, self.store.files
+        try:
+            await finish(self.store.ask(change))
+        except InsufficientStorage:
+            if not files_go:
+                raise
+            await finish(workers.run(files.remove, job_id))
+            await finish(self.store.ask(change))
+        if files_go:
+            await finish(workers.run(files.remove, job_id))
         await self._count_states()
-        self._notify(job_id)
+        self._watchers.notify(job_id)
 
     async def _follow(self, job_id: str, progress: Progress) -> None:
         """Write the progress of a job down as it goes, and end it when it needs too much room."""
@@ -278,7 +282,7 @@ class Jobs:
                     await self.store.ask(
                         self.store.update, job_id, frames_done=written, frames_total=total
                     )
-                    self._notify(job_id)
+                    self._watchers.notify(job_id)
             except InsufficientStorage as error:
                 progress.refusal = error
 
@@ -288,10 +292,6 @@ class Jobs:
             return job
         progress = run.progress
         return replace(job, frames_done=progress.frames_done, frames_total=progress.frames_total)
-
-    def _notify(self, job_id: str) -> None:
-        for changed in self._watchers.get(job_id, ()):
-            changed.set()
 
     async def _count_states(self) -> None:
         for state, count in (await self.store.ask(self.store.count_states)).items():
