@@ -20,8 +20,9 @@ from service.media.decoders import Decoder
 from service.media.video_types import AudioPacket, VideoInfo
 from service.media.video_writer import VideoWriteError, VideoWriter
 from service.settings import Settings
-from service.video.pipeline import MattedFrame, Segment, SegmentReport, process_segment
+from service.video.pipeline import MattedFrame, Segment, process_segment
 from service.video.render import Look, Renderer
+from service.video.report import SegmentReport
 
 log = logging.getLogger(__name__)
 OutputName = Literal["composite", "alpha"]

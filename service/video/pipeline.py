@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.inference.batcher import Matte
 from service.media.video_types import AudioPacket, VideoFrame
 from service.video.overlap import WriteBehind, read_ahead
+from service.video.report import ReportWriter, SegmentReport
 from service.video.smoothing import OneFrameDelay, is_scene_cut, make_thumbnail
 
 # Frames that wait between two stages: enough to smooth the speeds, few enough to stay small.
@@ -47,14 +48,6 @@ class Segment:
     ofd_threshold: float | None
 
 
-@dataclass(frozen=True)
-class SegmentReport:
-    """What went through: frames, and where smoothing was reset (index of the first frame after)."""
-
-    frames: int
-    scene_cuts: tuple[int, ...]
-
-
 def process_segment(
     items: Iterable[VideoFrame | AudioPacket],
     segment: Segment,
@@ -84,7 +77,16 @@ def process_segment(
             run.finish()
         finally:
             run.cancel()
-    return SegmentReport(run.frames, tuple(run.scene_cuts))
+    return run.report.finish()
+
+
+@dataclass(frozen=True, eq=False)
+class _Taken:
+    """A frame that has come back from the network; `raw` is its matte before smoothing."""
+
+    frame: VideoFrame
+    raw: NDArray[np.float32]
+    starts_scene: bool
 
 
 class _Run:
@@ -95,11 +97,10 @@ class _Run:
         self._emit = emit
         self._pending: deque[tuple[VideoFrame, Future[Matte]]] = deque()
         self._previous: NDArray[np.uint8] | None = None
-        self._delay: OneFrameDelay[VideoFrame] | None = None
+        self._delay: OneFrameDelay[_Taken] | None = None
         if segment.ofd_threshold is not None:
             self._delay = OneFrameDelay(segment.ofd_threshold)
-        self.frames = 0
-        self.scene_cuts: list[int] = []
+        self.report = ReportWriter()
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
@@ -121,17 +122,20 @@ class _Run:
         frame, future = self._pending[0]
         alpha = future.result().alpha
         self._pending.popleft()
+        taken = _Taken(frame, alpha, self._starts_scene(frame))
         if self._delay is None:
-            self._send([(alpha, frame)])
-        else:
-            thumbnail = make_thumbnail(frame.image)
-            if self._previous is not None and is_scene_cut(self._previous, thumbnail):
-                self.scene_cuts.append(self.frames)
-                self._send(self._delay.reset())
-            self._previous = thumbnail
-            self._send(self._delay.push(alpha, frame))
-        self.frames += 1
+            self._send([(alpha, taken)])
+            return
+        if taken.starts_scene:
+            self._send(self._delay.reset())
+        self._send(self._delay.push(alpha, taken))
 
-    def _send(self, ready: list[tuple[NDArray[np.float32], VideoFrame]]) -> None:
-        for alpha, frame in ready:
-            self._emit(MattedFrame(frame, alpha))
+    def _starts_scene(self, frame: VideoFrame) -> bool:
+        thumbnail, previous = make_thumbnail(frame.image), self._previous
+        self._previous = thumbnail
+        return previous is not None and is_scene_cut(previous, thumbnail)
+
+    def _send(self, ready: list[tuple[NDArray[np.float32], _Taken]]) -> None:
+        for alpha, taken in ready:
+            self.report.add(taken.frame, taken.raw, alpha, starts_scene=taken.starts_scene)
+            self._emit(MattedFrame(taken.frame, alpha))

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from concurrent.futures import Future
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,3 +53,14 @@ async def run_clip(
             decoder.kill()
             await asyncio.wait([run])
             raise
+
+
+def describe_clip(services: Services, clip: MattedClip) -> dict[str, Any]:
+    """Return the report of a clip for JSON: its own, its size, and what it was matted with."""
+    return clip.report.describe(clip.info) | {
+        "width": clip.width,
+        "height": clip.height,
+        "rotation_applied_deg": clip.info.rotation_deg,
+        "model": services.engine.info.name,
+        "provider": services.engine.provider,
+    }
