@@ -14,7 +14,7 @@ from service.video.pipeline import MattedFrame, Segment, process_segment
 from service.video.report import SegmentReport
 from service.video.smoothing import OFD_THRESHOLD
 
-REF_SIZE = 96  # of the real network in tests: some 20 ms a frame
+REF_SIZE = 128  # of the real network in tests: some 25 ms a frame
 
 
 def make_frames(images: Sequence[np.ndarray]) -> list[VideoFrame]:
