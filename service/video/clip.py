@@ -110,7 +110,7 @@ def matte_clip(
     )
     output = plan.outputs[0]
     renderer = Renderer(plan.look, output, info.height, info.width)
-    path = folder / f"{output}.mp4"
+    path = folder / name_result(output)
     try:
         with VideoWriter(
             path, info, crf=plan.crf, preset=plan.preset, audio=plan.keep_sound
@@ -129,6 +129,11 @@ def matte_clip(
         raise explain_write_error(error) from error
     result = ResultFile(path, "video/mp4", path.stat().st_size)
     return MattedClip((result,), writer.width, writer.height, info, report)
+
+
+def name_result(output: OutputName) -> str:
+    """Return the name of an output's file."""
+    return f"{output}.mp4"
 
 
 def open_clip(decoder: Decoder, file: BinaryIO, max_s: float) -> VideoInfo:
