@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         problem = f"matte {name} needs {error.name}: pip install 'matting-service[{extras}]'"
         print(problem, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before the command was there to say something about it
+        return 130
 
 
 def describe_commands() -> str:
