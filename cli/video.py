@@ -109,6 +109,8 @@ def describe_values(schema: Mapping[str, Any]) -> str:
 def describe_option(schema: Mapping[str, Any]) -> str:
     """Return the help of an option, its default at the end."""
     default = schema.get("default")
+    if isinstance(default, list):
+        default = ",".join(default)
     parts = [schema.get("description"), None if default is None else f"default: {default}"]
     return "; ".join(part for part in parts if part)
 
