@@ -80,15 +80,6 @@ def process_segment(
     return run.report.finish()
 
 
-@dataclass(frozen=True, eq=False)
-class _Taken:
-    """A frame that has come back from the network; `raw` is its matte before smoothing."""
-
-    frame: VideoFrame
-    raw: NDArray[np.float32]
-    starts_scene: bool
-
-
 class _Run:
     """The state of one segment between its frames."""
 
@@ -97,7 +88,7 @@ class _Run:
         self._emit = emit
         self._pending: deque[tuple[VideoFrame, Future[Matte]]] = deque()
         self._previous: NDArray[np.uint8] | None = None
-        self._delay: OneFrameDelay[_Taken] | None = None
+        self._delay: OneFrameDelay[VideoFrame] | None = None
         if segment.ofd_threshold is not None:
             self._delay = OneFrameDelay(segment.ofd_threshold)
         self.report = ReportWriter()
@@ -112,7 +103,7 @@ class _Run:
         while self._pending:
             self._take_oldest()
         if self._delay is not None:
-            self._send(self._delay.flush())
+            self._send_raw(self._delay.flush())
 
     def cancel(self) -> None:
         for _, future in self._pending:
@@ -122,20 +113,26 @@ class _Run:
         frame, future = self._pending[0]
         alpha = future.result().alpha
         self._pending.popleft()
-        taken = _Taken(frame, alpha, self._starts_scene(frame))
-        if self._delay is None:
-            self._send([(alpha, taken)])
-            return
-        if taken.starts_scene:
-            self._send(self._delay.reset())
-        self._send(self._delay.push(alpha, taken))
-
-    def _starts_scene(self, frame: VideoFrame) -> bool:
-        thumbnail, previous = make_thumbnail(frame.image), self._previous
+        thumbnail = make_thumbnail(frame.image)
+        if self._previous is not None and is_scene_cut(self._previous, thumbnail):
+            if self._delay is not None:
+                self._send_raw(self._delay.reset())
+            self.report.begin_scene()
         self._previous = thumbnail
-        return previous is not None and is_scene_cut(previous, thumbnail)
+        if self._delay is None:
+            self._send(frame, alpha, alpha)
+            return
+        waiting = self._delay.state.pending
+        for smoothed, delayed in self._delay.push(alpha, frame):
+            assert waiting is not None
+            self._send(delayed, waiting[0], smoothed)
 
-    def _send(self, ready: list[tuple[NDArray[np.float32], _Taken]]) -> None:
-        for alpha, taken in ready:
-            self.report.add(taken.frame, taken.raw, alpha, starts_scene=taken.starts_scene)
-            self._emit(MattedFrame(taken.frame, alpha))
+    def _send_raw(self, ready: list[tuple[NDArray[np.float32], VideoFrame]]) -> None:
+        for alpha, frame in ready:
+            self._send(frame, alpha, alpha)
+
+    def _send(
+        self, frame: VideoFrame, raw: NDArray[np.float32], smoothed: NDArray[np.float32]
+    ) -> None:
+        self.report.add(frame, raw, smoothed)
+        self._emit(MattedFrame(frame, smoothed))

@@ -122,6 +122,7 @@ class ReportWriter:
         self._pixels, self._pixels_smoothed = 0, 0
         self._last_pts: int | None = None
         self._end_pts = 0
+        self._starts_scene = False
         self._last_mattes: tuple[Alpha, Alpha] | None = None
         self._before: Facts | None = None
         self._waiting: Facts | None = None
@@ -129,11 +130,13 @@ class ReportWriter:
         self._suspicious: list[Mark] = []
         self._suspicious_total = 0
 
-    def add(self, frame: VideoFrame, raw: Alpha, smoothed: Alpha, *, starts_scene: bool) -> None:
-        """Take one frame: the network's matte and the result's, (h, w) float32 each.
+    def begin_scene(self) -> None:
+        """Say that the next frame is not of the scene of the frame before."""
+        self._starts_scene = True
 
-        `starts_scene` says that the frame is not of the scene of the frame before.
-        """
+    def add(self, frame: VideoFrame, raw: Alpha, smoothed: Alpha) -> None:
+        """Take one frame: the network's matte and the result's, (h, w) float32 each."""
+        starts_scene, self._starts_scene = self._starts_scene, False
         if starts_scene:
             self._scene_cuts.append(Mark(self._frames, frame.pts))
             self._last_mattes = None

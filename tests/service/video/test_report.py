@@ -135,7 +135,7 @@ def test_writer_holds_the_mattes_of_one_frame() -> None:
     for pts in range(6):
         alpha = np.full((4, 5), pts / 10, np.float32)
         mattes.append(weakref.ref(alpha))
-        writer.add(VideoFrame(pts, 1, GREY), alpha, alpha, starts_scene=False)
+        writer.add(VideoFrame(pts, 1, GREY), alpha, alpha)
     del alpha
     assert [matte() is not None for matte in mattes] == [False] * 5 + [True]
     assert writer.finish().frames == 6
