@@ -141,7 +141,7 @@ def test_failure_half_way_leaves_nothing(
     monkeypatch.setattr(Decoder, "read_video", read_three_and_kill)
     assert run(folder, str(folder / "out.mp4")) == 1
     assert read_refusal(capsys) == "error: the decoder failed on this file"
-    assert [path.name for path in seen] == ["composite.mp4"], "it had begun"
+    assert "composite.mp4" in [path.name for path in seen], "it had begun"
     assert list_names(folder) == ["clip.mkv"]
 
 
