@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.inference.batcher import Matte
 from service.media.video_types import AudioPacket, VideoFrame
 from service.video.overlap import WriteBehind, read_ahead
+from service.video.report import ReportWriter, SegmentReport
 from service.video.smoothing import OneFrameDelay, is_scene_cut, make_thumbnail
 
 # Frames that wait between two stages: enough to smooth the speeds, few enough to stay small.
@@ -47,14 +48,6 @@ class Segment:
     ofd_threshold: float | None
 
 
-@dataclass(frozen=True)
-class SegmentReport:
-    """What went through: frames, and where smoothing was reset (index of the first frame after)."""
-
-    frames: int
-    scene_cuts: tuple[int, ...]
-
-
 def process_segment(
     items: Iterable[VideoFrame | AudioPacket],
     segment: Segment,
@@ -84,7 +77,7 @@ def process_segment(
             run.finish()
         finally:
             run.cancel()
-    return SegmentReport(run.frames, tuple(run.scene_cuts))
+    return run.report.finish()
 
 
 class _Run:
@@ -98,8 +91,7 @@ class _Run:
         self._delay: OneFrameDelay[VideoFrame] | None = None
         if segment.ofd_threshold is not None:
             self._delay = OneFrameDelay(segment.ofd_threshold)
-        self.frames = 0
-        self.scene_cuts: list[int] = []
+        self.report = ReportWriter()
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
@@ -111,7 +103,7 @@ class _Run:
         while self._pending:
             self._take_oldest()
         if self._delay is not None:
-            self._send(self._delay.flush())
+            self._send_raw(self._delay.flush())
 
     def cancel(self) -> None:
         for _, future in self._pending:
@@ -121,17 +113,26 @@ class _Run:
         frame, future = self._pending[0]
         alpha = future.result().alpha
         self._pending.popleft()
+        thumbnail = make_thumbnail(frame.image)
+        if self._previous is not None and is_scene_cut(self._previous, thumbnail):
+            if self._delay is not None:
+                self._send_raw(self._delay.reset())
+            self.report.begin_scene()
+        self._previous = thumbnail
         if self._delay is None:
-            self._send([(alpha, frame)])
-        else:
-            thumbnail = make_thumbnail(frame.image)
-            if self._previous is not None and is_scene_cut(self._previous, thumbnail):
-                self.scene_cuts.append(self.frames)
-                self._send(self._delay.reset())
-            self._previous = thumbnail
-            self._send(self._delay.push(alpha, frame))
-        self.frames += 1
+            self._send(frame, alpha, alpha)
+            return
+        waiting = self._delay.state.pending
+        for smoothed, delayed in self._delay.push(alpha, frame):
+            assert waiting is not None
+            self._send(delayed, waiting[0], smoothed)
 
-    def _send(self, ready: list[tuple[NDArray[np.float32], VideoFrame]]) -> None:
+    def _send_raw(self, ready: list[tuple[NDArray[np.float32], VideoFrame]]) -> None:
         for alpha, frame in ready:
-            self._emit(MattedFrame(frame, alpha))
+            self._send(frame, alpha, alpha)
+
+    def _send(
+        self, frame: VideoFrame, raw: NDArray[np.float32], smoothed: NDArray[np.float32]
+    ) -> None:
+        self.report.add(frame, raw, smoothed)
+        self._emit(MattedFrame(frame, smoothed))

@@ -4,16 +4,31 @@ import asyncio
 import threading
 from concurrent.futures import Future
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.dependencies import Services
+from service.errors import ImpossibleOutput
 from service.inference.batcher import Matte
+from service.media.video_types import VideoInfo
 from service.video.clip import ClipPlan, ClipWatch, MattedClip, Network, matte_clip
 
 FRAME_TIMEOUT_S = 60.0
+
+
+def refuse_trimap_model(services: Services) -> None:
+    """Raise ImpossibleOutput when the network cannot matte a clip."""
+    if services.engine.info.takes_trimap:
+        raise ImpossibleOutput("the model needs a trimap for each picture, a clip brings none")
+
+
+def estimate_frames(info: VideoInfo) -> int | None:
+    """Return how many frames a clip claims to have, None if it does not say."""
+    if info.frames_estimate is None and info.duration_s and info.average_rate:
+        return round(info.duration_s * info.average_rate)
+    return info.frames_estimate
 
 
 async def run_clip(
@@ -52,4 +67,16 @@ async def run_clip(
             stop.set()
             decoder.kill()
             await asyncio.wait([run])
+            run.exception()  # looked at, or the loop would log that nobody did
             raise
+
+
+def describe_clip(services: Services, clip: MattedClip) -> dict[str, Any]:
+    """Return the report of a clip for JSON: its own, its size, and what it was matted with."""
+    return clip.report.describe(clip.info) | {
+        "width": clip.width,
+        "height": clip.height,
+        "rotation_applied_deg": clip.info.rotation_deg,
+        "model": services.engine.info.name,
+        "provider": services.engine.provider,
+    }
