@@ -41,6 +41,7 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
     async with read_upload(request, accepted) as upload:
         options = parse_options(VideoOptions, upload.options)
         check_picture_behind(options, BACKGROUND, upload.extra)
+        check_one_output(options)
         with services.videos.enter():
             picture = await read_background(services, upload.extra.get(BACKGROUND))
             work = make_video(services, upload.file, make_plan(options, picture))
@@ -57,6 +58,17 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
     }
     body = stream_file(services, file)
     return StreamingResponse(body, headers=headers, media_type=video.results[0].content_type)
+
+
+def check_one_output(options: VideoOptions) -> None:
+    """Refuse several results at once, which one answer does not hold; raises ImpossibleOutput."""
+    if len(options.outputs) > 1:
+        raise ImpossibleOutput(
+            f"outputs names {len(options.outputs)} results, an answer holds one",
+            hint="send a request for each of them",
+            limit=1,
+            actual=len(options.outputs),
+        )
 
 
 async def make_video(

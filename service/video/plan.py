@@ -34,7 +34,7 @@ async def read_background(services: Services, file: BinaryIO | None) -> Pixels |
 
 def make_plan(options: VideoOptions, picture: Pixels | None) -> ClipPlan:
     return ClipPlan(
-        outputs=(options.outputs,),
+        outputs=options.outputs,
         look=Look(
             background=options.choose_background(picture),
             refines=options.refine == "auto",
@@ -45,4 +45,7 @@ def make_plan(options: VideoOptions, picture: Pixels | None) -> ClipPlan:
         keep_sound=options.audio == "keep",
         crf=options.crf,
         preset=options.preset,
+        start_s=options.start or 0.0,
+        end_s=options.end,
+        max_fps=options.max_fps,
     )

@@ -43,7 +43,7 @@ def test_blur_softens_the_wall_and_not_the_face(client, clip: bytes) -> None:
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"outputs": "alpha"}, "outputs=composite"),
+        ({"outputs": "alpha"}, "needs composite among outputs"),
         ({"background": "red"}, "both"),
     ],
 )

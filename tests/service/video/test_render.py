@@ -31,21 +31,21 @@ def matted(truth: np.ndarray) -> MattedFrame:
     return MattedFrame(VideoFrame(0, 1, image), small)
 
 
-def render(matted: MattedFrame, output: str, **look) -> np.ndarray:
-    return Renderer(Look(**look), output, SIDE, SIDE).render(matted)
+def render(matted: MattedFrame, picture: str, **look) -> np.ndarray:
+    return Renderer(Look(**look), SIDE, SIDE).render(matted).get(picture)
 
 
 def test_refined_matte_is_nearer_to_the_truth(matted: MattedFrame, truth: np.ndarray) -> None:
     errors = {}
     for refines in (True, False):
-        grey = render(matted, "alpha", refines=refines)
+        grey = render(matted, "grey", refines=refines)
         assert np.ptp(grey, axis=2).max() == 0
         errors[refines] = np.abs(grey[:, :, 0] / 255 - truth).mean()
     assert errors[True] < 0.6 * errors[False]
 
 
 def test_matte_without_refining_is_the_resized_one(matted: MattedFrame) -> None:
-    grey = render(matted, "alpha", refines=False)[:, :, 0]
+    grey = render(matted, "grey", refines=False)[:, :, 0]
     assert np.abs(grey / 255 - resize_alpha(matted.alpha, SIDE, SIDE)).max() <= 0.502 / 255
 
 
