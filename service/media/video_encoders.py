@@ -54,8 +54,8 @@ def h264(crf: int = 20, preset: str = "veryfast") -> Encoding:
     return Encoding("mp4", "libx264", "yuv420p", options, "FRAME")
 
 
-# Colour and alpha are two pictures coded alike. Alpha comes back within 3 of 255, in realtime mode
-# within 10 for a third of the time; lag and alternate references do not go with alpha.
+# Colour and alpha are two pictures coded alike. Alpha comes back within 4 of 255, in realtime mode
+# within 10 for half of the time; lag and alternate references do not go with alpha.
 VP9 = Encoding(
     container="webm",
     codec="libvpx-vp9",

@@ -21,6 +21,7 @@ from service.media.decoders import Decoder
 from service.media.result_writer import VideoWriteError
 from service.media.video_types import VideoInfo, Wanted
 from service.settings import Settings
+from service.video.backdrop import BackgroundClip, LoopedClip
 from service.video.fan_out import FanOut
 from service.video.outputs import OUTPUTS, OutputName, list_containers
 from service.video.pipeline import MattedFrame, Segment, SegmentReport, process_segment
@@ -107,8 +108,11 @@ def matte_clip(
     stop: threading.Event,
     *,
     max_s: float,
+    behind: Decoder | None = None,
 ) -> MattedClip:
     """Matte a clip of at most `max_s` seconds into files in `folder`, none of them on an error.
+
+    `behind` decodes the background of the plan where that is a clip.
 
     Raises the errors of the decoder and the batcher, ImpossibleOutput, InsufficientStorage, and
     SegmentStopped once `stop` is set.
@@ -123,7 +127,17 @@ def matte_clip(
         ahead=network.ahead,
         ofd_threshold=plan.ofd_threshold,
     )
-    renderer = Renderer(plan.look, info.height, info.width)
+    looped: LoopedClip | None = None
+    if isinstance(plan.look.background, BackgroundClip):
+        assert behind is not None
+        looped = LoopedClip(
+            behind,
+            plan.look.background,
+            info.time_base,
+            max_s=settings.video_max_s,
+            max_frames=settings.video_max_frames,
+        )
+    renderer = Renderer(plan.look, info.height, info.width, looped)
     try:
         with FanOut(plan.outputs, folder, info, plan.crf, plan.preset) as files:
 

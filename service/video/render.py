@@ -17,6 +17,7 @@ from service.matting.composite import (
 )
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
+from service.video.backdrop import BackgroundClip, LoopedClip
 from service.video.outputs import PictureName
 from service.video.pipeline import MattedFrame
 
@@ -32,24 +33,38 @@ GREEN = (0, 177, 64)
 class Look:
     """How the frames look: refined mattes, estimated colours, and what is behind a composite.
 
-    A picture as `background` covers the frame.
+    A picture or clip as `background` covers the frame.
     """
 
-    background: Background = (255, 255, 255)
+    background: Background | BackgroundClip = (255, 255, 255)
     refines: bool = True
     estimates_foreground: bool = True
 
 
 class Renderer:
-    """Renders frames of one clip, (height, width) each; from one thread."""
+    """Renders frames of one clip, (height, width) each; from one thread.
 
-    def __init__(self, look: Look, height: int, width: int) -> None:
+    `looped`: the pictures of the background where it is a clip.
+    """
+
+    def __init__(
+        self, look: Look, height: int, width: int, looped: LoopedClip | None = None
+    ) -> None:
         self._look = look
-        self._background = look.background
-        if isinstance(self._background, np.ndarray):
-            self._background = cover(self._background, height, width)
+        self._size = height, width
+        self._looped = looped
+        self._behind: Pixels | None = None
+        self._background: Background = (0, 0, 0)
+        if isinstance(look.background, np.ndarray):
+            self._background = cover(look.background, height, width)
+        elif not isinstance(look.background, BackgroundClip):
+            self._background = look.background
 
     def render(self, item: MattedFrame) -> "RenderedFrame":
+        if self._looped is not None:
+            picture = self._looped.get(item.frame.pts)
+            if picture is not self._behind:
+                self._behind, self._background = picture, cover(picture, *self._size)
         return RenderedFrame(item, self._look, self._background)
 
 

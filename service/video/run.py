@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from concurrent.futures import Future
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from service.dependencies import Services
 from service.inference.batcher import Matte
+from service.video.backdrop import BackgroundClip
 from service.video.clip import ClipPlan, ClipWatch, MattedClip, Network, matte_clip
 
 FRAME_TIMEOUT_S = 60.0
@@ -39,17 +41,32 @@ async def run_clip(
 
     engine = services.engine
     network = Network(engine.info, infer, ahead=engine.max_batch_size + 1)
-    async with services.decoders.borrow("video") as decoder:
+    async with AsyncExitStack() as stack:
+        decoder = await stack.enter_async_context(services.decoders.borrow("video"))
+        behind = None
+        if isinstance(plan.look.background, BackgroundClip):
+            behind = await stack.enter_async_context(services.decoders.borrow("background"))
         run = loop.run_in_executor(
             services.videos.threads,
             lambda: matte_clip(
-                services.settings, network, decoder, file, plan, folder, watch, stop, max_s=max_s
+                services.settings,
+                network,
+                decoder,
+                file,
+                plan,
+                folder,
+                watch,
+                stop,
+                max_s=max_s,
+                behind=behind,
             ),
         )
         try:
             return await asyncio.shield(run)
         except asyncio.CancelledError:
             stop.set()
-            decoder.kill()
+            for child in (decoder, behind):
+                if child is not None:
+                    child.kill()
             await asyncio.wait([run])
             raise
