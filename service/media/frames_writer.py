@@ -3,6 +3,7 @@
 import csv
 import io
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from service.media.audio_types import AudioPacket
@@ -24,8 +25,10 @@ class FramesWriter(ResultWriter):
     def __init__(self, path: Path, info: VideoInfo) -> None:
         super().__init__(path, info, channels=4)
         self._times: list[tuple[int, int]] = []  # pts and duration, ticks of the clip
+        self._open_files = ExitStack()
         with self._abort_on_error():
-            self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
+            archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
+            self._archive = self._open_files.enter_context(archive)
 
     def _write_frame(self, image: Image, pts: int, duration: int | None) -> None:
         if self._times:  # what was shown lasts until now, whatever its own duration said
@@ -48,10 +51,10 @@ class FramesWriter(ResultWriter):
             seconds = [f"{float(ticks * self._info.time_base):.9f}" for ticks in times]
             table.writerow([index, _name_frame(index), *seconds])
         self._archive.writestr(zipfile.ZipInfo(TABLE), text.getvalue())
-        self._archive.close()
+        self._open_files.close()
 
     def _release(self) -> None:
-        self._archive.close()
+        self._open_files.close()
 
 
 def _name_frame(index: int) -> str:
