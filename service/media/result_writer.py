@@ -35,12 +35,10 @@ class ResultWriter(ABC):
     and `height` are the file's.
     """
 
-    def __init__(
-        self, path: Path, info: VideoInfo, *, channels: int, padded: tuple[int, int] = (0, 0)
-    ) -> None:
+    def __init__(self, path: Path, info: VideoInfo, *, channels: int) -> None:
         self.path = path
-        self.padded = padded
-        self.width, self.height = info.width + padded[0], info.height + padded[1]
+        self.padded = 0, 0
+        self.width, self.height = info.width, info.height
         self._info = info
         self._shape = info.height, info.width, channels
         self._last_pts: int | None = None

@@ -36,8 +36,11 @@ class SoundWriter:
         if track is None:
             return
         copy = self._to_library(packet, track)
-        if not self._starts_at_zero or copy.dts >= -_OPUS_DELAY:
-            self._file.mux(copy)
+        if self._starts_at_zero and copy.dts < -_OPUS_DELAY:
+            if copy.dts + track.sample_rate * track.time_base < -_OPUS_DELAY:
+                return
+            copy.pts = copy.dts = -_OPUS_DELAY  # before it by the rounding of a clock alone
+        self._file.mux(copy)
 
     def _to_library(self, packet: AudioPacket, track: AudioTrack) -> Any:
         """Return the packet in ticks of its sample rate, after the one before."""

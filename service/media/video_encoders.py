@@ -23,8 +23,9 @@ PRESETS = {
     "slower": 20,
     "veryslow": 20,
 }
+MAX_STRETCH = 4  # pixels of a stranger shape are a mistake of the file
 _DEFAULT_FRAME_RATE = Fraction(30)
-_UNSTATED, _BT709 = (0, 2), 1
+_UNSTATED, _BT709, _BT470BG, _SMPTE170M, _BT2020 = (0, 2), 1, 5, 6, 9
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Encoding:
     """An encoder with its options, for `channels` 3 (RGB) or 4 (straight RGBA), in a container.
 
     `ticks`: of the container's clock in a second, None where it takes the clip's own.
+    `has_square_pixels`: the library states no other shape in this container. `matrices`: of ITU-T
+    H.273, those that it can state; None for all.
     """
 
     container: Container
@@ -41,6 +44,24 @@ class Encoding:
     threads: str  # what its threads share: FRAME or SLICE
     channels: int = 3
     ticks: int | None = None
+    has_square_pixels: bool = False
+    matrices: tuple[int, ...] | None = None
+
+    def choose_matrix(self, info: VideoInfo) -> int:
+        """Return the H.273 number of the YUV matrix: the clip's, its twin, or BT.709's."""
+        number = yuv_matrix(info.colorspace, info.height)
+        if self.matrices is None or number in self.matrices:
+            return number
+        return _SMPTE170M if number == _BT470BG else _BT709
+
+    def choose_size(self, info: VideoInfo) -> tuple[int, int]:
+        """Return width and height that show the clip undistorted; nothing gets smaller."""
+        shape = info.sample_aspect_ratio
+        if not self.has_square_pixels or not 1 / MAX_STRETCH <= shape <= MAX_STRETCH:
+            return info.width, info.height
+        if shape >= 1:
+            return round(info.width * shape), info.height
+        return info.width, round(info.height / shape)
 
 
 def h264(crf: int = 20, preset: str = "veryfast") -> Encoding:
@@ -73,6 +94,7 @@ VP9 = Encoding(
     threads="SLICE",
     channels=4,
     ticks=1000,
+    has_square_pixels=True,
 )
 PRORES = Encoding(
     container="mov",
@@ -81,6 +103,7 @@ PRORES = Encoding(
     options={"profile": "4444", "alpha_bits": "16"},
     threads="SLICE",
     channels=4,
+    matrices=(_BT709, _SMPTE170M, _BT2020),
 )
 
 
@@ -103,13 +126,15 @@ def add_video(
     context.time_base = Fraction(1, ticks)
     context.thread_count = threads
     context.thread_type = encoding.threads
-    context.sample_aspect_ratio = info.sample_aspect_ratio
-    context.colorspace = yuv_matrix(info.colorspace, info.height)
+    if not encoding.has_square_pixels:
+        context.sample_aspect_ratio = info.sample_aspect_ratio
+    context.colorspace = encoding.choose_matrix(info)
     context.color_range = ColorRange.MPEG
-    context.color_primaries = _stated(info.color_primaries)
-    context.color_trc = _stated(info.color_trc)
+    context.color_primaries = state_colour(info.color_primaries)
+    context.color_trc = state_colour(info.color_trc)
     return stream
 
 
-def _stated(number: int) -> int:
+def state_colour(number: int) -> int:
+    """Return the number of primaries or transfer that a result states for the clip's."""
     return _BT709 if number in _UNSTATED else number

@@ -13,8 +13,8 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from service.media.audio_types import AudioPacket, AudioTrack
 from service.media.result_writer import ResultWriter
 from service.media.sound_writer import SoundWriter
-from service.media.video_encoders import Encoding, add_video, h264
-from service.media.video_frames import SCALING, SWS_MATRIX, yuv_matrix
+from service.media.video_encoders import Encoding, add_video, h264, state_colour
+from service.media.video_frames import SCALING, SWS_MATRIX
 from service.media.video_types import Image, VideoInfo
 
 # MP4 counts a frame's duration in 31 bits; a finer clock is rounded to this one.
@@ -35,7 +35,8 @@ class VideoWriter(ResultWriter):
     that begin late: those begin at zero and keep every distance, sound included. A clock finer than
     MAX_TIMESCALE is rounded to it; WebM's own has 1 ms. The last frame keeps its duration.
 
-    Odd sizes are padded to even by repeating the edge.
+    Odd sizes are padded to even by repeating the edge. Pixels that are not square stay so and are
+    tagged, but for WebM, which gets them stretched to square ones.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class VideoWriter(ResultWriter):
     ) -> None:
         if threads < 1:
             raise ValueError("threads is at least 1")
-        padded = info.width % 2, info.height % 2
-        super().__init__(path, info, channels=encoding.channels, padded=padded)
+        super().__init__(path, info, channels=encoding.channels)
+        self._size = width, height = encoding.choose_size(info)
+        self.padded = width % 2, height % 2
+        self.width, self.height = width + self.padded[0], height + self.padded[1]
         self._encoding = encoding
         self._ticks_per_s = encoding.ticks or min(info.time_base.denominator, MAX_TIMESCALE)
-        self._matrix = SWS_MATRIX[yuv_matrix(info.colorspace, info.height)]
+        self._matrix = SWS_MATRIX[encoding.choose_matrix(info)]
         self._reformatter = VideoReformatter()
         self._last_ticks = -1
         self._end = 0
@@ -56,8 +59,8 @@ class VideoWriter(ResultWriter):
         self._file: Any = None
         with self._abort_on_error():
             self._file = self._open()
-            size = self.width, self.height
-            self._video = add_video(self._file, encoding, info, size, self._ticks_per_s, threads)
+            padded = self.width, self.height
+            self._video = add_video(self._file, encoding, info, padded, self._ticks_per_s, threads)
             self._sound = SoundWriter(self._file, info, encoding.container)
             self._file.start_encoding()
 
@@ -105,11 +108,13 @@ class VideoWriter(ResultWriter):
         return round(pts * self._info.time_base * self._ticks_per_s)
 
     def _to_yuv(self, image: Image) -> Any:
+        if image.shape[1::-1] != self._size:
+            image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_LINEAR))
         right, below = self.padded
         if right or below:
             replicate = cv2.BORDER_REPLICATE
             image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, replicate), np.uint8)
-        return self._reformatter.reformat(
+        frame = self._reformatter.reformat(
             av.VideoFrame.from_ndarray(image, "rgb24" if image.shape[2] == 3 else "rgba"),
             format=self._encoding.pixel_format,
             dst_colorspace=self._matrix,
@@ -118,6 +123,10 @@ class VideoWriter(ResultWriter):
             interpolation=SCALING,
             threads=1,
         )
+        # ProRes writes what its frames say, not its encoder.
+        frame.color_primaries = state_colour(self._info.color_primaries)
+        frame.color_trc = state_colour(self._info.color_trc)
+        return frame
 
     def _mux_video(self, packets: list[Any]) -> None:
         for packet in packets:
