@@ -125,6 +125,7 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
             "max_frame_megapixels": settings.video_max_frame_megapixels,
             "max_side": settings.video_max_side,
             "max_at_once": settings.max_videos,
+            "result_max_mb": settings.video_result_max_mb,
         },
         "network_max_megapixels": settings.network_max_megapixels,
         "queue_s": settings.queue_s,

@@ -111,8 +111,8 @@ async def make_video(
         except MediaLimitExceeded as error:
             if error.limit == sync_s:
                 error.hint = (
-                    f"a request may wait for {sync_s:g} s of video: send a shorter clip, or raise "
-                    "MATTING_SYNC_VIDEO_MAX_S"
+                    f"a request may wait for {sync_s:g} s of video: ask for a part by start and "
+                    "end, or raise MATTING_SYNC_VIDEO_MAX_S"
                 )
             raise
         return clip, clip.results[0].path.open("rb")

@@ -139,7 +139,14 @@ def matte_clip(
         )
     renderer = Renderer(plan.look, info.height, info.width, looped)
     try:
-        with FanOut(plan.outputs, folder, info, plan.crf, plan.preset) as files:
+        with FanOut(
+            plan.outputs,
+            folder,
+            info,
+            crf=plan.crf,
+            preset=plan.preset,
+            limit_bytes=settings.video_result_max_mb << 20,
+        ) as files:
 
             def write(item: MattedFrame | AudioPacket) -> None:
                 if isinstance(item, AudioPacket):

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from service.errors import InsufficientStorage
 from service.media.audio_types import AudioPacket
 from service.media.result_writer import ResultWriter
 from service.media.video_types import Image, VideoInfo
@@ -30,13 +31,22 @@ class Picture:
 class FanOut:
     """The files of all results of a clip; leaving the `with` block with an error removes them.
 
-    Used from one thread. Raises VideoWriteError as soon as one result cannot be written.
+    Used from one thread. Raises VideoWriteError as soon as one result cannot be written, and
+    InsufficientStorage when all together have more than `limit_bytes`.
     """
 
     def __init__(
-        self, names: tuple[OutputName, ...], folder: Path, info: VideoInfo, crf: int, preset: str
+        self,
+        names: tuple[OutputName, ...],
+        folder: Path,
+        info: VideoInfo,
+        *,
+        crf: int,
+        preset: str,
+        limit_bytes: int,
     ) -> None:
         self._names = names
+        self._limit_bytes = limit_bytes
         self._open = partial(open_writer, folder=folder, info=info, crf=crf, preset=preset)
         self._queues: list[tuple[PictureName, WriteBehind[Picture | AudioPacket]]] = []
         self._stack = ExitStack()
@@ -46,6 +56,7 @@ class FanOut:
         self, get: Callable[[PictureName], Image], pts: int, duration: int | None
     ) -> None:
         """Hand a frame's pictures, (H, W, 3 or 4) uint8, to the writers."""
+        self._check_size()
         for picture, queue in self._queues:
             queue.put(Picture(get(picture), pts, duration))
 
@@ -76,6 +87,17 @@ class FanOut:
             raise
         if error is not None:
             self._remove()
+
+    def _check_size(self) -> None:
+        """PNGs and ProRes have hundreds of times the bytes of the clip that they come from."""
+        size_bytes = sum(writer.path.stat().st_size for writer in self.writers)
+        if size_bytes > self._limit_bytes:
+            raise InsufficientStorage(
+                f"the results have {size_bytes} bytes or more, the limit is {self._limit_bytes}",
+                hint="ask for fewer outputs, for a part by start and end, or for a lower max_fps",
+                limit=self._limit_bytes,
+                actual=size_bytes,
+            )
 
     def _remove(self) -> None:
         """One result that failed takes those with it that were finished before."""

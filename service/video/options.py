@@ -58,7 +58,8 @@ class VideoOptions(MattingOptions):
             }
         ),
     ] = Field(
-        ("composite",),
+        "composite",
+        validate_default=True,
         min_length=1,
         description="comma list of results made in one pass: "
         + "; ".join(f"`{name}`: {o.codec}, {o.about}" for name, o in OUTPUTS.items()),

@@ -6,15 +6,18 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+from service.matting.composite import cover
+from service.video.plan import HEAD_BYTES
 from tests.clips import make_clip
 from tests.compat_helpers import see_nobody
 from tests.conftest import open_client
-from tests.fakes import FakeEngine
-from tests.helpers import assert_problem, encode
+from tests.fakes import BlockedEngine, FakeEngine
+from tests.helpers import Exchange, assert_problem, encode
 from tests.videos import Clip, post
 
 WALL, FACE = np.s_[:40, :40], np.s_[60:100, 100:140]
@@ -83,10 +86,10 @@ def test_bad_background_is_refused_by_its_name_and_frees_the_place(
     assert list(tmp_path.iterdir()) == []
 
 
-def make_steps(path: Path, levels: list[int], milliseconds: list[int]) -> bytes:
+def make_steps(path: Path, levels: list[int], milliseconds: list[int], rate: int = 10) -> bytes:
     """Return a lossless clip of grey pictures that begin at these times."""
     with av.open(str(path), "w", format="matroska") as out:
-        stream = out.add_stream("ffv1", rate=10)
+        stream = out.add_stream("ffv1", rate=rate)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "gray"
         stream.codec_context.time_base = Fraction(1, 1000)
         for level, time in zip(levels, milliseconds, strict=True):
@@ -142,6 +145,46 @@ def test_clip_of_one_picture_behind_stays(nobody, front: bytes, tmp_path: Path) 
     behind = make_steps(tmp_path / "b.mkv", [120], [0])
     levels = read_levels(post(nobody, front, {"background_file": behind}).content)
     assert max(abs(level - 120) for level in levels) <= 3
+
+
+def test_loops_that_nobody_sees_are_skipped(make_client, front: bytes, tmp_path: Path) -> None:
+    """A clip of 2 ms: with every loop decoded, 600 would be."""
+    client = make_client(FakeEngine(see_nobody), video_max_frames=60)
+    behind = make_steps(tmp_path / "b.mkv", [40, 90], [0, 1], rate=1000)
+    response = post(client, front, {"background_file": behind})
+    assert response.status_code == 200, response.text
+    assert len(Clip(response.content).images) == 12
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP"])
+def test_picture_of_every_kind_is_told_from_a_clip(
+    nobody, front: bytes, portrait: np.ndarray, format: str
+) -> None:
+    picture = encode(portrait, format)
+    assert len(picture) > 2 * HEAD_BYTES, "more than what is looked at to tell"
+    content = post(nobody, front, {"background_file": picture}, end=0.1).content
+    image = Clip(content).images[0].astype(int)
+    assert np.abs(image - cover(portrait, 64, 96)).mean() < 12
+
+
+def test_client_that_leaves_frees_the_place_and_both_children(
+    make_client, front: bytes, tmp_path: Path
+) -> None:
+    engine = BlockedEngine()
+    client = make_client(engine, max_videos=1, data_dir=tmp_path)
+    request = httpx.Request(
+        "POST", "http://test/", files={"file": front, "background_file": ("b.mp4", front)}
+    )
+    kind = request.headers["content-type"].encode()
+    exchange = Exchange(client, "/v1/video", request.read(), content_type=kind)
+    assert engine.entered.wait(30)
+    services = client.app.state.services
+    assert services.videos.taken == 1
+    exchange.disconnect()
+    engine.release.set()
+    exchange.wait()
+    assert services.videos.taken == 0 and list(tmp_path.iterdir()) == []
+    assert post(client, front, {"background_file": front}).status_code == 200
 
 
 def test_background_begins_with_the_part_that_is_wanted(nobody, front, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from service.video.outputs import OUTPUTS
 from tests.clips import make_clip
+from tests.fakes import FakeEngine
 from tests.helpers import assert_problem, encode
 from tests.videos import Clip, post, read_cutouts
 
@@ -147,6 +148,17 @@ def test_picture_behind_a_cutout_is_refused(fake, clip: bytes) -> None:
     picture = {"background_file": encode(np.zeros((8, 8, 3), np.uint8), "PNG")}
     problem = assert_problem(post(fake, clip, picture, outputs="webm"), 422, "invalid-option")
     assert "composite among outputs" in problem["detail"]
+
+
+def test_results_may_not_fill_the_disk(make_client, clip: bytes, tmp_path: Path) -> None:
+    big = make_clip(tmp_path / "big.mp4", seconds=1, size=(320, 256)).read_bytes()
+    data = tmp_path / "data"
+    data.mkdir()
+    client = make_client(FakeEngine(), video_result_max_mb=1, data_dir=data)
+    problem = assert_problem(post(client, big, outputs="frames"), 507, "insufficient-storage")
+    assert problem["actual"] > problem["limit"] == 2**20 and "max_fps" in problem["hint"]
+    assert list(data.iterdir()) == []
+    assert post(client, clip, outputs="frames").status_code == 200
 
 
 @pytest.mark.parametrize("name", ["webm", "prores"])
