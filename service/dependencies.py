@@ -1,7 +1,7 @@
 """What the routes need, made once by the app and handed out from its state."""
 
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
@@ -15,6 +15,10 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.still.result_store import ResultStore
 from service.video.slots import VideoSlots
+
+if TYPE_CHECKING:  # jobs run on all the other parts
+    from service.video.job_intake import JobIntake
+    from service.video.jobs import Jobs
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Services:
     workers: Workers
     videos: VideoSlots
     results: ResultStore
+    jobs: "Jobs"
+    intake: "JobIntake"
 
 
 def get_services(request: Request) -> Services:

@@ -68,6 +68,7 @@ class Metrics:
         self.frames = Counter(
             "matting_frames_total", "Frames matted.", ("kind",), registry=self.registry
         )
+        self.jobs = self._gauge("matting_jobs", "Jobs that are known.", ("state",))
         self.model_info = self._gauge(
             "matting_model_info", "The model served.", ("name", "sha256", "provider", "precision")
         )

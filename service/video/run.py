@@ -2,10 +2,11 @@
 
 import asyncio
 import threading
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from service.video.backdrop import BackgroundClip
 from service.video.clip import ClipPlan, ClipWatch, MattedClip, Network, matte_clip
 
 FRAME_TIMEOUT_S = 60.0
+T = TypeVar("T")
 
 
 def refuse_trimap_model(services: Services) -> None:
@@ -68,16 +70,35 @@ async def run_clip(
                 behind=behind,
             ),
         )
-        try:
-            return await asyncio.shield(run)
-        except asyncio.CancelledError:
+
+        def end() -> None:
             stop.set()
             for child in (decoder, behind):
                 if child is not None:
                     child.kill()
-            await asyncio.wait([run])
-            run.exception()  # looked at, or the loop would log that nobody did
-            raise
+
+        return await finish(run, on_cancel=end)
+
+
+async def finish(
+    work: Coroutine[Any, Any, T] | asyncio.Future[T],
+    on_cancel: Callable[[], object] = lambda: None,
+) -> T:
+    """Return the result of what a thread does; cancelled, it waits for the thread all the same.
+
+    `on_cancel` tells the thread that nobody needs its result any more.
+    """
+    run = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(run)
+    except asyncio.CancelledError:
+        on_cancel()
+        while not run.done():  # whoever cancels a second time waits, too
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([run])
+        if not run.cancelled():
+            run.exception()  # nobody else will look at it
+        raise
 
 
 def describe_clip(services: Services, clip: MattedClip) -> dict[str, Any]:
