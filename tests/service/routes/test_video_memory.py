@@ -1,10 +1,11 @@
 """Memory of a video request does not depend on the length of the clip."""
 
-import http.client
 import threading
 from pathlib import Path
 
+import httpx
 import psutil
+import pytest
 
 from tests.clips import make_clip
 from tests.helpers import LiveServer
@@ -26,7 +27,9 @@ def count_bytes(server: LiveServer) -> int:
     return total
 
 
-def measure_peak(server: LiveServer, clip: bytes) -> int:
+def measure_peak(
+    server: LiveServer, clip: bytes, outputs: str = "composite", behind: bytes | None = None
+) -> int:
     """Return the highest memory, in bytes, while a clip is matted."""
     peak, done = 0, threading.Event()
 
@@ -38,28 +41,49 @@ def measure_peak(server: LiveServer, clip: bytes) -> int:
     thread = threading.Thread(target=sample)
     thread.start()
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=250)
-        connection.request("POST", "/v1/video", clip, {"Content-Type": "video/mp4"})
-        answer = connection.getresponse()
-        content = answer.read()
-        connection.close()
+        files = {"file": clip} | ({"background_file": behind} if behind else {})
+        url = f"{server.url}/v1/video?outputs={outputs}"
+        with httpx.stream("POST", url, files=files, timeout=250) as answer:
+            for _ in answer.iter_raw():
+                pass
     finally:
         done.set()
         thread.join()
-    assert answer.status == 200, content
+    assert answer.status_code == 200
     return peak
+
+
+def make_clips(folder: Path, lengths_s: tuple[int, int], size: tuple[int, int]) -> list[bytes]:
+    """Return a short clip and a long one."""
+    return [
+        make_clip(folder / f"{seconds}.mp4", seconds=seconds, fps=12, size=size).read_bytes()
+        for seconds in lengths_s
+    ]
 
 
 def test_peak_memory_of_a_minute_is_that_of_six_seconds(live_server, tmp_path: Path) -> None:
     server = live_server(model_path=export_tiny(tmp_path / "tiny.onnx"))
-    clips = {
-        seconds: make_clip(
-            tmp_path / f"{seconds}.mp4", seconds=seconds, fps=12, size=(480, 270)
-        ).read_bytes()
-        for seconds in (6, 60)
-    }
-    measure_peak(server, clips[6])  # what the first clip ever costs: imports, threads, buffers
-    short, long = measure_peak(server, clips[6]), measure_peak(server, clips[60])
-    megabytes = f"6 s: {short / 2**20:.0f} MiB, 60 s: {long / 2**20:.0f} MiB"
+    clips = make_clips(tmp_path, (6, 60), (480, 270))
+    measure_peak(server, clips[0])  # what the first clip ever costs: imports, threads, buffers
+    compare_peaks(server, clips, "composite")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outputs", ["webm", "prores", "frames", "green", "a clip behind"])
+def test_no_output_takes_memory_by_the_second(live_server, tmp_path: Path, outputs: str) -> None:
+    server = live_server(model_path=export_tiny(tmp_path / "tiny.onnx"))
+    clips = make_clips(tmp_path, (3, 30), (320, 180))
+    behind = None
+    if outputs == "a clip behind":
+        outputs, behind = "composite", clips[0]
+    measure_peak(server, clips[0], outputs, behind)
+    compare_peaks(server, clips, outputs, behind)
+
+
+def compare_peaks(
+    server: LiveServer, clips: list[bytes], outputs: str, behind: bytes | None = None
+) -> None:
+    short, long = (measure_peak(server, clip, outputs, behind) for clip in clips)
+    megabytes = f"short: {short / 2**20:.0f} MiB, ten times as long: {long / 2**20:.0f} MiB"
     print(megabytes)
     assert long - short < MAX_DIFFERENCE_BYTES, megabytes
