@@ -69,6 +69,7 @@ def test_peak_memory_of_a_minute_is_that_of_six_seconds(live_server, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("outputs", ["webm", "prores", "frames", "green", "a clip behind"])
 def test_no_output_takes_memory_by_the_second(live_server, tmp_path: Path, outputs: str) -> None:
     server = live_server(model_path=export_tiny(tmp_path / "tiny.onnx"))
