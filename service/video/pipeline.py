@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from service.inference.batcher import Matte
 from service.media.video_types import AudioPacket, VideoFrame
 from service.video.overlap import WriteBehind, read_ahead
-from service.video.smoothing import OneFrameDelay, is_scene_cut, make_thumbnail
+from service.video.smoothing import (
+    OneFrameDelay,
+    OneFrameDelayState,
+    is_scene_cut,
+    make_thumbnail,
+)
 
 # Frames that wait between two stages: enough to smooth the speeds, few enough to stay small.
 WAITING_FRAMES = 4
@@ -48,6 +53,18 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class SegmentState:
+    """What one piece of a clip hands to the next: the default is where a clip begins.
+
+    `thumbnail` is that of the last frame, `frames` how many came so far.
+    """
+
+    delay: OneFrameDelayState[VideoFrame] = OneFrameDelayState()
+    thumbnail: NDArray[np.uint8] | None = None
+    frames: int = 0
+
+
+@dataclass(frozen=True)
 class SegmentReport:
     """What went through: frames, and where smoothing was reset (index of the first frame after)."""
 
@@ -68,11 +85,29 @@ def process_segment(
     segments that share frames at the cut gives the same mattes. Raises SegmentStopped when `stop`
     is set, and whatever the source, the network or `write` raise.
     """
+    return process_piece(items, segment, write, stop, SegmentState(), is_last=True)[0]
+
+
+def process_piece(
+    items: Iterable[VideoFrame | AudioPacket],
+    segment: Segment,
+    write: Callable[[MattedFrame | AudioPacket], None],
+    stop: threading.Event,
+    start: SegmentState,
+    *,
+    is_last: bool,
+) -> tuple[SegmentReport, SegmentState]:
+    """Do what `process_segment` does for one of the pieces that a clip comes in.
+
+    `start` is what the piece before returned; pieces one after another give the frames of the whole
+    clip. The delayed frame stays in the state, unless the piece `is_last`. Indexes of scene cuts
+    count from the start of the clip.
+    """
     with (
         closing(read_ahead(items, WAITING_FRAMES)) as source,
         WriteBehind(write, WAITING_FRAMES) as sink,
     ):
-        run = _Run(segment, sink.put)
+        run = _Run(segment, sink.put, start)
         try:
             for item in source:
                 if stop.is_set():
@@ -81,25 +116,33 @@ def process_segment(
                     sink.put(item)
                 else:
                     run.add(item)
-            run.finish()
+            run.finish(is_last)
         finally:
             run.cancel()
-    return SegmentReport(run.frames, tuple(run.scene_cuts))
+    report = SegmentReport(run.frames - start.frames, tuple(run.scene_cuts))
+    return report, run.state
 
 
 class _Run:
     """The state of one segment between its frames."""
 
-    def __init__(self, segment: Segment, emit: Callable[[MattedFrame], None]) -> None:
+    def __init__(
+        self, segment: Segment, emit: Callable[[MattedFrame], None], start: SegmentState
+    ) -> None:
         self._segment = segment
         self._emit = emit
         self._pending: deque[tuple[VideoFrame, Future[Matte]]] = deque()
-        self._previous: NDArray[np.uint8] | None = None
+        self._previous = start.thumbnail
         self._delay: OneFrameDelay[VideoFrame] | None = None
         if segment.ofd_threshold is not None:
-            self._delay = OneFrameDelay(segment.ofd_threshold)
-        self.frames = 0
+            self._delay = OneFrameDelay(segment.ofd_threshold, start.delay)
+        self.frames = start.frames
         self.scene_cuts: list[int] = []
+
+    @property
+    def state(self) -> SegmentState:
+        delay = self._delay.state if self._delay is not None else OneFrameDelayState()
+        return SegmentState(delay, self._previous, self.frames)
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
@@ -107,10 +150,10 @@ class _Run:
         if len(self._pending) >= segment.ahead:
             self._take_oldest()
 
-    def finish(self) -> None:
+    def finish(self, is_last: bool) -> None:
         while self._pending:
             self._take_oldest()
-        if self._delay is not None:
+        if is_last and self._delay is not None:
             self._send(self._delay.flush())
 
     def cancel(self) -> None:
