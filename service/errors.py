@@ -86,8 +86,33 @@ class RequestTimeout(MattingError):
     status, slug, title = 408, "request-timeout", "The body arrived too slowly"
 
 
+class Conflict(MattingError):
+    status, slug, title = 409, "conflict", "The state of this does not allow it"
+
+
+class InProgress(MattingError):
+    status, slug, title = 409, "in-progress", "The same request is still in progress"
+
+
 class Gone(MattingError):
     status, slug, title = 410, "gone", "This is no longer here"
+
+
+class ChunkConflict(MattingError):
+    status, slug, title = 409, "chunk-conflict", "Another chunk had this number"
+
+
+class ChunkOutOfOrder(MattingError):
+    """The chunk is not the next one; the problem document says which is."""
+
+    status, slug, title = 409, "chunk-out-of-order", "This chunk is not the next one"
+
+    def __init__(self, detail: str, *, hint: str, expected_sequence: int) -> None:
+        super().__init__(detail, hint=hint)
+        self.expected_sequence = expected_sequence
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"expected_sequence": self.expected_sequence}
 
 
 class PayloadTooLarge(MattingError):

@@ -56,12 +56,13 @@ class Segment:
 class SegmentState:
     """What one piece of a clip hands to the next: the default is where a clip begins.
 
-    `thumbnail` is that of the last frame, `frames` how many came so far.
+    `thumbnail` is that of the last frame; `frames` and `scene_cuts` came so far.
     """
 
     delay: OneFrameDelayState[VideoFrame] = OneFrameDelayState()
     thumbnail: NDArray[np.uint8] | None = None
     frames: int = 0
+    scene_cuts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def process_segment(
     segments that share frames at the cut gives the same mattes. Raises SegmentStopped when `stop`
     is set, and whatever the source, the network or `write` raise.
     """
-    return process_piece(items, segment, write, stop, SegmentState(), is_last=True)[0]
+    run = _run(items, segment, write, stop, SegmentState(), is_last=True)
+    return SegmentReport(run.frames, tuple(run.scene_cuts))
 
 
 def process_piece(
@@ -96,13 +98,25 @@ def process_piece(
     start: SegmentState,
     *,
     is_last: bool,
-) -> tuple[SegmentReport, SegmentState]:
+) -> SegmentState:
     """Do what `process_segment` does for one of the pieces that a clip comes in.
 
     `start` is what the piece before returned; pieces one after another give the frames of the whole
     clip. The delayed frame stays in the state, unless the piece `is_last`. Indexes of scene cuts
     count from the start of the clip.
     """
+    return _run(items, segment, write, stop, start, is_last=is_last).state
+
+
+def _run(
+    items: Iterable[VideoFrame | AudioPacket],
+    segment: Segment,
+    write: Callable[[MattedFrame | AudioPacket], None],
+    stop: threading.Event,
+    start: SegmentState,
+    *,
+    is_last: bool,
+) -> "_Run":
     with (
         closing(read_ahead(items, WAITING_FRAMES)) as source,
         WriteBehind(write, WAITING_FRAMES) as sink,
@@ -119,8 +133,7 @@ def process_piece(
             run.finish(is_last)
         finally:
             run.cancel()
-    report = SegmentReport(run.frames - start.frames, tuple(run.scene_cuts))
-    return report, run.state
+    return run
 
 
 class _Run:
@@ -137,12 +150,12 @@ class _Run:
         if segment.ofd_threshold is not None:
             self._delay = OneFrameDelay(segment.ofd_threshold, start.delay)
         self.frames = start.frames
-        self.scene_cuts: list[int] = []
+        self.scene_cuts = list(start.scene_cuts)
 
     @property
     def state(self) -> SegmentState:
         delay = self._delay.state if self._delay is not None else OneFrameDelayState()
-        return SegmentState(delay, self._previous, self.frames)
+        return SegmentState(delay, self._previous, self.frames, tuple(self.scene_cuts))
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment

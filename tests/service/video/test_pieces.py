@@ -42,24 +42,19 @@ SEGMENT = Segment(
 
 
 def run_pieces(frames: list[VideoFrame], borders: list[int]):
-    """Return the matted frames, all scene cuts and the last state of a clip cut at `borders`."""
+    """Return the matted frames and the last state of a clip cut at `borders`."""
     written: list[MattedFrame] = []
-    cuts: list[int] = []
     state, count = SegmentState(), 0
     edges = [0, *sorted(borders), len(frames)]
     for first, last in zip(edges, edges[1:], strict=False):
         piece = frames[first:last]
-        report, state = process_piece(
+        state = process_piece(
             piece, SEGMENT, written.append, threading.Event(), state, is_last=False
         )
-        assert report.frames == len(piece)
         count += len(piece)
         assert len(written) == max(count - 1, 0), "the delay is one frame at every border"
-        cuts += report.scene_cuts
-    report, state = process_piece(
-        [], SEGMENT, written.append, threading.Event(), state, is_last=True
-    )
-    return written, tuple(cuts), state
+    state = process_piece([], SEGMENT, written.append, threading.Event(), state, is_last=True)
+    return written, state
 
 
 @given(
@@ -70,19 +65,19 @@ def test_pieces_give_the_frames_of_the_whole(levels: list[int], borders: list[in
     frames = make_frames(levels)
     whole: list[MattedFrame] = []
     report = process_segment(frames, SEGMENT, whole.append, threading.Event())
-    pieces, cuts, state = run_pieces(frames, [min(border, len(frames)) for border in borders])
+    pieces, state = run_pieces(frames, [min(border, len(frames)) for border in borders])
     assert [item.frame for item in pieces] == frames == [item.frame for item in whole]
     assert all(
         np.array_equal(one.alpha, other.alpha) for one, other in zip(whole, pieces, strict=True)
     )
-    assert cuts == report.scene_cuts
+    assert state.scene_cuts == report.scene_cuts
     assert state.frames == report.frames == len(frames) and state.delay.pending is None
 
 
 def test_failing_piece_leaves_the_state_before_as_it_was() -> None:
     frames = make_frames([10, 60, 10, 60])
     written: list[MattedFrame] = []
-    _, before = process_piece(
+    before = process_piece(
         frames[:2], SEGMENT, written.append, threading.Event(), SegmentState(), is_last=False
     )
     kept = before.delay, before.thumbnail, before.frames
@@ -93,7 +88,7 @@ def test_failing_piece_leaves_the_state_before_as_it_was() -> None:
     with pytest.raises(OSError):
         process_piece(frames[2:], SEGMENT, fail, threading.Event(), before, is_last=False)
     assert (before.delay, before.thumbnail, before.frames) == kept
-    _, after = process_piece(
+    after = process_piece(
         frames[2:], SEGMENT, written.append, threading.Event(), before, is_last=False
     )
     assert [item.frame for item in written] == frames[:3] and after.frames == 4
