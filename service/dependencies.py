@@ -14,6 +14,7 @@ from service.media.work import Workers
 from service.metrics import Metrics
 from service.settings import Settings
 from service.still.result_store import ResultStore
+from service.video.session_store import SessionStore
 from service.video.slots import VideoSlots
 
 
@@ -31,6 +32,7 @@ class Services:
     workers: Workers
     videos: VideoSlots
     results: ResultStore
+    sessions: SessionStore
 
 
 def get_services(request: Request) -> Services:

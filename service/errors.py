@@ -98,14 +98,10 @@ class Gone(MattingError):
     status, slug, title = 410, "gone", "This is no longer here"
 
 
-class ChunkConflict(MattingError):
-    status, slug, title = 409, "chunk-conflict", "Another chunk had this number"
+class WrongChunk(MattingError):
+    """A chunk that is not the next one; the problem document says which is."""
 
-
-class ChunkOutOfOrder(MattingError):
-    """The chunk is not the next one; the problem document says which is."""
-
-    status, slug, title = 409, "chunk-out-of-order", "This chunk is not the next one"
+    status = 409
 
     def __init__(self, detail: str, *, hint: str, expected_sequence: int) -> None:
         super().__init__(detail, hint=hint)
@@ -113,6 +109,14 @@ class ChunkOutOfOrder(MattingError):
 
     def describe(self) -> dict[str, Any]:
         return super().describe() | {"expected_sequence": self.expected_sequence}
+
+
+class ChunkConflict(WrongChunk):
+    slug, title = "chunk-conflict", "Another chunk had this number"
+
+
+class ChunkOutOfOrder(WrongChunk):
+    slug, title = "chunk-out-of-order", "This chunk is not the next one"
 
 
 class PayloadTooLarge(MattingError):

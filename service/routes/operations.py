@@ -16,6 +16,7 @@ from service.media.images import FORMATS
 from service.options import MAX_REF_SIZE, MIN_REF_SIZE
 from service.still.negotiation import OFFERS
 from service.still.options import MAX_KEEP_S
+from service.video.chunk import PICTURE_FORMATS
 
 router = APIRouter(tags=["operations"])
 ASSETS = Path(__file__).parent.parent / "web" / "assets"
@@ -122,6 +123,22 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
             "max_frame_megapixels": settings.video_max_frame_megapixels,
             "max_side": settings.video_max_side,
             "max_at_once": settings.max_videos,
+        },
+        "session": {
+            "containers": ["mp4", "matroska", "webm", "mpegts"],
+            "frames": [name.lower() for name in PICTURE_FORMATS],
+            "outputs": ["composite", "alpha", "cutout"],
+            "packaging": ["fmp4", "frames"],
+            "smoothing": ["ofd", "off"],
+            "chunk_max_bytes": settings.chunk_max_bytes,
+            "chunk_max_frames": settings.chunk_max_frames,
+            "max_at_once": settings.max_sessions,
+            "max_per_key": settings.max_sessions_per_key,
+            "max_chunks_at_once": settings.max_chunks,
+            "buffer_mb": settings.session_buffer_mb,
+            "disk_mb": settings.session_disk_mb,
+            "idle_s": settings.session_idle_s,
+            "max_s": settings.session_max_s,
         },
         "network_max_megapixels": settings.network_max_megapixels,
         "queue_s": settings.queue_s,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.inference.preprocessing import resize_alpha
-from service.matting.composite import Background, composite_over, cover, quantise_alpha
+from service.matting.composite import Background, composite_over, cover, cut_out, quantise_alpha
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
 from service.video.pipeline import MattedFrame
@@ -40,7 +40,7 @@ class Renderer:
             self._background = cover(self._background, height, width)
 
     def render(self, item: MattedFrame) -> Pixels:
-        """Return the picture of the output, (H, W, 3) uint8."""
+        """Return the picture of the output, (H, W, 3) uint8; a cutout has alpha, (H, W, 4)."""
         image, look = item.frame.image, self._look
         if look.refines:
             alpha = refine_alpha(image, item.alpha)
@@ -51,4 +51,6 @@ class Renderer:
         colour = image
         if look.estimates_foreground:
             colour = estimate_foreground(image, alpha, COLOUR_SIDE)
+        if self._output == "cutout":
+            return cut_out(colour, alpha)
         return composite_over(self._background, colour, alpha, image)
