@@ -10,6 +10,16 @@ import numpy as np
 from tests.helpers import decode, encode
 
 
+class Clock:
+    """A clock that a test turns by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 @dataclass(frozen=True)
 class Part:
     """One frame of an answer: its number, its time in seconds, its picture."""

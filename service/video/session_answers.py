@@ -36,7 +36,7 @@ class AnswerSpool:
         self._max_bytes = max_bytes
         self._answers: OrderedDict[tuple[str, int], Answer] = OrderedDict()  # oldest first
         self._newest: dict[str, int] = {}
-        self.bytes = 0
+        self.size_bytes = 0
 
     def create(self) -> tuple[Path, BinaryIO]:
         """Return a new file for an answer, open for writing and reading."""
@@ -47,10 +47,10 @@ class AnswerSpool:
         """Keep an answer as the newest of its session."""
         self._answers[session_id, sequence] = answer
         self._newest[session_id] = sequence
-        self.bytes += answer.size_bytes
+        self.size_bytes += answer.size_bytes
         self._remove(session_id, sequence - KEPT_ANSWERS)
         for owner, number in list(self._answers):
-            if self.bytes <= self._max_bytes:
+            if self.size_bytes <= self._max_bytes:
                 break
             if self._newest[owner] != number:
                 self._remove(owner, number)
@@ -68,5 +68,5 @@ class AnswerSpool:
     def _remove(self, session_id: str, sequence: int) -> None:
         answer = self._answers.pop((session_id, sequence), None)
         if answer is not None:
-            self.bytes -= answer.size_bytes
+            self.size_bytes -= answer.size_bytes
             answer.path.unlink(missing_ok=True)

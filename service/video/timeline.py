@@ -40,7 +40,7 @@ class ChunkClock:
     def __init__(self, timeline: Timeline, *, absolute: bool) -> None:
         self.timeline = timeline
         self._shift_s: Fraction | None = Fraction(0) if absolute else None
-        self._is_first = True
+        self._must_be_later = absolute  # within a chunk, times closer than a tick are moved
 
     def place(self, timed: TimedImage) -> VideoFrame:
         """Return a picture as a frame whose times are ticks of the session.
@@ -53,7 +53,7 @@ class ChunkClock:
             self._shift_s = before.end_s - timed.time_s
         time_s = timed.time_s + self._shift_s
         ticks = round(time_s * TICKS_PER_S)
-        if ticks <= before.last_ticks and self._is_first:
+        if self._must_be_later and ticks <= before.last_ticks:
             raise ImpossibleOutput(
                 f"the chunk begins at {float(time_s):g} s, the session's last frame is at "
                 f"{before.last_ticks / TICKS_PER_S:g} s",
@@ -64,7 +64,7 @@ class ChunkClock:
         end_s = time_s + timed.duration_s
         if end_s.denominator > _MAX_DENOMINATOR:
             end_s = Fraction(round(end_s * TICKS_PER_S), TICKS_PER_S)
-        self._is_first = False
+        self._must_be_later = False
         self.timeline = Timeline(end_s, ticks)
         return VideoFrame(ticks, max(1, round(timed.duration_s * TICKS_PER_S)), timed.image)
 
