@@ -232,6 +232,7 @@ class Exchange:
         body: bytes,
         *,
         is_whole: bool = True,
+        method: str = "POST",
         content_type: bytes = b"application/octet-stream",
     ) -> None:
         self.sent: list[dict] = []
@@ -241,7 +242,7 @@ class Exchange:
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
-            "method": "POST",
+            "method": method,
             "scheme": "http",
             "path": path,
             "raw_path": path.encode(),
