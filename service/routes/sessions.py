@@ -172,6 +172,8 @@ async def finish(request: Request, services: ServicesDependency, session_id: str
     """Answer the delayed frame, if there is one. The same answer comes again until the session
     expires; every other call is answered 410 from now on."""
     with services.sessions.use(request.scope["owner"], session_id) as session:
+        async for _ in request.stream():  # only then can a disconnect be waited for
+            pass
         work = finish_session(services, session)
         answer = await run_until_disconnect(request, services.metrics, work)
     return respond(services, answer)
