@@ -14,8 +14,7 @@ from service.errors import (
     UnsupportedMedia,
 )
 from service.media.decoders import Decoder
-from service.media.images import ImageInfo
-from service.media.video_types import VideoFrame
+from service.media.video_types import Image, VideoFrame
 from service.settings import Settings
 from service.video.timeline import TimedImage
 
@@ -87,26 +86,29 @@ def _read_pictures(
     length_s = 1 / make_rate(fps)
     for index, file in enumerate(files):
         try:
-            info = decoder.open_image(file.read())
-            check_picture(info, settings)
-            image = decoder.decode_image().flat
+            image = _read_picture(decoder, file.read(), settings)
         except MattingError as error:
             error.detail = f"frame {index} of the chunk: {error.detail}"
             raise
         yield TimedImage(index * length_s, length_s, image)
 
 
+def _read_picture(decoder: Decoder, data: bytes, settings: Settings) -> Image:
+    try:
+        info = decoder.open_image(data)
+    except UnsupportedMedia:
+        info = None
+    if info is None or info.format not in PICTURE_FORMATS:
+        raise UndecodableMedia(
+            "it is none of JPEG, PNG, WebP", hint="clips come as `file`, one in a chunk"
+        )
+    check_frame_size(info.height, info.width, settings)
+    return decoder.decode_image().flat
+
+
 def make_rate(fps: float) -> Fraction:
     """Return a rate as people write it: 29.97 is 2997/100."""
     return Fraction(str(fps))
-
-
-def check_picture(info: ImageInfo, settings: Settings) -> None:
-    if info.format not in PICTURE_FORMATS:
-        raise UnsupportedMedia(
-            f"{info.format} is no format of frames", hint="send JPEG, PNG or WebP"
-        )
-    check_frame_size(info.height, info.width, settings)
 
 
 def check_frame_size(height: int, width: int, settings: Settings) -> None:

@@ -143,8 +143,8 @@ def test_chunk_of_pictures_may_be_jpeg_png_and_webp(client) -> None:
     image = np.full((32, 32, 3), 90, np.uint8)
     session = SessionClient(client, packaging="frames")
     session.send([encode(image, "JPEG"), encode(image, "PNG"), encode(image, "WEBP")])
-    problem = assert_problem(session.put(1, [encode(image, "BMP")]), 415, "unsupported-media")
-    assert "frame 0" in problem["detail"] and "PNG" in problem["hint"]
+    problem = assert_problem(session.put(1, [encode(image, "BMP")]), 422, "undecodable-media")
+    assert "frame 0" in problem["detail"] and "PNG" in problem["detail"]
 
 
 def test_times_continue_whatever_the_clock_of_the_chunk_says(client, tmp_path: Path) -> None:
