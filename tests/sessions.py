@@ -125,3 +125,10 @@ def split(items: Sequence[T], borders: Iterable[int]) -> list[Sequence[T]]:
     """Return the parts of a sequence that is cut before the items numbered."""
     edges = sorted({0, len(items), *borders})
     return [items[first:last] for first, last in zip(edges, edges[1:], strict=False)]
+
+
+def encode_multipart(chunk: list[bytes]) -> tuple[bytes, bytes]:
+    """Return the body of a chunk of pictures, and its content type."""
+    head = b'--x\r\nContent-Disposition: form-data; name="frame"; filename="a.png"\r\n\r\n'
+    body = b"".join(head + picture + b"\r\n" for picture in chunk) + b"--x--\r\n"
+    return body, b"multipart/form-data; boundary=x"

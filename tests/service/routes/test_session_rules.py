@@ -13,7 +13,14 @@ from service.video.session_answers import KEPT_ANSWERS, AnswerSpool
 from service.video.session_store import SessionStore
 from tests.fakes import BlockedEngine, BrokenEngine, FakeEngine
 from tests.helpers import Exchange, assert_problem
-from tests.sessions import Clock, SessionClient, number_picture, read_number, read_parts
+from tests.sessions import (
+    Clock,
+    SessionClient,
+    encode_multipart,
+    number_picture,
+    read_number,
+    read_parts,
+)
 
 PICTURES = [number_picture(number) for number in range(40)]
 FRAMES = {"output": "cutout", "packaging": "frames"}
@@ -216,13 +223,6 @@ def test_full_disk_is_said_and_leaves_the_session_as_it_was(
 def list_answers(folder: Path) -> list[Path]:
     found = folder.glob("matting-sessions-*/*")
     return [path for path in found if path.name != "lock"]
-
-
-def encode_multipart(chunk: list[bytes]) -> tuple[bytes, bytes]:
-    """Return the body of a chunk of pictures, and its content type."""
-    head = b'--x\r\nContent-Disposition: form-data; name="frame"; filename="a.png"\r\n\r\n'
-    body = b"".join(head + picture + b"\r\n" for picture in chunk) + b"--x--\r\n"
-    return body, b"multipart/form-data; boundary=x"
 
 
 def test_client_that_leaves_while_its_chunk_is_worked_on_has_sent_nothing(
