@@ -1,7 +1,9 @@
 """One chunk of a session through the network to a complete answer; blocks its thread."""
 
 import errno
+import logging
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -9,7 +11,6 @@ from service.errors import (
     Gone,
     ImpossibleOutput,
     InsufficientStorage,
-    MattingError,
     MediaLimitExceeded,
 )
 from service.inference.preprocessing import fit_to_network
@@ -25,6 +26,8 @@ from service.video.render import Look, Renderer
 from service.video.session import Session, SessionState, count_buffer_bytes
 from service.video.session_answers import Answer, AnswerSpool
 from service.video.timeline import ChunkClock
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,22 +60,26 @@ def make_step(work: Work) -> Step:
     of a failed chunk is taken from the session: the next chunk begins with a new one.
     """
     session = work.session
-    seen = 0 if session.encoder is None else session.encoder.frames
     path, file = work.answers.create()
-    try:
+    with ExitStack() as undo:
+        undo.callback(path.unlink, missing_ok=True)
+        undo.callback(file.close)
+        undo.callback(_drop_fed_encoder, session, session.encoder.frames if session.encoder else 0)
         run = _ChunkRun(work, file)
-        state = run.process()
+        with _explained():
+            state = run.process()
         headers = describe_step(session.state, state)
         digest = b"" if work.chunk is None else work.chunk.digest
         answer = Answer(path, file.tell(), run.packager.content_type, headers, digest)
         file.seek(0)
+        undo.pop_all()
         return Step(state, run.encoder, answer, file)
-    except (MattingError, FragmentWriteError, OSError, SegmentStopped) as error:
-        file.close()
-        path.unlink(missing_ok=True)
-        if session.encoder is not None and session.encoder.frames != seen:
-            session.encoder = None
-        raise _explain(error) from error
+
+
+def _drop_fed_encoder(session: Session, frames_before: int) -> None:
+    """Take an encoder from its session that has seen frames which nobody will get."""
+    if session.encoder is not None and session.encoder.frames != frames_before:
+        session.encoder = None
 
 
 class _ChunkRun:
@@ -210,16 +217,19 @@ def check_buffers(state: SessionState, encoder: FragmentWriter | None, settings:
         )
 
 
-def _explain(error: Exception) -> MattingError:
-    """Return what a failure means for the request."""
-    if isinstance(error, MattingError):
-        return error
-    if isinstance(error, SegmentStopped):
-        return Gone("the session ended while its chunk was worked on", hint="open a new one")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return InsufficientStorage("the disk of the service is full", retry_after_s=60)
-    if isinstance(error, OSError):
-        raise error
-    return ImpossibleOutput(
-        "frames like these cannot be written as H.264", hint="ask for packaging=frames"
-    )
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Raise what a failure means for the request."""
+    try:
+        yield
+    except SegmentStopped:
+        raise Gone("the session ended while its chunk was worked on") from None
+    except FragmentWriteError as error:
+        log.warning("frames of a session could not be written", exc_info=error)
+        raise ImpossibleOutput(
+            "frames like these cannot be written as H.264", hint="ask for packaging=frames"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from None

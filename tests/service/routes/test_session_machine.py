@@ -30,6 +30,7 @@ from tests.sessions import (
 )
 
 IDLE_S = 60
+FPS = 25
 sizes = st.integers(1, 3)
 
 
@@ -47,7 +48,7 @@ class Sessions(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.session = SessionClient(self.client, output="cutout", packaging="frames")
+        self.session = SessionClient(self.client, output="cutout", packaging="frames", fps=FPS)
         self.sent: list[list[bytes]] = []
         self.answers: list[bytes] = []
         self.numbers: list[int] = []
@@ -67,9 +68,11 @@ class Sessions(RuleBasedStateMachine):
     def take(self, chunk: list[bytes], response) -> None:
         """Take in the answer of a chunk that was applied."""
         assert response.status_code == 200, response.text
-        found = [read_number(part.image) for part in read_parts(response)]
-        frames = [part.frame for part in read_parts(response)]
-        assert frames == list(range(len(self.numbers), len(self.numbers) + len(found)))
+        parts = read_parts(response)
+        found = [read_number(part.image) for part in parts]
+        frames = range(len(self.numbers), len(self.numbers) + len(found))
+        assert [part.frame for part in parts] == list(frames)
+        assert [part.time_s for part in parts] == [round(frame / FPS, 6) for frame in frames]
         assert len(found) == len(chunk) - (not self.sent)
         self.sent.append(chunk)
         self.answers.append(response.content)
