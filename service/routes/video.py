@@ -9,14 +9,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from service.dependencies import Services, ServicesDependency
-from service.errors import ImpossibleOutput, MediaLimitExceeded
+from service.errors import MediaLimitExceeded
 from service.routes.schemas import check_picture_behind, describe_upload, parse_options
 from service.routes.uploads import Accepted, read_upload, run_until_disconnect
 from service.still.pipeline import BACKGROUND
 from service.video.clip import ClipPlan, ClipWatch, MattedClip
 from service.video.options import VideoOptions
 from service.video.plan import make_plan, read_background
-from service.video.run import run_clip
+from service.video.run import refuse_trimap_model, run_clip
 
 router = APIRouter(tags=["video"])
 FILE_NAMES = ("file", "video_file")
@@ -33,8 +33,7 @@ CHUNK_BYTES = 1 << 18
 async def matte_video(request: Request, services: ServicesDependency) -> Response:
     """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer an H.264 MP4 of the person
     over a colour, or of the matte: the same frames at the same times, upright, with the sound."""
-    if services.engine.info.takes_trimap:
-        raise ImpossibleOutput("the model needs a trimap for each picture, a clip brings none")
+    refuse_trimap_model(services)
     services.videos.check()  # before a long upload
     limit_bytes = services.settings.video_max_bytes
     accepted = Accepted("video", FILE_NAMES, limit_bytes, extra=(BACKGROUND,))

@@ -20,8 +20,9 @@ from service.media.decoders import Decoder
 from service.media.video_types import AudioPacket, VideoInfo
 from service.media.video_writer import VideoWriteError, VideoWriter
 from service.settings import Settings
-from service.video.pipeline import MattedFrame, Segment, SegmentReport, process_segment
+from service.video.pipeline import MattedFrame, Segment, process_segment
 from service.video.render import Look, Renderer
+from service.video.report import SegmentReport
 
 log = logging.getLogger(__name__)
 OutputName = Literal["composite", "alpha"]
@@ -109,7 +110,7 @@ def matte_clip(
     )
     output = plan.outputs[0]
     renderer = Renderer(plan.look, output, info.height, info.width)
-    path = folder / f"{output}.mp4"
+    path = folder / name_result(output)
     try:
         with VideoWriter(
             path, info, crf=plan.crf, preset=plan.preset, audio=plan.keep_sound
@@ -128,6 +129,11 @@ def matte_clip(
         raise explain_write_error(error) from error
     result = ResultFile(path, "video/mp4", path.stat().st_size)
     return MattedClip((result,), writer.width, writer.height, info, report)
+
+
+def name_result(output: OutputName) -> str:
+    """Return the name of an output's file."""
+    return f"{output}.mp4"
 
 
 def open_clip(decoder: Decoder, file: BinaryIO, max_s: float) -> VideoInfo:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.inference.batcher import Matte
 from service.media.video_types import AudioPacket, VideoFrame
 from service.video.overlap import WriteBehind, read_ahead
+from service.video.report import ReportWriter, SegmentReport
 from service.video.smoothing import (
     OneFrameDelay,
     OneFrameDelayState,
@@ -65,14 +66,6 @@ class SegmentState:
     scene_cuts: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class SegmentReport:
-    """What went through: frames, and where smoothing was reset (index of the first frame after)."""
-
-    frames: int
-    scene_cuts: tuple[int, ...]
-
-
 def process_segment(
     items: Iterable[VideoFrame | AudioPacket],
     segment: Segment,
@@ -86,8 +79,9 @@ def process_segment(
     segments that share frames at the cut gives the same mattes. Raises SegmentStopped when `stop`
     is set, and whatever the source, the network or `write` raise.
     """
-    run = _run(items, segment, write, stop, SegmentState(), is_last=True)
-    return SegmentReport(run.frames, tuple(run.scene_cuts))
+    report = ReportWriter()
+    _process(items, segment, write, stop, SegmentState(), report, is_last=True)
+    return report.finish()
 
 
 def process_piece(
@@ -102,26 +96,27 @@ def process_piece(
     """Do what `process_segment` does for one of the pieces that a clip comes in.
 
     `start` is what the piece before returned; pieces one after another give the frames of the whole
-    clip. The delayed frame stays in the state, unless the piece `is_last`. Indexes of scene cuts
-    count from the start of the clip.
+    clip. The delayed frame stays in the state, unless the piece `is_last`. There is no report, but
+    the state has the numbers of the frames that begin scenes, counted from the start of the clip.
     """
-    return _run(items, segment, write, stop, start, is_last=is_last).state
+    return _process(items, segment, write, stop, start, None, is_last=is_last)
 
 
-def _run(
+def _process(
     items: Iterable[VideoFrame | AudioPacket],
     segment: Segment,
     write: Callable[[MattedFrame | AudioPacket], None],
     stop: threading.Event,
     start: SegmentState,
+    report: ReportWriter | None,
     *,
     is_last: bool,
-) -> "_Run":
+) -> SegmentState:
     with (
         closing(read_ahead(items, WAITING_FRAMES)) as source,
         WriteBehind(write, WAITING_FRAMES) as sink,
     ):
-        run = _Run(segment, sink.put, start)
+        run = _Run(segment, sink.put, start, report)
         try:
             for item in source:
                 if stop.is_set():
@@ -133,29 +128,34 @@ def _run(
             run.finish(is_last)
         finally:
             run.cancel()
-    return run
+    return run.state
 
 
 class _Run:
     """The state of one segment between its frames."""
 
     def __init__(
-        self, segment: Segment, emit: Callable[[MattedFrame], None], start: SegmentState
+        self,
+        segment: Segment,
+        emit: Callable[[MattedFrame], None],
+        start: SegmentState,
+        report: ReportWriter | None,
     ) -> None:
         self._segment = segment
         self._emit = emit
         self._pending: deque[tuple[VideoFrame, Future[Matte]]] = deque()
+        self._report = report
         self._previous = start.thumbnail
         self._delay: OneFrameDelay[VideoFrame] | None = None
         if segment.ofd_threshold is not None:
             self._delay = OneFrameDelay(segment.ofd_threshold, start.delay)
-        self.frames = start.frames
-        self.scene_cuts = list(start.scene_cuts)
+        self._frames = start.frames
+        self._scene_cuts = start.scene_cuts
 
     @property
     def state(self) -> SegmentState:
         delay = self._delay.state if self._delay is not None else OneFrameDelayState()
-        return SegmentState(delay, self._previous, self.frames, tuple(self.scene_cuts))
+        return SegmentState(delay, self._previous, self._frames, self._scene_cuts)
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
@@ -167,7 +167,7 @@ class _Run:
         while self._pending:
             self._take_oldest()
         if is_last and self._delay is not None:
-            self._send(self._delay.flush())
+            self._send_raw(self._delay.flush())
 
     def cancel(self) -> None:
         for _, future in self._pending:
@@ -177,17 +177,30 @@ class _Run:
         frame, future = self._pending[0]
         alpha = future.result().alpha
         self._pending.popleft()
+        thumbnail = make_thumbnail(frame.image)
+        if self._previous is not None and is_scene_cut(self._previous, thumbnail):
+            if self._delay is not None:
+                self._send_raw(self._delay.reset())
+            if self._report is not None:
+                self._report.begin_scene()
+            self._scene_cuts += (self._frames,)
+        self._previous = thumbnail
+        self._frames += 1
         if self._delay is None:
-            self._send([(alpha, frame)])
-        else:
-            thumbnail = make_thumbnail(frame.image)
-            if self._previous is not None and is_scene_cut(self._previous, thumbnail):
-                self.scene_cuts.append(self.frames)
-                self._send(self._delay.reset())
-            self._previous = thumbnail
-            self._send(self._delay.push(alpha, frame))
-        self.frames += 1
+            self._send(frame, alpha, alpha)
+            return
+        waiting = self._delay.state.pending
+        for smoothed, delayed in self._delay.push(alpha, frame):
+            assert waiting is not None
+            self._send(delayed, waiting[0], smoothed)
 
-    def _send(self, ready: list[tuple[NDArray[np.float32], VideoFrame]]) -> None:
+    def _send_raw(self, ready: list[tuple[NDArray[np.float32], VideoFrame]]) -> None:
         for alpha, frame in ready:
-            self._emit(MattedFrame(frame, alpha))
+            self._send(frame, alpha, alpha)
+
+    def _send(
+        self, frame: VideoFrame, raw: NDArray[np.float32], smoothed: NDArray[np.float32]
+    ) -> None:
+        if self._report is not None:
+            self._report.add(frame, raw, smoothed)
+        self._emit(MattedFrame(frame, smoothed))

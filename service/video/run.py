@@ -2,20 +2,36 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.dependencies import Services
+from service.errors import ImpossibleOutput
 from service.inference.batcher import Matte
+from service.media.video_types import VideoInfo
 from service.video.clip import ClipPlan, ClipWatch, MattedClip, Network, matte_clip
 
 FRAME_TIMEOUT_S = 60.0
 T = TypeVar("T")
+
+
+def refuse_trimap_model(services: Services) -> None:
+    """Raise ImpossibleOutput when the network cannot matte a clip."""
+    if services.engine.info.takes_trimap:
+        raise ImpossibleOutput("the model needs a trimap for each picture, a clip brings none")
+
+
+def estimate_frames(info: VideoInfo) -> int | None:
+    """Return how many frames a clip claims to have, None if it does not say."""
+    if info.frames_estimate is None and info.duration_s and info.average_rate:
+        return round(info.duration_s * info.average_rate)
+    return info.frames_estimate
 
 
 async def run_clip(
@@ -50,16 +66,24 @@ async def run_clip(
         return await finish(run, on_cancel=end)
 
 
-async def finish(run: asyncio.Future[T], on_cancel: Callable[[], object] = lambda: None) -> T:
+async def finish(
+    work: Coroutine[Any, Any, T] | asyncio.Future[T],
+    on_cancel: Callable[[], object] = lambda: None,
+) -> T:
     """Return the result of what a thread does; cancelled, it waits for the thread all the same.
 
     `on_cancel` tells the thread that nobody needs its result any more.
     """
+    run = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(run)
     except asyncio.CancelledError:
         on_cancel()
-        await asyncio.wait([run])
+        while not run.done():  # whoever cancels a second time waits, too
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([run])
+        if not run.cancelled():
+            run.exception()  # nobody else will look at it
         raise
 
 
@@ -73,3 +97,14 @@ def connect_network(services: Services) -> Network:
 
     engine = services.engine
     return Network(engine.info, infer, ahead=engine.max_batch_size + 1)
+
+
+def describe_clip(services: Services, clip: MattedClip) -> dict[str, Any]:
+    """Return the report of a clip for JSON: its own, its size, and what it was matted with."""
+    return clip.report.describe(clip.info) | {
+        "width": clip.width,
+        "height": clip.height,
+        "rotation_applied_deg": clip.info.rotation_deg,
+        "model": services.engine.info.name,
+        "provider": services.engine.provider,
+    }

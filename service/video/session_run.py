@@ -74,7 +74,7 @@ async def advance(
         step = await finish(run, on_cancel=end)
     except asyncio.CancelledError:
         session.stop.clear()
-        if run.exception() is None:  # it was ready, and nobody will read it
+        if not run.cancelled() and run.exception() is None:  # it was ready, and nobody will read it
             discard(run.result())
         raise
     return commit(services, session, step)
