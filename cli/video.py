@@ -34,10 +34,11 @@ from service.metrics import Metrics
 from service.routes.schemas import check_picture_behind, parse_options
 from service.settings import Settings, SettingsError, load_settings
 from service.still.pipeline import BACKGROUND
-from service.video.clip import ClipWatch, MattedClip, name_result
+from service.video.clip import ClipWatch, MattedClip
 from service.video.options import VideoOptions
+from service.video.outputs import OUTPUTS
 from service.video.plan import make_plan, read_background
-from service.video.run import describe_clip, estimate_frames, refuse_trimap_model, run_clip
+from service.video.run import describe_clip, refuse_trimap_model, run_clip
 from training.command import fail
 
 # Limits on the length guard a service from its clients; nobody's own clip is too long.
@@ -126,7 +127,7 @@ def matte_file(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dic
     behind: Path | None = getattr(arguments, BACKGROUND)
     check_picture_behind(options, BACKGROUND, {} if behind is None else {BACKGROUND: behind})
     outputs = make_plan(options, None).outputs
-    paths = choose_paths(arguments.out, [name_result(output) for output in outputs])
+    paths = choose_paths(arguments.out, [OUTPUTS[output].file for output in outputs])
     refuse_overwriting(paths, arguments.force)
     with ExitStack() as stack:
         file = stack.enter_context(arguments.clip.open("rb"))
@@ -229,7 +230,7 @@ def show_progress() -> Iterator[ClipWatch]:
     with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
         task = progress.add_task("matting", total=None)
         yield ClipWatch(
-            on_open=lambda info: progress.update(task, total=estimate_frames(info)),
+            on_open=lambda frames_total: progress.update(task, total=frames_total),
             on_frame=lambda: progress.advance(task),
         )
 

@@ -18,7 +18,7 @@ from service.settings import describe_settings
 from tests.clips import make_clip
 from tests.helpers import ROOT, find_free_port, wait_until
 from tests.tiny_network import export_tiny
-from tests.videos import Clip
+from tests.videos import Clip, read_cutouts
 
 README = (ROOT / "README.md").read_text()
 COMPAT_PAGE = (ROOT / "docs" / "compat.md").read_text()
@@ -33,6 +33,7 @@ EXAMPLES = read_examples(README)
 COMPAT = read_examples(COMPAT_PAGE)
 CURL = [line for line in EXAMPLES if "curl " in line]
 MATTE = [line for line in EXAMPLES if line.startswith("matte ")]
+VIDEO_STARTS = {".mp4": (4, b"ftyp"), ".mov": (4, b"ftypqt"), ".webm": (0, b"\x1a\x45\xdf\xa3")}
 # `make test` is what runs this; `make serve` has a test of its own below.
 ELSEWHERE = ["make serve", "make test"]
 
@@ -66,8 +67,12 @@ def test_curl_example_works(command: str, folder: Path, live_server) -> None:
     if result is None:
         assert output.strip()
         return
-    if result.suffix == ".mp4":
-        assert result.read_bytes()[4:8] == b"ftyp"
+    if result.suffix in VIDEO_STARTS:
+        start, mark = VIDEO_STARTS[result.suffix]
+        assert result.read_bytes()[start:].startswith(mark)
+        return
+    if result.name == "frames.zip":
+        assert len(read_cutouts(result.read_bytes())) == 2
         return
     if result.suffix == ".zip":
         with zipfile.ZipFile(result) as archive:

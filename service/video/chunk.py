@@ -14,10 +14,11 @@ from service.errors import (
     UnsupportedMedia,
 )
 from service.media.decoders import Decoder
-from service.media.video_types import Image, VideoFrame
+from service.media.video_types import Image, VideoFrame, Wanted
 from service.settings import Settings
 from service.video.timeline import TimedImage
 
+SILENT = Wanted(sound=())
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
 
 
@@ -59,7 +60,7 @@ def _read_clip(
     decoder: Decoder, file: BinaryIO, settings: Settings, fps: float
 ) -> Iterator[TimedImage]:
     info = decoder.open_video(
-        file, max_s=settings.video_max_s, max_frames=settings.chunk_max_frames
+        file, SILENT, max_s=settings.video_max_s, max_frames=settings.chunk_max_frames
     )
     usual_s = 1 / (info.average_rate or make_rate(fps))
     for item in decoder.read_video(info):

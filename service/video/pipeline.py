@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.inference.batcher import Matte
-from service.media.video_types import AudioPacket, VideoFrame
+from service.media.audio_types import AudioPacket
+from service.media.video_types import VideoFrame
 from service.video.overlap import WriteBehind, read_ahead
 from service.video.report import ReportWriter, SegmentReport
 from service.video.smoothing import (

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.dependencies import Services
 from service.errors import ImpossibleOutput
 from service.inference.batcher import Matte
-from service.media.video_types import VideoInfo
+from service.video.backdrop import BackgroundClip
 from service.video.clip import ClipPlan, ClipWatch, MattedClip, Network, matte_clip
 
 FRAME_TIMEOUT_S = 60.0
@@ -25,13 +25,6 @@ def refuse_trimap_model(services: Services) -> None:
     """Raise ImpossibleOutput when the network cannot matte a clip."""
     if services.engine.info.takes_trimap:
         raise ImpossibleOutput("the model needs a trimap for each picture, a clip brings none")
-
-
-def estimate_frames(info: VideoInfo) -> int | None:
-    """Return how many frames a clip claims to have, None if it does not say."""
-    if info.frames_estimate is None and info.duration_s and info.average_rate:
-        return round(info.duration_s * info.average_rate)
-    return info.frames_estimate
 
 
 async def run_clip(
@@ -51,17 +44,32 @@ async def run_clip(
     loop = asyncio.get_running_loop()
     stop = threading.Event()
     network = connect_network(services)
-    async with services.decoders.borrow("video") as decoder:
+    async with AsyncExitStack() as stack:
+        decoder = await stack.enter_async_context(services.decoders.borrow("video"))
+        behind = None
+        if isinstance(plan.look.background, BackgroundClip):
+            behind = await stack.enter_async_context(services.decoders.borrow("background"))
         run = loop.run_in_executor(
             services.videos.threads,
             lambda: matte_clip(
-                services.settings, network, decoder, file, plan, folder, watch, stop, max_s=max_s
+                services.settings,
+                network,
+                decoder,
+                file,
+                plan,
+                folder,
+                watch,
+                stop,
+                max_s=max_s,
+                behind=behind,
             ),
         )
 
         def end() -> None:
             stop.set()
-            decoder.kill()
+            for child in (decoder, behind):
+                if child is not None:
+                    child.kill()
 
         return await finish(run, on_cancel=end)
 
@@ -100,11 +108,27 @@ def connect_network(services: Services) -> Network:
 
 
 def describe_clip(services: Services, clip: MattedClip) -> dict[str, Any]:
-    """Return the report of a clip for JSON: its own, its size, and what it was matted with."""
-    return clip.report.describe(clip.info) | {
-        "width": clip.width,
-        "height": clip.height,
-        "rotation_applied_deg": clip.info.rotation_deg,
-        "model": services.engine.info.name,
-        "provider": services.engine.provider,
+    """Return the report of a clip for JSON: its own, its size, and what it was matted with.
+
+    What was changed on the way is told where it is so: rows and columns added, bits cut, fields
+    left in one picture, sound encoded anew.
+    """
+    info = clip.info
+    codecs = sorted({track.reencoded_from for track in info.audio if track.reencoded_from})
+    changed = {
+        "padding": list(clip.padded) if any(clip.padded) else None,
+        "converted_from_bits": info.bit_depth if info.bit_depth > 8 else None,
+        "interlaced": info.interlaced or None,
+        "sound_converted_from": codecs or None,
     }
+    return (
+        clip.report.describe(info)
+        | {
+            "width": clip.width,
+            "height": clip.height,
+            "rotation_applied_deg": info.rotation_deg,
+            "model": services.engine.info.name,
+            "provider": services.engine.provider,
+        }
+        | {name: value for name, value in changed.items() if value is not None}
+    )

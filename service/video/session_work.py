@@ -14,9 +14,11 @@ from service.errors import (
     MediaLimitExceeded,
 )
 from service.inference.preprocessing import fit_to_network
+from service.matting.composite import quantise_alpha
+from service.media.audio_types import AudioPacket
 from service.media.decoders import Decoder
 from service.media.fragment_writer import FragmentWriteError, FragmentWriter, choose_level
-from service.media.video_types import AudioPacket, VideoFrame
+from service.media.video_types import VideoFrame
 from service.settings import Settings
 from service.video.chunk import Chunk, check_same_size, read_chunk
 from service.video.clip import Network
@@ -156,10 +158,14 @@ class _ChunkRun:
                 refines=options.refine == "auto",
                 estimates_foreground=options.foreground == "auto",
             )
-            self._renderer = Renderer(look, options.output, *item.frame.image.shape[:2])
-        pixels = self._renderer.render(item)
-        if options.output == "alpha" and options.packaging == "frames":
-            pixels = pixels[:, :, 0]
+            self._renderer = Renderer(look, *item.frame.image.shape[:2])
+        rendered = self._renderer.render(item)
+        if options.output != "alpha":
+            pixels = rendered.get(options.output)
+        elif options.packaging == "fmp4":
+            pixels = rendered.grey
+        else:
+            pixels = quantise_alpha(rendered.alpha)
         self.packager.add(item.frame, pixels)
         self._frames_out += 1
 

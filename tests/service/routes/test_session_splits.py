@@ -30,8 +30,8 @@ EXAMPLES = 8
 THOROUGH = 100
 
 
-def matte_whole(engine, images: list[np.ndarray], output: str) -> list[np.ndarray]:
-    """Return the rendered frames of a clip that is one segment."""
+def matte_whole(engine, images: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the cutouts of a clip that is one segment."""
 
     def infer(tensor: np.ndarray) -> Future[Matte]:
         future: Future[Matte] = Future()
@@ -44,11 +44,11 @@ def matte_whole(engine, images: list[np.ndarray], output: str) -> list[np.ndarra
         ahead=2,
         ofd_threshold=0.1,
     )
-    renderer = Renderer(Look(), output, *images[0].shape[:2])
+    renderer = Renderer(Look(), *images[0].shape[:2])
     rendered: list[np.ndarray] = []
 
     def write(item: MattedFrame) -> None:
-        rendered.append(renderer.render(item))
+        rendered.append(renderer.render(item).cutout)
 
     frames = [VideoFrame(index, 1, image) for index, image in enumerate(images)]
     process_segment(frames, segment, write, threading.Event())
@@ -72,7 +72,7 @@ def make_chunks(kind: str, borders: set[int]) -> list:
 
 @pytest.fixture(scope="module")
 def expected(engine) -> list[np.ndarray]:
-    return matte_whole(engine, IMAGES, "cutout")
+    return matte_whole(engine, IMAGES)
 
 
 @pytest.fixture(scope="module")
