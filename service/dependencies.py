@@ -1,7 +1,7 @@
 """What the routes need, made once by the app and handed out from its state."""
 
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
@@ -16,6 +16,10 @@ from service.settings import Settings
 from service.still.result_store import ResultStore
 from service.video.session_store import SessionStore
 from service.video.slots import VideoSlots
+
+if TYPE_CHECKING:  # jobs run on all the other parts
+    from service.video.job_intake import JobIntake
+    from service.video.jobs import Jobs
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Services:
     videos: VideoSlots
     results: ResultStore
     sessions: SessionStore
+    jobs: "Jobs"
+    intake: "JobIntake"
 
 
 def get_services(request: Request) -> Services:

@@ -68,6 +68,7 @@ class Metrics:
         self.frames = Counter(
             "matting_frames_total", "Frames matted.", ("kind",), registry=self.registry
         )
+        self.jobs = self._gauge("matting_jobs", "Jobs that are known.", ("state",))
         self.sessions_active = self._gauge("matting_sessions_active", "Sessions that are open.")
         self.session_buffer_bytes = self._gauge(
             "matting_session_buffer_bytes", "Memory of all sessions between chunks."

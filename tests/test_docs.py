@@ -142,7 +142,10 @@ def test_make_serve_serves_on_the_port(tmp_path: Path) -> None:
     if not (venv / ".serve").exists():
         pytest.skip("these tests do not run in the environment that `make setup` makes")
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, process_group=0)
+        env = {**os.environ, "MATTING_DATA_DIR": str(tmp_path)}
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=log, stderr=log, process_group=0
+        )
     try:
         ask = ["curl", "--fail", "--silent", f"127.0.0.1:{port}/readyz"]
         wait_until(lambda: subprocess.run(ask, capture_output=True).returncode == 0, 60)

@@ -18,6 +18,7 @@ from service.options import MAX_REF_SIZE, MIN_REF_SIZE
 from service.still.negotiation import OFFERS
 from service.still.options import MAX_KEEP_S
 from service.video.chunk import PICTURE_FORMATS
+from service.video.job_intake import IDEMPOTENCY_S
 from service.video.options import VideoOptions
 from service.video.outputs import OUTPUTS, Output
 
@@ -143,6 +144,14 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
             "disk_mb": settings.session_disk_mb,
             "idle_s": settings.session_idle_s,
             "max_s": settings.session_max_s,
+        },
+        "jobs": {
+            "max_s": settings.video_max_s,
+            "max_queued": settings.max_queued_jobs,
+            "max_attempts": settings.job_max_attempts,
+            "ttl_s": settings.job_ttl_s,
+            "idempotency_s": IDEMPOTENCY_S,
+            "max_bytes": settings.jobs_max_bytes,
         },
         "network_max_megapixels": settings.network_max_megapixels,
         "queue_s": settings.queue_s,

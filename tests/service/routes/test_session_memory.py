@@ -12,7 +12,8 @@ import pytest
 from service.video.session_store import SWEEP_S, SessionStore
 from tests.clips import picture
 from tests.fakes import FakeEngine
-from tests.helpers import count_bytes, encode, read_metric, wait_until
+from tests.helpers import encode, read_metric, wait_until
+from tests.memory import count_bytes
 from tests.sessions import Clock, SessionClient
 from tests.tiny_network import export_tiny
 
