@@ -18,7 +18,7 @@ from service.settings import describe_settings
 from tests.clips import make_clip
 from tests.helpers import ROOT, find_free_port, wait_until
 from tests.tiny_network import export_tiny
-from tests.videos import read_cutouts
+from tests.videos import Clip, read_cutouts
 
 README = (ROOT / "README.md").read_text()
 COMPAT_PAGE = (ROOT / "docs" / "compat.md").read_text()
@@ -92,6 +92,15 @@ def test_curl_example_works(command: str, folder: Path, live_server) -> None:
             alpha = np.asarray(image) / 255
             assert alpha[80:170, 180:260].mean() > 0.9, "the face is the person's"
             assert alpha[0:60, 80:150].mean() < 0.1, "the wall is not"
+
+
+def test_python_example_writes_the_clip_twice_over(folder: Path, live_server) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
+    here = code.replace("localhost:8000", f"127.0.0.1:{live_server().port}")
+    done = subprocess.run([sys.executable, "-c", here], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result, clip = (Clip((folder / name).read_bytes()) for name in ("chunks.mp4", "clip.mp4"))
+    assert result.times == [*clip.times, *(time + clip.duration for time in clip.times)]
 
 
 def test_error_of_the_readme_is_the_real_one(folder: Path, live_server) -> None:

@@ -113,15 +113,23 @@ class Decoder:
             raise self._fail(ProtocolError(str(error))) from None
         return picture
 
-    def open_video(self, file: BinaryIO, wanted: Wanted = ALL, *, max_s: float) -> VideoInfo:
+    def open_video(
+        self,
+        file: BinaryIO,
+        wanted: Wanted = ALL,
+        *,
+        max_s: float,
+        max_frames: int | None = None,
+    ) -> VideoInfo:
         """Return the facts of a clip; `read_video` must be used up, or the child is replaced.
 
-        `max_s` bounds the duration of what is wanted, counted while decoding. Raises InvalidOption
-        when the clip has no frame there.
+        `max_s` bounds the duration of what is wanted, `max_frames` (default: that of the settings)
+        its frames, both counted while decoding. Raises InvalidOption when the clip has no frame
+        there.
         """
         settings = self._settings
         limits = VideoLimits(
-            max_frames=settings.video_max_frames,
+            max_frames=max_frames or settings.video_max_frames,
             max_duration_s=max_s,
             max_frame_megapixels=settings.video_max_frame_megapixels,
             max_side=settings.video_max_side,

@@ -17,6 +17,7 @@ from service.media.images import FORMATS
 from service.options import MAX_REF_SIZE, MIN_REF_SIZE
 from service.still.negotiation import OFFERS
 from service.still.options import MAX_KEEP_S
+from service.video.chunk import PICTURE_FORMATS
 from service.video.job_intake import IDEMPOTENCY_S
 from service.video.options import VideoOptions
 from service.video.outputs import OUTPUTS, Output
@@ -127,6 +128,22 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
             "max_side": settings.video_max_side,
             "max_at_once": settings.max_videos,
             "result_max_mb": settings.video_result_max_mb,
+        },
+        "session": {
+            "containers": ["mp4", "matroska", "webm", "mpegts"],
+            "frames": [name.lower() for name in PICTURE_FORMATS],
+            "outputs": ["composite", "alpha", "cutout"],
+            "packaging": ["fmp4", "frames"],
+            "smoothing": ["ofd", "off"],
+            "chunk_max_bytes": settings.chunk_max_bytes,
+            "chunk_max_frames": settings.chunk_max_frames,
+            "max_at_once": settings.max_sessions,
+            "max_per_key": settings.max_sessions_per_key,
+            "max_chunks_at_once": settings.max_chunks,
+            "buffer_mb": settings.session_buffer_mb,
+            "disk_mb": settings.session_disk_mb,
+            "idle_s": settings.session_idle_s,
+            "max_s": settings.session_max_s,
         },
         "jobs": {
             "max_s": settings.video_max_s,

@@ -15,7 +15,12 @@ from service.media.audio_types import AudioPacket
 from service.media.video_types import VideoFrame
 from service.video.overlap import WriteBehind, read_ahead
 from service.video.report import ReportWriter, SegmentReport
-from service.video.smoothing import OneFrameDelay, is_scene_cut, make_thumbnail
+from service.video.smoothing import (
+    OneFrameDelay,
+    OneFrameDelayState,
+    is_scene_cut,
+    make_thumbnail,
+)
 
 # Frames that wait between two stages: enough to smooth the speeds, few enough to stay small.
 WAITING_FRAMES = 4
@@ -49,6 +54,19 @@ class Segment:
     ofd_threshold: float | None
 
 
+@dataclass(frozen=True)
+class SegmentState:
+    """What one piece of a clip hands to the next: the default is where a clip begins.
+
+    `thumbnail` is that of the last frame; `frames` and `scene_cuts` came so far.
+    """
+
+    delay: OneFrameDelayState[VideoFrame] = OneFrameDelayState()
+    thumbnail: NDArray[np.uint8] | None = None
+    frames: int = 0
+    scene_cuts: tuple[int, ...] = ()
+
+
 def process_segment(
     items: Iterable[VideoFrame | AudioPacket],
     segment: Segment,
@@ -62,11 +80,44 @@ def process_segment(
     segments that share frames at the cut gives the same mattes. Raises SegmentStopped when `stop`
     is set, and whatever the source, the network or `write` raise.
     """
+    report = ReportWriter()
+    _process(items, segment, write, stop, SegmentState(), report, is_last=True)
+    return report.finish()
+
+
+def process_piece(
+    items: Iterable[VideoFrame | AudioPacket],
+    segment: Segment,
+    write: Callable[[MattedFrame | AudioPacket], None],
+    stop: threading.Event,
+    start: SegmentState,
+    *,
+    is_last: bool,
+) -> SegmentState:
+    """Do what `process_segment` does for one of the pieces that a clip comes in.
+
+    `start` is what the piece before returned; pieces one after another give the frames of the whole
+    clip. The delayed frame stays in the state, unless the piece `is_last`. There is no report, but
+    the state has the numbers of the frames that begin scenes, counted from the start of the clip.
+    """
+    return _process(items, segment, write, stop, start, None, is_last=is_last)
+
+
+def _process(
+    items: Iterable[VideoFrame | AudioPacket],
+    segment: Segment,
+    write: Callable[[MattedFrame | AudioPacket], None],
+    stop: threading.Event,
+    start: SegmentState,
+    report: ReportWriter | None,
+    *,
+    is_last: bool,
+) -> SegmentState:
     with (
         closing(read_ahead(items, WAITING_FRAMES)) as source,
         WriteBehind(write, WAITING_FRAMES) as sink,
     ):
-        run = _Run(segment, sink.put)
+        run = _Run(segment, sink.put, start, report)
         try:
             for item in source:
                 if stop.is_set():
@@ -75,24 +126,37 @@ def process_segment(
                     sink.put(item)
                 else:
                     run.add(item)
-            run.finish()
+            run.finish(is_last)
         finally:
             run.cancel()
-    return run.report.finish()
+    return run.state
 
 
 class _Run:
     """The state of one segment between its frames."""
 
-    def __init__(self, segment: Segment, emit: Callable[[MattedFrame], None]) -> None:
+    def __init__(
+        self,
+        segment: Segment,
+        emit: Callable[[MattedFrame], None],
+        start: SegmentState,
+        report: ReportWriter | None,
+    ) -> None:
         self._segment = segment
         self._emit = emit
         self._pending: deque[tuple[VideoFrame, Future[Matte]]] = deque()
-        self._previous: NDArray[np.uint8] | None = None
+        self._report = report
+        self._previous = start.thumbnail
         self._delay: OneFrameDelay[VideoFrame] | None = None
         if segment.ofd_threshold is not None:
-            self._delay = OneFrameDelay(segment.ofd_threshold)
-        self.report = ReportWriter()
+            self._delay = OneFrameDelay(segment.ofd_threshold, start.delay)
+        self._frames = start.frames
+        self._scene_cuts = start.scene_cuts
+
+    @property
+    def state(self) -> SegmentState:
+        delay = self._delay.state if self._delay is not None else OneFrameDelayState()
+        return SegmentState(delay, self._previous, self._frames, self._scene_cuts)
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
@@ -100,10 +164,10 @@ class _Run:
         if len(self._pending) >= segment.ahead:
             self._take_oldest()
 
-    def finish(self) -> None:
+    def finish(self, is_last: bool) -> None:
         while self._pending:
             self._take_oldest()
-        if self._delay is not None:
+        if is_last and self._delay is not None:
             self._send_raw(self._delay.flush())
 
     def cancel(self) -> None:
@@ -118,8 +182,11 @@ class _Run:
         if self._previous is not None and is_scene_cut(self._previous, thumbnail):
             if self._delay is not None:
                 self._send_raw(self._delay.reset())
-            self.report.begin_scene()
+            if self._report is not None:
+                self._report.begin_scene()
+            self._scene_cuts += (self._frames,)
         self._previous = thumbnail
+        self._frames += 1
         if self._delay is None:
             self._send(frame, alpha, alpha)
             return
@@ -135,5 +202,6 @@ class _Run:
     def _send(
         self, frame: VideoFrame, raw: NDArray[np.float32], smoothed: NDArray[np.float32]
     ) -> None:
-        self.report.add(frame, raw, smoothed)
+        if self._report is not None:
+            self._report.add(frame, raw, smoothed)
         self._emit(MattedFrame(frame, smoothed))

@@ -43,13 +43,7 @@ async def run_clip(
     """
     loop = asyncio.get_running_loop()
     stop = threading.Event()
-
-    def infer(tensor: NDArray[np.float32]) -> Future[Matte]:
-        matte = services.batcher.infer(tensor, timeout_s=FRAME_TIMEOUT_S)
-        return asyncio.run_coroutine_threadsafe(matte, loop)
-
-    engine = services.engine
-    network = Network(engine.info, infer, ahead=engine.max_batch_size + 1)
+    network = connect_network(services)
     async with AsyncExitStack() as stack:
         decoder = await stack.enter_async_context(services.decoders.borrow("video"))
         behind = None
@@ -99,6 +93,18 @@ async def finish(
         if not run.cancelled():
             run.exception()  # nobody else will look at it
         raise
+
+
+def connect_network(services: Services) -> Network:
+    """Return the shared network for a clip in another thread; called on the event loop."""
+    loop = asyncio.get_running_loop()
+
+    def infer(tensor: NDArray[np.float32]) -> Future[Matte]:
+        matte = services.batcher.infer(tensor, timeout_s=FRAME_TIMEOUT_S)
+        return asyncio.run_coroutine_threadsafe(matte, loop)
+
+    engine = services.engine
+    return Network(engine.info, infer, ahead=engine.max_batch_size + 1)
 
 
 def describe_clip(services: Services, clip: MattedClip) -> dict[str, Any]:
