@@ -45,7 +45,6 @@ OTHER_VALUES = {
     "video_max_frames": ("900", 900),
     "video_max_frame_megapixels": ("2.1", 2.1),
     "video_max_side": ("1920", 1920),
-    "video_result_max_mb": ("77", 77),
     "sync_video_max_s": ("10", 10.0),
     "network_max_megapixels": ("0.5", 0.5),
     "max_queued_jobs": ("8", 8),
