@@ -21,16 +21,17 @@ from service.log import RequestLayer
 from service.media.decoder_pool import DecoderPool
 from service.media.work import Workers
 from service.metrics import Metrics
-from service.routes import compat, image, jobs, operations, video
+from service.routes import compat, image, jobs, operations, sessions, video
 from service.routes.uploads import ClientGone
 from service.settings import Settings
 from service.still.result_store import ResultStore
 from service.video.job_intake import JobIntake
 from service.video.job_store import JobStore
 from service.video.jobs import Jobs
+from service.video.session_store import SessionStore
 from service.video.slots import VideoSlots
 
-DESCRIPTION = """Trimap-free portrait matting with MODNet: photo in, alpha out; clip in, matted MP4
+DESCRIPTION = """Trimap-free portrait matting with MODNet: photo in, alpha out; clip in, matted clip
 out. Errors are `application/problem+json` (RFC 9457)."""
 
 
@@ -66,7 +67,7 @@ def create_app(
     install_error_handlers(app)
     for left in (ClientGone, ClientDisconnect):  # with the body sent, and inside it
         app.add_exception_handler(left, answer_nobody)
-    for routes in (image, video, jobs, compat, operations):
+    for routes in (image, video, jobs, sessions, compat, operations):
         app.include_router(routes.router)
     app.mount("/assets", StaticFiles(directory=operations.ASSETS))
     return app
@@ -84,7 +85,13 @@ async def start_services(
     cores = count_threads()
     health = Health()
     stills = settings.decoders or max(1, cores // 2)
-    decoders = DecoderPool(settings, metrics, stills=stills, videos=settings.max_videos)
+    decoders = DecoderPool(
+        settings,
+        metrics,
+        stills=stills,
+        videos=settings.max_videos,
+        chunks=settings.max_chunks,
+    )
     if engine is None:
         engine = await asyncio.to_thread(OnnxEngine, settings)
     await asyncio.to_thread(engine.warm_up)
@@ -116,6 +123,7 @@ async def start_services(
         workers=workers,
         videos=VideoSlots(settings.max_videos, metrics),
         results=ResultStore(settings.data_dir, settings.result_store_mb * 2**20, workers),
+        sessions=SessionStore(settings, metrics),
         jobs=jobs,
         intake=JobIntake(jobs, job_store, settings, metrics, workers),
     )
@@ -134,5 +142,6 @@ async def stop_services(services: Services) -> None:
     await services.batcher.aclose()
     services.videos.threads.shutdown(wait=False)
     await services.results.aclose()
+    await services.sessions.aclose()
     await services.decoders.aclose()
     services.workers.close()

@@ -14,6 +14,7 @@ from service.media.work import Workers
 from service.metrics import Metrics
 from service.settings import Settings
 from service.still.result_store import ResultStore
+from service.video.session_store import SessionStore
 from service.video.slots import VideoSlots
 
 if TYPE_CHECKING:  # jobs run on all the other parts
@@ -35,6 +36,7 @@ class Services:
     workers: Workers
     videos: VideoSlots
     results: ResultStore
+    sessions: SessionStore
     jobs: "Jobs"
     intake: "JobIntake"
 

@@ -69,6 +69,10 @@ class Metrics:
             "matting_frames_total", "Frames matted.", ("kind",), registry=self.registry
         )
         self.jobs = self._gauge("matting_jobs", "Jobs that are known.", ("state",))
+        self.sessions_active = self._gauge("matting_sessions_active", "Sessions that are open.")
+        self.session_buffer_bytes = self._gauge(
+            "matting_session_buffer_bytes", "Memory of all sessions between chunks."
+        )
         self.model_info = self._gauge(
             "matting_model_info", "The model served.", ("name", "sha256", "provider", "precision")
         )
@@ -79,7 +83,7 @@ class Metrics:
             self.stage_duration.labels(stage)
         for reason in REJECTIONS:
             self.requests_rejected.labels(reason)
-        for kind in ("image", "video"):
+        for kind in ("image", "video", "session"):
             self.frames.labels(kind)
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:

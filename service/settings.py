@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     video_max_s: float = Field(600, gt=0, description="seconds of a clip")
     video_max_frames: int = Field(36_000, ge=1, description="frames of a clip")
     video_max_frame_megapixels: float = Field(9, gt=0, description="megapixels of a frame")
+    video_result_max_mb: int = Field(
+        16_384, ge=1, description="MiB of all results of a clip together, while they are written"
+    )
     video_max_side: int = Field(4096, ge=32, description="pixels of its longest side")
     sync_video_max_s: float = Field(120, gt=0, description="longest clip a request may wait for")
     network_max_megapixels: float = Field(1.5, gt=0, description="largest network input")
@@ -82,6 +85,20 @@ class Settings(BaseSettings):
         2**28, ge=0, description="no new job when less is free on the disk of the data folder"
     )
     disk_min_free_percent: float = Field(10, ge=0, le=100, description="the same in per cent")
+
+    max_sessions: int = Field(32, ge=1, description="sessions at once")
+    max_sessions_per_key: int = Field(8, ge=1, description="sessions of one key at once")
+    max_chunks: int = Field(4, ge=1, description="chunks worked on at once; the others wait")
+    chunk_max_bytes: int = Field(8 * 2**20, ge=1, description="bytes of a chunk")
+    chunk_max_frames: int = Field(300, ge=1, description="frames of a chunk")
+    session_buffer_mb: int = Field(
+        64, ge=1, description="MiB of a session's frames, mattes and encoder, and of one answer"
+    )
+    session_disk_mb: int = Field(
+        512, ge=1, description="MiB of kept answers; the newest of each session stay beyond it"
+    )
+    session_idle_s: float = Field(60, gt=0, description="life of a session that nobody uses")
+    session_max_s: float = Field(7200, gt=0, description="life of a session in all")
 
     body_idle_timeout_s: float = Field(10, gt=0, description="longest pause inside a body")
     image_body_timeout_s: float = Field(120, gt=0, description="whole body of an image request")

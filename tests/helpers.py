@@ -240,6 +240,7 @@ class Exchange:
         body: bytes,
         *,
         is_whole: bool = True,
+        method: str = "POST",
         content_type: bytes = b"application/octet-stream",
         headers: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
@@ -250,7 +251,7 @@ class Exchange:
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
-            "method": "POST",
+            "method": method,
             "scheme": "http",
             "path": path,
             "raw_path": path.encode(),

@@ -12,11 +12,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from service import __version__
 from service.dependencies import Services, ServicesDependency
 from service.errors import MattingError, NotReady
+from service.media.audio_types import CARRIED_AUDIO
 from service.media.images import FORMATS
 from service.options import MAX_REF_SIZE, MIN_REF_SIZE
 from service.still.negotiation import OFFERS
 from service.still.options import MAX_KEEP_S
+from service.video.chunk import PICTURE_FORMATS
 from service.video.job_intake import IDEMPOTENCY_S
+from service.video.options import VideoOptions
+from service.video.outputs import OUTPUTS, Output
 
 router = APIRouter(tags=["operations"])
 ASSETS = Path(__file__).parent.parent / "web" / "assets"
@@ -113,8 +117,8 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
         },
         "video": {
             "containers": ["mp4", "mov", "matroska", "webm", "mpegts", "gif"],
-            "outputs": ["composite", "alpha"],
-            "codec": "h264",
+            "outputs": {name: describe_output(output) for name, output in OUTPUTS.items()},
+            "options": [name for name in VideoOptions.model_fields if name != "outputs"],
             "smoothing": ["ofd", "off"],
             "max_bytes": settings.video_max_bytes,
             "max_s": settings.video_max_s,
@@ -123,6 +127,23 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
             "max_frame_megapixels": settings.video_max_frame_megapixels,
             "max_side": settings.video_max_side,
             "max_at_once": settings.max_videos,
+            "result_max_mb": settings.video_result_max_mb,
+        },
+        "session": {
+            "containers": ["mp4", "matroska", "webm", "mpegts"],
+            "frames": [name.lower() for name in PICTURE_FORMATS],
+            "outputs": ["composite", "alpha", "cutout"],
+            "packaging": ["fmp4", "frames"],
+            "smoothing": ["ofd", "off"],
+            "chunk_max_bytes": settings.chunk_max_bytes,
+            "chunk_max_frames": settings.chunk_max_frames,
+            "max_at_once": settings.max_sessions,
+            "max_per_key": settings.max_sessions_per_key,
+            "max_chunks_at_once": settings.max_chunks,
+            "buffer_mb": settings.session_buffer_mb,
+            "disk_mb": settings.session_disk_mb,
+            "idle_s": settings.session_idle_s,
+            "max_s": settings.session_max_s,
         },
         "jobs": {
             "max_s": settings.video_max_s,
@@ -134,6 +155,18 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
         },
         "network_max_megapixels": settings.network_max_megapixels,
         "queue_s": settings.queue_s,
+    }
+
+
+def describe_output(output: Output) -> dict[str, Any]:
+    sound = sorted(CARRIED_AUDIO[output.container]) if output.container else []
+    return {
+        "file": output.file,
+        "content_type": output.content_type,
+        "container": output.container or "zip",
+        "codec": output.codec,
+        "alpha": output.picture == "cutout",
+        "sound": sound,
     }
 
 

@@ -35,9 +35,9 @@ class Accepted:
     """What a route takes.
 
     `media`: first half of the content type of a raw body (`image`, `video`); `names`: of multipart
-    parts that are the file; `extra`: of files that may come beside it; `most`: so many files.
-    `takes_json`: the file may come as the member `MEDIA_b64`, the extra ones as `NAME_b64` each
-    (`trimap_b64` for `trimap_file`). With `most` 0 there is no file, only options.
+    parts that are the file; `extra`: of files that may come beside it; `most`: so many files,
+    `least`: so few. `takes_json`: the file may come as the member `MEDIA_b64`, the extra ones as
+    `NAME_b64` each (`trimap_b64` for `trimap_file`). With `most` 0 there is no file, only options.
     """
 
     media: str
@@ -46,14 +46,16 @@ class Accepted:
     extra: tuple[str, ...] = ()
     most: int = 1
     takes_json: bool = False
+    least: int = 1
 
 
 @dataclass(frozen=True)
 class UploadedFile:
-    """An open file, at its start, and the name the client gave it, if any."""
+    """An open file, at its start, the name the client gave it, and its part, if any."""
 
     data: BinaryIO
     name: str | None = None
+    part: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def _sort_form(form: FormData, query: list[tuple[str, str]], accepted: Accepted)
         if value.size is not None and value.size > accepted.limit_bytes:
             raise refuse_size("file", accepted.limit_bytes, value.size)
         if name in accepted.names and accepted.most:
-            files.append(UploadedFile(value.file, value.filename))
+            files.append(UploadedFile(value.file, value.filename, name))
         elif name not in accepted.extra:
             known = accepted.names[:1] if accepted.most else accepted.extra
             raise InvalidOption(f"there is no file part `{name[:64]}`", hint=f"use `{known[0]}`")
@@ -160,7 +162,7 @@ def _sort_form(form: FormData, query: list[tuple[str, str]], accepted: Accepted)
 
 def check_count(count: int, accepted: Accepted) -> None:
     """Raise BadRequest for too many files or none."""
-    if accepted.most and not 1 <= count <= accepted.most:
+    if accepted.most and not accepted.least <= count <= accepted.most:
         needed = "one is needed" if accepted.most == 1 else f"1 to {accepted.most} may come"
         raise BadRequest(f"{count} files came, {needed}, as the part `{accepted.names[0]}`")
 

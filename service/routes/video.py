@@ -1,4 +1,4 @@
-"""`POST /v1/video`: one clip in, the matted MP4 out."""
+"""`POST /v1/video`: one clip in, the matted clip out."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from service.dependencies import Services, ServicesDependency
-from service.errors import ImpossibleOutput, MediaLimitExceeded
+from service.errors import MediaLimitExceeded
 from service.routes.files import stream_file
 from service.routes.job_schemas import JobDocument
 from service.routes.jobs import accept_job, prefers_job, read_idempotency_key
@@ -17,11 +17,19 @@ from service.routes.uploads import Accepted, Upload, read_upload, run_until_disc
 from service.still.pipeline import BACKGROUND
 from service.video.clip import ClipPlan, ClipWatch, MattedClip
 from service.video.options import VideoOptions
+from service.video.outputs import OUTPUTS
 from service.video.plan import make_plan, read_background
-from service.video.run import run_clip
+from service.video.run import refuse_trimap_model, run_clip
 
 router = APIRouter(tags=["video"])
 FILE_NAMES = ("file", "video_file")
+RESULT_TYPES = {
+    output.content_type: {"schema": {"type": "string", "format": "binary"}}
+    for output in OUTPUTS.values()
+}
+RESULTS = "The result: " + ", ".join(
+    f"`{output.content_type}` for `{name}`" for name, output in OUTPUTS.items()
+)
 
 
 @router.post(
@@ -29,7 +37,7 @@ FILE_NAMES = ("file", "video_file")
     summary="Matte one video",
     response_class=Response,
     responses={
-        200: {"content": {"video/mp4": {}}},
+        200: {"description": RESULTS, "content": RESULT_TYPES},
         202: {
             "model": JobDocument,
             "description": "a job has been made; `Location` is its address",
@@ -38,13 +46,13 @@ FILE_NAMES = ("file", "video_file")
     openapi_extra=describe_upload(VideoOptions, "video", FILE_NAMES, BACKGROUND),
 )
 async def matte_video(request: Request, services: ServicesDependency) -> Response:
-    """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer an H.264 MP4 of the person
-    over a colour, or of the matte: the same frames at the same times, upright, with the sound.
+    """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer the person over a colour, a
+    picture, another clip or green as H.264 MP4, cut out as WebM, ProRes MOV or PNGs, or the matte:
+    the same frames at the same times, upright, with the sound.
 
     `Prefer: respond-async` makes it a job, and so do several outputs. With an `Idempotency-Key`
     the same request makes one job only, for 24 hours."""
-    if services.engine.info.takes_trimap:
-        raise ImpossibleOutput("the model needs a trimap for each picture, a clip brings none")
+    refuse_trimap_model(services)
     limit_bytes = services.settings.video_max_bytes
     accepted = Accepted("video", FILE_NAMES, limit_bytes, extra=(BACKGROUND,))
     owner, key = request.scope["owner"], read_idempotency_key(request)
@@ -56,25 +64,42 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
         services.videos.check()  # before a long upload
     async with read_upload(request, accepted) as upload:
         options = check_upload(upload)
-        if len(make_plan(options, None).outputs) > 1:
+        if len(options.outputs) > 1:
             async with services.intake.admit(owner, key) as admission:
                 return await accept_job(request, services, admission, upload, options)
         with services.videos.enter():
-            picture = await read_background(services, upload.extra.get(BACKGROUND))
-            work = make_video(services, upload.file, make_plan(options, picture))
+            behind = await read_background(services, upload.extra.get(BACKGROUND))
+            work = make_video(services, upload.file, make_plan(options, behind))
             video, file = await run_until_disconnect(request, services.metrics, work)
+    return StreamingResponse(
+        stream_file(services, file),
+        headers=make_headers(services, video),
+        media_type=video.results[0].content_type,
+    )
+
+
+def make_headers(services: Services, video: MattedClip) -> dict[str, str]:
+    """Return the headers of an answer; those about the unusual only where it is so."""
+    info = video.info
     headers = {
         "Content-Length": str(video.results[0].bytes),
         "X-Width": str(video.width),
         "X-Height": str(video.height),
         "X-Frames": str(video.report.frames),
         "X-Scene-Cuts": str(len(video.report.scene_cuts)),
-        "X-Rotation-Applied": str(video.info.rotation_deg),
+        "X-Rotation-Applied": str(info.rotation_deg),
         "X-Model": services.engine.info.name,
         "X-Provider": services.engine.provider,
     }
-    body = stream_file(services, file)
-    return StreamingResponse(body, headers=headers, media_type=video.results[0].content_type)
+    if any(video.padded):
+        headers["X-Padding"] = "{},{}".format(*video.padded)
+    if info.bit_depth > 8:
+        headers["X-Converted-From-Bits"] = str(info.bit_depth)
+    if info.interlaced:
+        headers["X-Interlaced"] = "yes"
+    if codecs := {t.reencoded_from for t in info.audio if t.reencoded_from}:
+        headers["X-Sound-Converted-From"] = ", ".join(sorted(codecs))
+    return headers
 
 
 def check_upload(upload: Upload) -> VideoOptions:

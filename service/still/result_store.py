@@ -1,11 +1,7 @@
 """Kept results: uploads and their mattes on disk, for other output options without the network."""
 
 import asyncio
-import fcntl
-import os
 import secrets
-import shutil
-import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,6 +13,7 @@ from numpy.typing import NDArray
 
 from service.errors import Gone, InsufficientStorage, NotFound, explain_full_disk
 from service.media.work import Workers
+from service.scratch import ScratchFolder
 
 PREFIX = "matting-results-"
 MAX_FORGOTTEN = 10_000  # ids that are answered 410 rather than 404
@@ -57,9 +54,7 @@ class ResultStore:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        remove_orphans(data_dir)
-        self._data_dir = data_dir
-        self._folder: Path | None = None  # made for the first result
+        self._folder = ScratchFolder(data_dir, PREFIX)
         self._max_bytes = max_bytes
         self._workers = workers
         self._clock = clock
@@ -85,7 +80,6 @@ class ResultStore:
         self._drop_expired()
         while self._entries and self.bytes + result.bytes > self._max_bytes:
             self._forget(next(iter(self._entries)))
-        self._open_folder()
         result_id = secrets.token_urlsafe(24)
         # In the index first: what is written at the same time must find the room taken.
         self._entries[result_id] = _Entry(owner, self._clock() + keep_s, result.bytes)
@@ -118,18 +112,11 @@ class ResultStore:
     async def aclose(self) -> None:
         self._sweeper.cancel()
         await asyncio.gather(self._sweeper, return_exceptions=True)
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            os.close(self._lock)
-
-    def _open_folder(self) -> None:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._data_dir))
-            self._lock = open_locked(self._folder / "lock")
+        self._folder.close()
 
     def _paths(self, result_id: str) -> tuple[Path, Path]:
-        assert self._folder is not None
-        return self._folder / f"{result_id}.image", self._folder / f"{result_id}.npy"
+        folder = self._folder.path
+        return folder / f"{result_id}.image", folder / f"{result_id}.npy"
 
     def _write(self, result_id: str, result: KeptResult) -> None:
         image, matte = self._paths(result_id)
@@ -164,25 +151,3 @@ class ResultStore:
         while True:
             await asyncio.sleep(SWEEP_S)
             self._drop_expired()
-
-
-def open_locked(path: Path) -> int:
-    """Return a descriptor that holds the lock of a folder; raises BlockingIOError."""
-    lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise
-    return lock
-
-
-def remove_orphans(data_dir: Path) -> None:
-    """Remove the folders of processes that were killed: nobody holds their locks."""
-    for folder in data_dir.glob(f"{PREFIX}*"):
-        try:
-            lock = open_locked(folder / "lock")
-        except OSError:  # in use, or not ours
-            continue
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)

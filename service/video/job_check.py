@@ -7,7 +7,7 @@ import zipfile
 from service.dependencies import Services
 from service.errors import MattingError, MediaLimitExceeded
 from service.media.decoders import Decoder
-from service.media.video_types import VideoFrame
+from service.media.video_types import VideoFrame, Wanted
 from service.video.clip import MattedClip, ResultFile
 from service.video.run import finish
 
@@ -54,7 +54,7 @@ def count_frames(decoder: Decoder, result: ResultFile, max_s: float) -> int | No
     """
     try:
         with result.path.open("rb") as file:
-            info = decoder.open_video(file, max_s=max_s)
+            info = decoder.open_video(file, Wanted(sound=()), max_s=max_s)
             return sum(isinstance(item, VideoFrame) for item in decoder.read_video(info))
     except MediaLimitExceeded:
         return None

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
 from service.dependencies import Services
 from service.errors import InvalidOption, MattingError
-from service.media.video_types import VideoInfo
 from service.video.clip import ClipWatch, MattedClip
 from service.video.job_check import check_results
 from service.video.job_files import BACKGROUND, INPUT, check_budget
@@ -17,7 +15,7 @@ from service.video.job_recovery import find_loss
 from service.video.job_store import Job, JobResult, JobStore
 from service.video.options import VideoOptions
 from service.video.plan import make_plan, read_background
-from service.video.run import finish, run_clip
+from service.video.run import describe_clip, finish, run_clip
 
 
 class Progress:
@@ -33,9 +31,9 @@ class Progress:
         self.frames_total: int | None = None
         self.refusal: MattingError | None = None
 
-    def open(self, info: VideoInfo) -> None:
+    def open(self, frames_total: int | None) -> None:
         self._start_s = self._timer()
-        self.frames_total = estimate_frames(info)
+        self.frames_total = frames_total
 
     def count_frame(self) -> None:
         self.frames_done += 1
@@ -50,15 +48,6 @@ class Progress:
             return None
         elapsed_s = self._timer() - self._start_s
         return elapsed_s / self.frames_done * (self.frames_total - self.frames_done)
-
-
-def estimate_frames(info: VideoInfo) -> int | None:
-    """Return how many frames a clip says it has, None when it does not."""
-    if info.frames_estimate:
-        return info.frames_estimate
-    if info.duration_s and info.average_rate:
-        return max(1, round(info.duration_s * info.average_rate))
-    return None
 
 
 async def run_job(
@@ -123,18 +112,4 @@ def publish(services: Services, store: JobStore, job: Job, clip: MattedClip) -> 
         "report": describe_clip(services, clip),
         "frames_done": frames,
         "frames_total": frames,
-    }
-
-
-def describe_clip(services: Services, clip: MattedClip) -> dict[str, Any]:
-    """Return the report of a job."""
-    duration_s = clip.info.duration_s
-    return {
-        **asdict(clip.report),
-        "duration_s": None if duration_s is None else round(duration_s, 3),
-        "width": clip.width,
-        "height": clip.height,
-        "rotation_applied": clip.info.rotation_deg,
-        "model": services.engine.info.name,
-        "provider": services.engine.provider,
     }

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.still.result_store import open_locked
+from service.scratch import open_locked
 from service.video.job_files import JobFiles, sync_folder
 
 LOCK_TIMEOUT_S = 2.0

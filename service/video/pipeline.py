@@ -11,9 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.inference.batcher import Matte
-from service.media.video_types import AudioPacket, VideoFrame
+from service.media.audio_types import AudioPacket
+from service.media.video_types import VideoFrame
 from service.video.overlap import WriteBehind, read_ahead
-from service.video.smoothing import OneFrameDelay, is_scene_cut, make_thumbnail
+from service.video.report import ReportWriter, SegmentReport
+from service.video.smoothing import (
+    OneFrameDelay,
+    OneFrameDelayState,
+    is_scene_cut,
+    make_thumbnail,
+)
 
 # Frames that wait between two stages: enough to smooth the speeds, few enough to stay small.
 WAITING_FRAMES = 4
@@ -48,11 +55,16 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class SegmentReport:
-    """What went through: frames, and where smoothing was reset (index of the first frame after)."""
+class SegmentState:
+    """What one piece of a clip hands to the next: the default is where a clip begins.
 
-    frames: int
-    scene_cuts: tuple[int, ...]
+    `thumbnail` is that of the last frame; `frames` and `scene_cuts` came so far.
+    """
+
+    delay: OneFrameDelayState[VideoFrame] = OneFrameDelayState()
+    thumbnail: NDArray[np.uint8] | None = None
+    frames: int = 0
+    scene_cuts: tuple[int, ...] = ()
 
 
 def process_segment(
@@ -68,11 +80,44 @@ def process_segment(
     segments that share frames at the cut gives the same mattes. Raises SegmentStopped when `stop`
     is set, and whatever the source, the network or `write` raise.
     """
+    report = ReportWriter()
+    _process(items, segment, write, stop, SegmentState(), report, is_last=True)
+    return report.finish()
+
+
+def process_piece(
+    items: Iterable[VideoFrame | AudioPacket],
+    segment: Segment,
+    write: Callable[[MattedFrame | AudioPacket], None],
+    stop: threading.Event,
+    start: SegmentState,
+    *,
+    is_last: bool,
+) -> SegmentState:
+    """Do what `process_segment` does for one of the pieces that a clip comes in.
+
+    `start` is what the piece before returned; pieces one after another give the frames of the whole
+    clip. The delayed frame stays in the state, unless the piece `is_last`. There is no report, but
+    the state has the numbers of the frames that begin scenes, counted from the start of the clip.
+    """
+    return _process(items, segment, write, stop, start, None, is_last=is_last)
+
+
+def _process(
+    items: Iterable[VideoFrame | AudioPacket],
+    segment: Segment,
+    write: Callable[[MattedFrame | AudioPacket], None],
+    stop: threading.Event,
+    start: SegmentState,
+    report: ReportWriter | None,
+    *,
+    is_last: bool,
+) -> SegmentState:
     with (
         closing(read_ahead(items, WAITING_FRAMES)) as source,
         WriteBehind(write, WAITING_FRAMES) as sink,
     ):
-        run = _Run(segment, sink.put)
+        run = _Run(segment, sink.put, start, report)
         try:
             for item in source:
                 if stop.is_set():
@@ -81,25 +126,37 @@ def process_segment(
                     sink.put(item)
                 else:
                     run.add(item)
-            run.finish()
+            run.finish(is_last)
         finally:
             run.cancel()
-    return SegmentReport(run.frames, tuple(run.scene_cuts))
+    return run.state
 
 
 class _Run:
     """The state of one segment between its frames."""
 
-    def __init__(self, segment: Segment, emit: Callable[[MattedFrame], None]) -> None:
+    def __init__(
+        self,
+        segment: Segment,
+        emit: Callable[[MattedFrame], None],
+        start: SegmentState,
+        report: ReportWriter | None,
+    ) -> None:
         self._segment = segment
         self._emit = emit
         self._pending: deque[tuple[VideoFrame, Future[Matte]]] = deque()
-        self._previous: NDArray[np.uint8] | None = None
+        self._report = report
+        self._previous = start.thumbnail
         self._delay: OneFrameDelay[VideoFrame] | None = None
         if segment.ofd_threshold is not None:
-            self._delay = OneFrameDelay(segment.ofd_threshold)
-        self.frames = 0
-        self.scene_cuts: list[int] = []
+            self._delay = OneFrameDelay(segment.ofd_threshold, start.delay)
+        self._frames = start.frames
+        self._scene_cuts = start.scene_cuts
+
+    @property
+    def state(self) -> SegmentState:
+        delay = self._delay.state if self._delay is not None else OneFrameDelayState()
+        return SegmentState(delay, self._previous, self._frames, self._scene_cuts)
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
@@ -107,11 +164,11 @@ class _Run:
         if len(self._pending) >= segment.ahead:
             self._take_oldest()
 
-    def finish(self) -> None:
+    def finish(self, is_last: bool) -> None:
         while self._pending:
             self._take_oldest()
-        if self._delay is not None:
-            self._send(self._delay.flush())
+        if is_last and self._delay is not None:
+            self._send_raw(self._delay.flush())
 
     def cancel(self) -> None:
         for _, future in self._pending:
@@ -121,17 +178,30 @@ class _Run:
         frame, future = self._pending[0]
         alpha = future.result().alpha
         self._pending.popleft()
+        thumbnail = make_thumbnail(frame.image)
+        if self._previous is not None and is_scene_cut(self._previous, thumbnail):
+            if self._delay is not None:
+                self._send_raw(self._delay.reset())
+            if self._report is not None:
+                self._report.begin_scene()
+            self._scene_cuts += (self._frames,)
+        self._previous = thumbnail
+        self._frames += 1
         if self._delay is None:
-            self._send([(alpha, frame)])
-        else:
-            thumbnail = make_thumbnail(frame.image)
-            if self._previous is not None and is_scene_cut(self._previous, thumbnail):
-                self.scene_cuts.append(self.frames)
-                self._send(self._delay.reset())
-            self._previous = thumbnail
-            self._send(self._delay.push(alpha, frame))
-        self.frames += 1
+            self._send(frame, alpha, alpha)
+            return
+        waiting = self._delay.state.pending
+        for smoothed, delayed in self._delay.push(alpha, frame):
+            assert waiting is not None
+            self._send(delayed, waiting[0], smoothed)
 
-    def _send(self, ready: list[tuple[NDArray[np.float32], VideoFrame]]) -> None:
+    def _send_raw(self, ready: list[tuple[NDArray[np.float32], VideoFrame]]) -> None:
         for alpha, frame in ready:
-            self._emit(MattedFrame(frame, alpha))
+            self._send(frame, alpha, alpha)
+
+    def _send(
+        self, frame: VideoFrame, raw: NDArray[np.float32], smoothed: NDArray[np.float32]
+    ) -> None:
+        if self._report is not None:
+            self._report.add(frame, raw, smoothed)
+        self._emit(MattedFrame(frame, smoothed))

@@ -30,6 +30,16 @@ OTHER_VALUES = {
     "batch_max_files": ("3", 3),
     "batch_max_bytes": ("5000", 5000),
     "result_store_mb": ("12", 12),
+    "video_result_max_mb": ("100", 100),
+    "max_sessions": ("31", 31),
+    "max_sessions_per_key": ("7", 7),
+    "max_chunks": ("3", 3),
+    "chunk_max_bytes": ("1000", 1000),
+    "chunk_max_frames": ("299", 299),
+    "session_buffer_mb": ("63", 63),
+    "session_disk_mb": ("511", 511),
+    "session_idle_s": ("59", 59),
+    "session_max_s": ("7199", 7199),
     "video_max_bytes": ("2000", 2000),
     "video_max_s": ("30", 30.0),
     "video_max_frames": ("900", 900),
@@ -77,6 +87,10 @@ def test_defaults_are_valid_and_those_of_the_contract():
     assert settings.video_max_bytes == 512 * 2**20 and settings.video_max_s == 600
     assert settings.video_max_frames == 36_000 and settings.video_max_frame_megapixels == 9
     assert settings.video_max_side == 4096 and settings.max_videos == 2
+    assert settings.chunk_max_bytes == 8 * 2**20 and settings.chunk_max_frames == 300
+    assert settings.max_sessions == 32 and settings.max_sessions_per_key == 8
+    assert settings.session_buffer_mb == 64 and settings.session_disk_mb == 512
+    assert settings.session_idle_s == 60 and settings.session_max_s == 7200
     assert settings.queue_s == 1 and settings.api_keys == ()
     assert settings.model_path == DEFAULT_MODEL and DEFAULT_MODEL.is_file()
 

@@ -4,13 +4,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from service.video import plan as plans
-from service.video.clip import ClipPlan
 from tests.clips import make_clip
 from tests.conftest import open_client
 from tests.fakes import BlockedEngine, FakeEngine
@@ -259,15 +256,26 @@ def test_job_may_be_longer_than_a_request_may_wait_for(make_client, clip, tmp_pa
     assert list_leftovers(tmp_path) == []
 
 
-def test_several_outputs_are_a_job_without_being_asked(make_client, clip, monkeypatch):
-    def plan_two(*args) -> ClipPlan:
-        return replace(plans.make_plan(*args), outputs=("composite", "alpha"))
-
-    for module in ("video", "jobs"):
-        monkeypatch.setattr(f"service.routes.{module}.make_plan", plan_two)
-    response = bring(make_client(FakeEngine()), clip, {})
+def test_several_outputs_are_a_job_without_being_asked(make_client, clip):
+    client, outputs = make_client(FakeEngine()), "prores,composite,frames,webm"
+    response = bring(client, clip, {}, outputs=outputs)
     assert response.status_code == 202 and "preference-applied" not in response.headers
-    assert response.json()["outputs"] == ["composite", "alpha"]
+    assert response.json()["outputs"] == outputs.split(",")
+    job = wait_for_end(client, response.headers["location"])
+    names = [result["name"] for result in job["results"]]
+    assert names == ["cutout.mov", "composite.mp4", "frames.zip", "cutout.webm"]
+    for result in job["results"]:
+        got = client.get(result["url"])
+        assert got.headers["content-type"] == result["content_type"]
+        assert hashlib.sha256(got.content).hexdigest() == result["sha256"]
+    assert job["report"]["frames"] == job["frames_done"] == len(Clip(clip).images)
+
+
+def test_part_of_a_clip_is_counted_as_such(make_client, clip):
+    client = make_client(FakeEngine())
+    job = wait_for_end(client, bring(client, clip, end=0.25).headers["location"])
+    assert job["state"] == "succeeded" and job["options"] == {"end": 0.25}
+    assert job["frames_total"] == job["report"]["frames"] == 3
 
 
 def test_bad_option_is_refused_at_once_and_makes_no_job(make_client, clip):

@@ -10,7 +10,8 @@ import pytest
 
 from service.errors import Gone, InsufficientStorage, NotFound
 from service.media.work import Workers
-from service.still.result_store import PREFIX, KeptResult, ResultStore, open_locked
+from service.scratch import open_locked
+from service.still.result_store import PREFIX, KeptResult, ResultStore
 
 MATTE = np.arange(12, dtype=np.float32).reshape(3, 4) / 12
 RESULT = KeptResult(b"x" * 900, MATTE)

@@ -1,0 +1,235 @@
+"""One chunk of a session through the network to a complete answer; blocks its thread."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from service.errors import (
+    Gone,
+    ImpossibleOutput,
+    MediaLimitExceeded,
+)
+from service.inference.preprocessing import fit_to_network
+from service.matting.composite import quantise_alpha
+from service.media.audio_types import AudioPacket
+from service.media.decoders import Decoder
+from service.media.fragment_writer import FragmentWriteError, FragmentWriter, choose_level
+from service.media.video_types import VideoFrame
+from service.settings import Settings
+from service.video.chunk import Chunk, check_same_size, read_chunk
+from service.video.clip import Network
+from service.video.packaging import FragmentPackager, Packager, PicturePackager
+from service.video.pipeline import MattedFrame, Segment, SegmentStopped, process_piece
+from service.video.render import Look, Renderer
+from service.video.session import Session, SessionState, count_buffer_bytes
+from service.video.session_answers import Answer, AnswerSpool
+from service.video.timeline import ChunkClock
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a chunk takes a session; its complete answer is open as `file`, at its start."""
+
+    state: SessionState
+    encoder: FragmentWriter | None
+    answer: Answer
+    file: BinaryIO
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a chunk is worked on with; without `chunk` and `decoder` it is the session's end."""
+
+    settings: Settings
+    network: Network
+    answers: AnswerSpool
+    session: Session
+    chunk: Chunk | None = None
+    decoder: Decoder | None = None
+
+
+def make_step(work: Work) -> Step:
+    """Return the step that a chunk makes; the session stays as it is, and on an error no file.
+
+    Raises the errors of the decoder, the batcher and the disk, ImpossibleOutput,
+    MediaLimitExceeded, and Gone once the session's `stop` is set. An encoder that has seen frames
+    of a failed chunk is taken from the session: the next chunk begins with a new one.
+    """
+    session = work.session
+    path, file = work.answers.create()
+    with ExitStack() as undo:
+        undo.callback(path.unlink, missing_ok=True)
+        undo.callback(file.close)
+        undo.callback(_drop_fed_encoder, session, session.encoder.frames if session.encoder else 0)
+        run = _ChunkRun(work, file)
+        with _explained():
+            state = run.process()
+        headers = describe_step(session.state, state)
+        digest = b"" if work.chunk is None else work.chunk.digest
+        answer = Answer(path, file.tell(), run.packager.content_type, headers, digest)
+        file.seek(0)
+        undo.pop_all()
+        return Step(state, run.encoder, answer, file)
+
+
+def _drop_fed_encoder(session: Session, frames_before: int) -> None:
+    """Take an encoder from its session that has seen frames which nobody will get."""
+    if session.encoder is not None and session.encoder.frames != frames_before:
+        session.encoder = None
+
+
+class _ChunkRun:
+    """The work on one chunk: `read` runs in the reader's thread, `write` in the writer's."""
+
+    def __init__(self, work: Work, file: BinaryIO) -> None:
+        session = work.session
+        options, state = session.options, session.state
+        self._work = work
+        self._file = file
+        self._size = state.size
+        is_clip = work.chunk is not None and work.chunk.is_clip
+        self._clock = ChunkClock(
+            state.timeline, absolute=is_clip and options.timestamps == "absolute"
+        )
+        self._renderer: Renderer | None = None
+        self._packager: Packager | None = None
+        self._frames_out = 0
+        self.encoder = session.encoder
+
+    def process(self) -> SessionState:
+        """Write the whole answer and return the state after it."""
+        work, session = self._work, self._work.session
+        state, is_last = session.state, self._work.chunk is None
+        segment = process_piece(
+            self._read(),
+            make_segment(work.settings, work.network, session),
+            self._write,
+            session.stop,
+            state.segment,
+            is_last=is_last,
+        )
+        pending = segment.delay.pending
+        fragments = state.fragments + (self._frames_out > 0)
+        self.packager.close(None if pending is None else pending[1])
+        after = SessionState(
+            size=self._size,
+            next_sequence=state.next_sequence + (not is_last),
+            segment=segment,
+            timeline=self._clock.timeline,
+            frames_out=state.frames_out + self._frames_out,
+            fragments=fragments,
+            has_init=True,
+            is_finished=is_last,
+        )
+        check_buffers(after, self.encoder, work.settings)
+        return after
+
+    @property
+    def packager(self) -> Packager:
+        """The packager, made once the size of the frames is known."""
+        if self._packager is None:
+            self._packager = self._make_packager()
+        return self._packager
+
+    def _read(self) -> Iterator[VideoFrame]:
+        work = self._work
+        if work.chunk is None or work.decoder is None:
+            return
+        fps = work.session.options.fps
+        for timed in read_chunk(work.decoder, work.chunk, work.settings, fps):
+            found = timed.image.shape[0], timed.image.shape[1]
+            check_same_size(found, self._size or found)
+            self._size = found
+            yield self._clock.place(timed)
+
+    def _write(self, item: MattedFrame | AudioPacket) -> None:
+        if isinstance(item, AudioPacket):
+            return
+        options = self._work.session.options
+        if self._renderer is None:
+            look = Look(
+                background=options.choose_background(None),
+                refines=options.refine == "auto",
+                estimates_foreground=options.foreground == "auto",
+            )
+            self._renderer = Renderer(look, *item.frame.image.shape[:2])
+        rendered = self._renderer.render(item)
+        if options.output != "alpha":
+            pixels = rendered.get(options.output)
+        elif options.packaging == "fmp4":
+            pixels = rendered.grey
+        else:
+            pixels = quantise_alpha(rendered.alpha)
+        self.packager.add(item.frame, pixels)
+        self._frames_out += 1
+
+    def _make_packager(self) -> Packager:
+        options, state = self._work.session.options, self._work.session.state
+        max_bytes = self._work.settings.session_buffer_mb * 2**20
+        if options.packaging == "frames":
+            return PicturePackager(self._file, options.format, state.frames_out, max_bytes)
+        if self.encoder is None:
+            assert self._size is not None
+            level = choose_level(options.size, options.fps)
+            self.encoder = FragmentWriter(self._size, options.fps, level)
+        return FragmentPackager(
+            self._file,
+            self.encoder,
+            state.fragments + 1,
+            has_init=state.has_init,
+            max_bytes=max_bytes,
+        )
+
+
+def make_segment(settings: Settings, network: Network, session: Session) -> Segment:
+    """Return how the frames of a session are matted."""
+    options = session.options
+    return Segment(
+        make_tensor=lambda image: fit_to_network(
+            image, network.info, options.ref_size, settings.network_max_megapixels
+        ),
+        infer=network.infer,
+        ahead=network.ahead,
+        ofd_threshold=options.ofd_threshold if options.smoothing == "ofd" else None,
+    )
+
+
+def describe_step(before: SessionState, after: SessionState) -> dict[str, str]:
+    """Return the headers of an answer: what this chunk did, what waits, what comes next."""
+    return {
+        "X-Frames-In": str(after.frames_in - before.frames_in),
+        "X-Frames-Out": str(after.frames_out - before.frames_out),
+        "X-Frames-Pending": str(after.frames_pending),
+        "X-Next-Sequence": str(after.next_sequence),
+        "X-Scene-Cuts": str(len(after.segment.scene_cuts) - len(before.segment.scene_cuts)),
+    }
+
+
+def check_buffers(state: SessionState, encoder: FragmentWriter | None, settings: Settings) -> None:
+    """Refuse frames so large that a session would hold too much; raises MediaLimitExceeded."""
+    held, limit = count_buffer_bytes(state, encoder), settings.session_buffer_mb * 2**20
+    if held > limit:
+        raise MediaLimitExceeded(
+            f"frames of this size take {held} bytes of memory between chunks, the limit is {limit}",
+            hint="send smaller frames, or ask for packaging=frames, which needs no encoder",
+            limit=limit,
+            actual=held,
+        )
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Raise what a failure means for the request."""
+    try:
+        yield
+    except SegmentStopped:
+        raise Gone("the session ended while its chunk was worked on") from None
+    except FragmentWriteError as error:
+        log.warning("frames of a session could not be written", exc_info=error)
+        raise ImpossibleOutput(
+            "frames like these cannot be written as H.264", hint="ask for packaging=frames"
+        ) from error
