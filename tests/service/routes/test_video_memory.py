@@ -1,29 +1,46 @@
 """Memory of a video request, and of a job, does not depend on the length of the clip."""
 
 import hashlib
-import http.client
-import json
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from tests.clips import make_clip
 from tests.helpers import LiveServer, wait_until
-from tests.memory import count_bytes
 from tests.tiny_network import export_tiny
 
 MAX_DIFFERENCE_BYTES = 50 * 2**20
 SAMPLE_EVERY_S = 0.02
 JOB_TIMEOUT_S = 1200
+Send = Callable[[LiveServer, bytes], None]
+
+
+def count_bytes(server: LiveServer) -> int:
+    """Return the memory of the service and its decoder children, shared pages counted once."""
+    service = psutil.Process(server.pid)
+    total = 0
+    for process in (service, *service.children(recursive=True)):
+        try:
+            total += process.memory_full_info().pss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def count_resident_bytes(server: LiveServer) -> int:
+    """Return the resident memory of the service alone."""
+    return psutil.Process(server.pid).memory_info().rss
 
 
 def measure_peak(
     server: LiveServer,
     clip: bytes,
-    send: Callable[[LiveServer, bytes], None],
+    send: Send,
     count: Callable[[LiveServer], int] = count_bytes,
     every_s: float = SAMPLE_EVERY_S,
 ) -> int:
@@ -45,73 +62,76 @@ def measure_peak(
     return peak
 
 
-def call(server: LiveServer, method: str, path: str, body: bytes | None = None, **headers: str):
-    """Return the status and the body of an answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=250)
-    connection.request(method, path, body, {"Content-Type": "video/mp4"} | headers)
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
-    return answer.status, content
-
-
-def send_request(server: LiveServer, clip: bytes) -> None:
-    status, content = call(server, "POST", "/v1/video", clip)
-    assert status == 200, content
+def send_request(
+    server: LiveServer, clip: bytes, outputs: str = "composite", behind: bytes | None = None
+) -> None:
+    files = {"file": clip} | ({"background_file": behind} if behind else {})
+    url = f"{server.url}/v1/video?outputs={outputs}"
+    with httpx.stream("POST", url, files=files, timeout=250) as answer:
+        for _ in answer.iter_raw():
+            pass
+    assert answer.status_code == 200
 
 
 def send_job(server: LiveServer, clip: bytes) -> None:
     """Have a clip matted as a job and fetch its result."""
-    status, content = call(server, "POST", "/v1/video", clip, Prefer="respond-async")
-    assert status == 202, content
-    path = f"/v1/jobs/{json.loads(content)['id']}"
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        headers = {"Prefer": "respond-async"}
+        path = client.post("/v1/video", files={"file": clip}, headers=headers).headers["location"]
 
-    def find_end() -> dict | None:
-        job = json.loads(call(server, "GET", path)[1])
-        return None if job["state"] in ("queued", "running") else job
+        def find_end() -> dict | None:
+            job = client.get(path).json()
+            return None if job["state"] in ("queued", "running") else job
 
-    job = wait_until(find_end, JOB_TIMEOUT_S, every_s=0.5)
-    assert job["state"] == "succeeded", job
-    (result,) = job["results"]
-    status, content = call(server, "GET", result["url"])
-    assert status == 200 and hashlib.sha256(content).hexdigest() == result["sha256"]
+        job = wait_until(find_end, JOB_TIMEOUT_S, every_s=0.5)
+        assert job["state"] == "succeeded", job
+        (result,) = job["results"]
+        content = client.get(result["url"]).content
+    assert hashlib.sha256(content).hexdigest() == result["sha256"]
 
 
-def count_resident_bytes(server: LiveServer) -> int:
-    """Return the resident memory of the service alone."""
-    return psutil.Process(server.pid).memory_info().rss
+def make_clips(folder: Path, lengths_s: tuple[int, int], size: tuple[int, int]) -> list[bytes]:
+    """Return a short clip and a long one."""
+    return [
+        make_clip(folder / f"{seconds}.mp4", seconds=seconds, fps=12, size=size).read_bytes()
+        for seconds in lengths_s
+    ]
+
+
+def compare_peaks(
+    server: LiveServer,
+    clips: list[bytes],
+    send: Send,
+    count: Callable[[LiveServer], int] = count_bytes,
+    every_s: float = SAMPLE_EVERY_S,
+) -> None:
+    send(server, clips[0])  # what the first clip ever costs: imports, threads, buffers
+    short, long = (measure_peak(server, clip, send, count, every_s) for clip in clips)
+    megabytes = f"short: {short / 2**20:.0f} MiB, long: {long / 2**20:.0f} MiB"
+    print(megabytes)
+    assert long - short < MAX_DIFFERENCE_BYTES, megabytes
 
 
 def test_peak_memory_of_a_minute_is_that_of_six_seconds(live_server, tmp_path: Path) -> None:
     server = live_server(model_path=export_tiny(tmp_path / "tiny.onnx"))
-    clips = {
-        seconds: make_clip(
-            tmp_path / f"{seconds}.mp4", seconds=seconds, fps=12, size=(480, 270)
-        ).read_bytes()
-        for seconds in (6, 60)
-    }
-    send_request(server, clips[6])  # what the first clip ever costs: imports, threads, buffers
-    short, long = (measure_peak(server, clips[seconds], send_request) for seconds in (6, 60))
-    megabytes = f"6 s: {short / 2**20:.0f} MiB, 60 s: {long / 2**20:.0f} MiB"
-    print(megabytes)
-    assert long - short < MAX_DIFFERENCE_BYTES, megabytes
+    compare_peaks(server, make_clips(tmp_path, (6, 60), (480, 270)), send_request)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("outputs", ["webm", "prores", "frames", "green", "a clip behind"])
+def test_no_output_takes_memory_by_the_second(live_server, tmp_path: Path, outputs: str) -> None:
+    server = live_server(model_path=export_tiny(tmp_path / "tiny.onnx"))
+    clips = make_clips(tmp_path, (3, 30), (320, 180))
+    send = partial(send_request, outputs=outputs)
+    if outputs == "a clip behind":
+        send = partial(send_request, behind=clips[0])
+    compare_peaks(server, clips, send)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_job_of_ten_minutes_takes_the_memory_of_one_of_ten_seconds(live_server, tmp_path) -> None:
     server = live_server(model_path=export_tiny(tmp_path / "tiny.onnx"))
-    clips = {
-        seconds: make_clip(
-            tmp_path / f"{seconds}.mp4", seconds=seconds, fps=12, size=(640, 360)
-        ).read_bytes()
-        for seconds in (10, 600)
-    }
-    send_job(server, clips[10])
-    short, long = (
-        measure_peak(server, clips[seconds], send_job, count_resident_bytes, every_s=0.1)
-        for seconds in (10, 600)
-    )
-    megabytes = f"10 s: {short / 2**20:.0f} MiB, 10 min: {long / 2**20:.0f} MiB"
-    print(megabytes)
-    assert long - short < MAX_DIFFERENCE_BYTES, megabytes
+    clips = make_clips(tmp_path, (10, 600), (640, 360))
+    compare_peaks(server, clips, send_job, count_resident_bytes, every_s=0.1)
