@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.video.session_answers import PREFIX
 from service.video.session_store import SWEEP_S, SessionStore
 from tests.clips import picture
 from tests.fakes import FakeEngine
@@ -53,7 +54,7 @@ def test_abandoned_sessions_free_memory_and_disk(
 
 
 def list_files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
+    return [path for path in folder.glob(f"{PREFIX}*/*") if path.name != "lock"]
 
 
 @pytest.mark.slow
