@@ -1,6 +1,7 @@
 """Stand-ins for the network where faults or timing are the subject of a test."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -87,3 +88,11 @@ class BrokenEngine(FakeEngine):
         if self.broken:
             raise self.error
         return alphas
+
+
+class SlowEngine(FakeEngine):
+    """An engine that takes a while for each frame, so that a job can be met while it runs."""
+
+    def run(self, batch):
+        time.sleep(0.03)
+        return super().run(batch)

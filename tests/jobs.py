@@ -109,3 +109,10 @@ async def open_jobs(
     finally:
         await jobs.aclose()
         await stop_services(app)
+
+
+def list_files(bench: Bench) -> list[str]:
+    """Return the files of all jobs, without their ids."""
+    root = bench.store.files.folder
+    found = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    return sorted(str(Path(*path.parts[1:])) for path in found)

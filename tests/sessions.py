@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TypeVar
 
 import av
@@ -132,3 +133,8 @@ def encode_multipart(chunk: list[bytes]) -> tuple[bytes, bytes]:
     head = b'--x\r\nContent-Disposition: form-data; name="frame"; filename="a.png"\r\n\r\n'
     body = b"".join(head + picture + b"\r\n" for picture in chunk) + b"--x--\r\n"
     return body, b"multipart/form-data; boundary=x"
+
+
+def list_answers(folder: Path) -> list[Path]:
+    found = folder.glob("matting-sessions-*/*")
+    return [path for path in found if path.name != "lock"]

@@ -97,6 +97,8 @@ async def read_upload(request: Request, accepted: Accepted) -> AsyncIterator[Upl
             {name: io.BytesIO(data) for name, data in extra.items()},
         )
     elif accepted.most == 0 and not kind:
+        async for _ in request.stream():  # only then can a disconnect be waited for
+            pass
         yield Upload([], merge_options(query))
     elif accepted.most and (
         kind.startswith(f"{accepted.media}/") or kind == "application/octet-stream"
