@@ -138,3 +138,12 @@ def encode_multipart(chunk: list[bytes]) -> tuple[bytes, bytes]:
 def list_answers(folder: Path) -> list[Path]:
     found = folder.glob("matting-sessions-*/*")
     return [path for path in found if path.name != "lock"]
+
+
+def read_numbers(*responses) -> list[int]:
+    """Return the numbers that the frames of answers carry in their pixels."""
+    return [read_number(part.image) for answer in responses for part in read_parts(answer)]
+
+
+PICTURES = [number_picture(number) for number in range(40)]
+FRAMES = {"output": "cutout", "packaging": "frames"}

@@ -1,37 +1,22 @@
 """Requests that make jobs: options, keys for repetition, full disks."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.clips import make_clip
-from tests.conftest import open_client
 from tests.fakes import FakeEngine
 from tests.helpers import Exchange, assert_problem, encode, wait_until
 from tests.job_requests import ASYNC, MEMBERS, bring, wait_for_end
 from tests.videos import Clip, list_leftovers
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    return make_clip(path, seconds=0.5, fps=12).read_bytes()
-
-
-@pytest.fixture(scope="module")
-def app() -> Iterator:
-    with open_client(FakeEngine(), api_keys="one,two") as client:
-        client.headers["X-API-Key"] = "one"
-        yield client
-
-
-def test_job_may_be_longer_than_a_request_may_wait_for(make_client, clip, tmp_path):
+def test_job_may_be_longer_than_a_request_may_wait_for(make_client, brief, tmp_path):
     client = make_client(FakeEngine(), sync_video_max_s=0.2, video_max_s=1, data_dir=tmp_path)
-    problem = assert_problem(bring(client, clip, {}), 422, "media-limit-exceeded")
+    problem = assert_problem(bring(client, brief, {}), 422, "media-limit-exceeded")
     assert "respond-async" in problem["hint"]
-    job = wait_for_end(client, bring(client, clip).headers["location"])
+    job = wait_for_end(client, bring(client, brief).headers["location"])
     assert job["state"] == "succeeded"
     long = make_clip(tmp_path / "long.mp4", seconds=1.5, fps=12).read_bytes()
     job = wait_for_end(client, bring(client, long).headers["location"])
@@ -40,9 +25,9 @@ def test_job_may_be_longer_than_a_request_may_wait_for(make_client, clip, tmp_pa
     assert list_leftovers(tmp_path) == []
 
 
-def test_several_outputs_are_a_job_without_being_asked(make_client, clip):
+def test_several_outputs_are_a_job_without_being_asked(make_client, brief):
     client, outputs = make_client(FakeEngine()), "prores,composite,frames,webm"
-    response = bring(client, clip, {}, outputs=outputs)
+    response = bring(client, brief, {}, outputs=outputs)
     assert response.status_code == 202 and "preference-applied" not in response.headers
     assert response.json()["outputs"] == outputs.split(",")
     job = wait_for_end(client, response.headers["location"])
@@ -52,30 +37,30 @@ def test_several_outputs_are_a_job_without_being_asked(make_client, clip):
         got = client.get(result["url"])
         assert got.headers["content-type"] == result["content_type"]
         assert hashlib.sha256(got.content).hexdigest() == result["sha256"]
-    assert job["report"]["frames"] == job["frames_done"] == len(Clip(clip).images)
+    assert job["report"]["frames"] == job["frames_done"] == len(Clip(brief).images)
 
 
-def test_part_of_a_clip_is_counted_as_such(make_client, clip):
+def test_part_of_a_clip_is_counted_as_such(make_client, brief):
     client = make_client(FakeEngine())
-    job = wait_for_end(client, bring(client, clip, end=0.25).headers["location"])
+    job = wait_for_end(client, bring(client, brief, end=0.25).headers["location"])
     assert job["state"] == "succeeded" and job["options"] == {"end": 0.25}
     assert job["frames_total"] == job["report"]["frames"] == 3
 
 
-def test_bad_option_is_refused_at_once_and_makes_no_job(make_client, clip):
+def test_bad_option_is_refused_at_once_and_makes_no_job(make_client, brief):
     client = make_client(FakeEngine())
-    assert_problem(bring(client, clip, crf=99), 422, "invalid-option")
+    assert_problem(bring(client, brief, crf=99), 422, "invalid-option")
     assert_problem(client.post("/v1/video", content=b"x", headers=ASYNC), 415, "unsupported-media")
     assert client.get("/v1/jobs").json()["jobs"] == []
     assert client.app.state.services.jobs.store.files.list_ids() == []
 
 
-def test_picture_behind_is_kept_with_the_clip(make_client, clip):
+def test_picture_behind_is_kept_with_the_clip(make_client, brief):
     import numpy as np
 
     client = make_client(FakeEngine(lambda b: np.zeros((len(b), *b.shape[2:]), np.float32)))
     green = encode(np.full((9, 9, 3), (0, 255, 0), np.uint8), "PNG")
-    files = {"file": clip, "background_file": green}
+    files = {"file": brief, "background_file": green}
     keyed = ASYNC | {"Idempotency-Key": "k"}
     response = client.post("/v1/video", files=files, headers=keyed)
     job = wait_for_end(client, response.headers["location"])
@@ -86,9 +71,9 @@ def test_picture_behind_is_kept_with_the_clip(make_client, clip):
     assert_problem(problem, 422, "idempotency-key-reused")
 
 
-def test_disk_without_room_refuses_jobs_and_nothing_else(make_client, clip, portrait_jpeg):
+def test_disk_without_room_refuses_jobs_and_nothing_else(make_client, brief, portrait_jpeg):
     client = make_client(FakeEngine(), disk_min_free_percent=100)
-    response = bring(client, clip)
+    response = bring(client, brief)
     problem = assert_problem(response, 507, "insufficient-storage")
     assert problem["limit"] > problem["actual"] and response.headers["retry-after"]
     assert client.post("/v1/image", files={"file": portrait_jpeg}).status_code == 200
@@ -114,45 +99,48 @@ def test_disk_that_is_full_while_the_upload_is_spooled_is_507(make_client, monke
     assert client.get("/v1/jobs").json()["jobs"] == []
 
 
-def test_same_key_and_request_is_the_same_answer(app, clip):
+def test_same_key_and_request_is_the_same_answer(app, brief):
     keyed = ASYNC | {"Idempotency-Key": "same"}
-    first = bring(app, clip, keyed, crf=33)
+    first = bring(app, brief, keyed, crf=33)
     wait_for_end(app, first.headers["location"])
-    again = bring(app, clip, keyed, crf=33)
+    again = bring(app, brief, keyed, crf=33)
     assert (again.status_code, again.json()) == (202, first.json())
     assert again.headers["location"] == first.headers["location"]
     raw = keyed | {"Content-Type": "video/mp4"}
-    as_raw_body = app.post("/v1/video?crf=33", content=clip, headers=raw)
-    assert as_raw_body.json() == first.json(), "the same clip, whatever its wrapping"
+    as_raw_body = app.post("/v1/video?crf=33", content=brief, headers=raw)
+    assert as_raw_body.json() == first.json(), "the same brief, whatever its wrapping"
 
 
-def test_same_key_with_another_request_is_422(app, clip):
+def test_same_key_with_another_request_is_422(app, brief):
     keyed = ASYNC | {"Idempotency-Key": "other"}
-    assert bring(app, clip, keyed).status_code == 202
-    for response in (bring(app, clip + b"x", keyed), bring(app, clip, keyed, crf=1)):
+    assert bring(app, brief, keyed).status_code == 202
+    for response in (
+        bring(app, brief + b"x", keyed),
+        bring(app, brief, keyed, crf=1),
+    ):
         assert_problem(response, 422, "idempotency-key-reused")
     of_another = keyed | {"X-API-Key": "two"}
-    assert bring(app, clip, of_another).status_code == 202
+    assert bring(app, brief, of_another).status_code == 202
 
 
-def test_key_that_is_being_received_is_409_and_free_when_the_client_leaves(make_client, clip):
+def test_key_that_is_being_received_is_409_and_free_when_the_client_leaves(make_client, brief):
     client = make_client(FakeEngine())
     headers = [(b"prefer", b"respond-async"), (b"idempotency-key", b"k")]
-    exchange = Exchange(client, "/v1/video", clip[:100], is_whole=False, headers=headers)
+    exchange = Exchange(client, "/v1/video", brief[:100], is_whole=False, headers=headers)
     keyed = ASYNC | {"Idempotency-Key": "k"}
     wait_until(lambda: client.app.state.services.intake._keys_in_use)
-    response = bring(client, clip, keyed)
+    response = bring(client, brief, keyed)
     assert_problem(response, 409, "in-progress")
     assert response.headers["retry-after"] == "1"
     exchange.disconnect()
     exchange.wait()
-    assert bring(client, clip, keyed).status_code == 202
+    assert bring(client, brief, keyed).status_code == 202
     assert len(client.get("/v1/jobs").json()["jobs"]) == 1
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
-def test_key_that_is_none_is_400(app, clip, key):
-    response = bring(app, clip, ASYNC | {"Idempotency-Key": key})
+def test_key_that_is_none_is_400(app, brief, key):
+    response = bring(app, brief, ASYNC | {"Idempotency-Key": key})
     problem = assert_problem(response, 400, "bad-request")
     assert "Idempotency-Key" in problem["detail"]
 
@@ -169,9 +157,9 @@ def test_api_document_describes_the_routes(app):
     assert {" ".join(members)} == MEMBERS
 
 
-def test_key_of_the_owner_is_nowhere_on_the_disk(make_client, clip, tmp_path: Path):
+def test_key_of_the_owner_is_nowhere_on_the_disk(make_client, brief, tmp_path: Path):
     client = make_client(FakeEngine(), api_keys="the-secret-key", data_dir=tmp_path)
     client.headers["Authorization"] = "Bearer the-secret-key"
-    wait_for_end(client, bring(client, clip).headers["location"])
+    wait_for_end(client, bring(client, brief).headers["location"])
     content = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert len(content) > 10_000 and b"the-secret-key" not in content

@@ -1,14 +1,11 @@
-"""Jobs over HTTP: bringing a clip, following it, fetching and deleting what came of it."""
+"""Jobs over HTTP: bringing a brief, following it, fetching and deleting what came of it."""
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 
-from tests.clips import make_clip
-from tests.conftest import open_client
 from tests.fakes import BlockedEngine, FakeEngine
 from tests.helpers import assert_problem, read_metric
 from tests.job_requests import MEMBERS, bring, wait_for_end
@@ -18,22 +15,9 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    return make_clip(path, seconds=0.5, fps=12).read_bytes()
-
-
-@pytest.fixture(scope="module")
-def app() -> Iterator:
-    with open_client(FakeEngine(), api_keys="one,two") as client:
-        client.headers["X-API-Key"] = "one"
-        yield client
-
-
-@pytest.fixture(scope="module")
-def finished(app, clip: bytes) -> dict:
+def finished(app, brief: bytes) -> dict:
     """One job that has succeeded, as `GET` shows it."""
-    return wait_for_end(app, bring(app, clip, crf=25).headers["location"])
+    return wait_for_end(app, bring(app, brief, crf=25).headers["location"])
 
 
 def read_events(text: str) -> list[dict]:
@@ -42,8 +26,8 @@ def read_events(text: str) -> list[dict]:
     return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
 
 
-def test_accepted_job_is_answered_with_its_address(app, clip):
-    response = bring(app, clip, {"Prefer": "wait=10, Respond-Async; foo=bar"}, crf=30)
+def test_accepted_job_is_answered_with_its_address(app, brief):
+    response = bring(app, brief, {"Prefer": "wait=10, Respond-Async; foo=bar"}, crf=30)
     job = response.json()
     assert response.status_code == 202, response.text
     assert response.headers["location"] == f"/v1/jobs/{job['id']}"
@@ -56,17 +40,17 @@ def test_accepted_job_is_answered_with_its_address(app, clip):
     assert job["created_at"] < job["expires_at"]
 
 
-def test_finished_job_tells_all_about_itself(finished, clip):
+def test_finished_job_tells_all_about_itself(finished, brief):
     assert {" ".join(finished)} == MEMBERS
     assert (finished["state"], finished["progress"], finished["eta_s"]) == ("succeeded", 1, None)
-    assert finished["frames_done"] == finished["frames_total"] == len(Clip(clip).times)
+    assert finished["frames_done"] == finished["frames_total"] == len(Clip(brief).times)
     assert finished["report"]["frames"] == 6 and finished["report"]["model"] == "fake"
     (result,) = finished["results"]
     assert list(result) == ["name", "url", "bytes", "sha256", "content_type"]
     assert result["url"] == f"/v1/jobs/{finished['id']}/results/composite.mp4"
 
 
-def test_result_is_the_answer_of_a_request_that_waits(app, finished, clip):
+def test_result_is_the_answer_of_a_request_that_waits(app, finished, brief):
     (result,) = finished["results"]
     response = app.get(result["url"])
     assert response.status_code == 200 and response.headers["content-type"] == "video/mp4"
@@ -74,9 +58,9 @@ def test_result_is_the_answer_of_a_request_that_waits(app, finished, clip):
     assert int(response.headers["content-length"]) == len(response.content) == result["bytes"]
     assert response.headers["content-disposition"] == 'attachment; filename="composite.mp4"'
     assert response.headers["etag"] == f'"{result["sha256"]}"'
-    waited = bring(app, clip, {}, crf=25)
+    waited = bring(app, brief, {}, crf=25)
     assert waited.status_code == 200
-    assert Clip(response.content).times == Clip(waited.content).times == Clip(clip).times
+    assert Clip(response.content).times == Clip(waited.content).times == Clip(brief).times
 
 
 @pytest.mark.parametrize(
@@ -163,9 +147,9 @@ def test_job_of_another_key_is_not_there(app, finished):
     assert_problem(app.get(url, headers={"X-API-Key": "no"}), 401, "unauthorized")
 
 
-def test_jobs_are_listed_newest_first_page_by_page(make_client, clip):
+def test_jobs_are_listed_newest_first_page_by_page(make_client, brief):
     client = make_client(FakeEngine())
-    ids = [bring(client, clip).json()["id"] for _ in range(5)]
+    ids = [bring(client, brief).json()["id"] for _ in range(5)]
     assert [job["id"] for job in client.get("/v1/jobs").json()["jobs"]] == ids[::-1]
     found, url = [], "/v1/jobs?limit=2"
     while url:
@@ -178,8 +162,8 @@ def test_jobs_are_listed_newest_first_page_by_page(make_client, clip):
         assert_problem(client.get(f"/v1/jobs?{query}"), 422, "invalid-option")
 
 
-def test_events_end_with_the_finished_job(app, clip):
-    url = bring(app, clip).headers["location"]
+def test_events_end_with_the_finished_job(app, brief):
+    url = bring(app, brief).headers["location"]
     response = app.get(f"{url}/events")
     assert response.headers["content-type"].startswith("text/event-stream")
     *before, last = read_events(response.text)
@@ -198,16 +182,16 @@ def test_events_go_on_after_the_last_one_seen(app, finished):
     assert missed == event
 
 
-def test_results_before_the_end_are_a_conflict_and_deleting_ends_the_job(make_client, clip):
+def test_results_before_the_end_are_a_conflict_and_deleting_ends_the_job(make_client, brief):
     engine = BlockedEngine()
     client = make_client(engine, max_videos=1)
-    running = bring(client, clip).headers["location"]
-    waiting = bring(client, clip).headers["location"]
+    running = bring(client, brief).headers["location"]
+    waiting = bring(client, brief).headers["location"]
     assert engine.entered.wait(30)
     problem = assert_problem(client.get(f"{running}/results/composite.mp4"), 409, "conflict")
     assert "running" in problem["detail"]
     assert_problem(client.get(f"{waiting}/results/composite.mp4"), 409, "conflict")
-    assert_problem(bring(client, clip, {}), 429, "overloaded")
+    assert_problem(bring(client, brief, {}), 429, "overloaded")
     assert read_metric(client, "matting_jobs", state="running") == 1
     assert read_metric(client, "matting_jobs", state="queued") == 1
     assert client.delete(waiting).status_code == 204

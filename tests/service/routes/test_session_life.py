@@ -1,48 +1,21 @@
 """Clients that leave, senders that race, sessions that end."""
 
-import functools
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from service.video.session_store import SessionStore
 from tests.fakes import BlockedEngine, FakeEngine
 from tests.helpers import Exchange, assert_problem
 from tests.sessions import (
+    FRAMES,
+    PICTURES,
     Clock,
     SessionClient,
     encode_multipart,
     list_answers,
-    number_picture,
-    read_number,
-    read_parts,
+    read_numbers,
 )
-
-PICTURES = [number_picture(number) for number in range(40)]
-FRAMES = {"output": "cutout", "packaging": "frames"}
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator:
-    from tests.conftest import open_client
-
-    with open_client(FakeEngine(), max_sessions=500, max_sessions_per_key=500) as opened:
-        yield opened
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the sessions of every app that starts afterwards."""
-    clock = Clock()
-    timed = functools.partial(SessionStore, clock=clock)
-    monkeypatch.setattr("service.app.SessionStore", timed)
-    return clock
-
-
-def read_numbers(*responses) -> list[int]:
-    return [read_number(part.image) for answer in responses for part in read_parts(answer)]
 
 
 def test_client_that_leaves_while_its_chunk_is_worked_on_has_sent_nothing(
@@ -64,20 +37,20 @@ def test_client_that_leaves_while_its_chunk_is_worked_on_has_sent_nothing(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
-def test_client_that_leaves_inside_the_body_has_sent_nothing(client, share: float) -> None:
-    session = SessionClient(client, **FRAMES)
+def test_client_that_leaves_inside_the_body_has_sent_nothing(roomy, share: float) -> None:
+    session = SessionClient(roomy, **FRAMES)
     body, kind = encode_multipart(PICTURES[:3])
     part = body[: int(len(body) * share)]
     path = f"{session.path}/chunks/0"
-    exchange = Exchange(client, path, part, is_whole=False, method="PUT", content_type=kind)
+    exchange = Exchange(roomy, path, part, is_whole=False, method="PUT", content_type=kind)
     exchange.disconnect()
     exchange.wait()
     assert session.get().json()["next_sequence"] == 0
     assert read_numbers(session.send(PICTURES[:3]), session.finish()) == [0, 1, 2]
 
 
-def test_two_senders_of_one_chunk_get_one_answer(client) -> None:
-    session = SessionClient(client, **FRAMES)
+def test_two_senders_of_one_chunk_get_one_answer(roomy) -> None:
+    session = SessionClient(roomy, **FRAMES)
     found: list = []
     for sequence in range(10):
         chunk = PICTURES[2 * sequence : 2 * sequence + 2]
@@ -99,8 +72,8 @@ def test_two_senders_of_one_chunk_get_one_answer(client) -> None:
     assert read_numbers(*found, session.finish()) == list(range(20))
 
 
-def test_two_senders_of_different_chunks_have_one_winner(client) -> None:
-    session = SessionClient(client, **FRAMES)
+def test_two_senders_of_different_chunks_have_one_winner(roomy) -> None:
+    session = SessionClient(roomy, **FRAMES)
     answers: list = []
     threads = [
         threading.Thread(target=lambda chunk=chunk: answers.append(session.put(0, chunk)))

@@ -1,53 +1,25 @@
 """Which chunk may come when, and that each is applied whole or not at all."""
 
 import errno
-import functools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service.media.decoders import Decoder
 from service.video.session_answers import KEPT_ANSWERS, AnswerSpool
-from service.video.session_store import SessionStore
 from tests.fakes import BrokenEngine, FakeEngine
 from tests.helpers import assert_problem
 from tests.sessions import (
-    Clock,
+    FRAMES,
+    PICTURES,
     SessionClient,
     list_answers,
-    number_picture,
-    read_number,
-    read_parts,
+    read_numbers,
 )
 
-PICTURES = [number_picture(number) for number in range(40)]
-FRAMES = {"output": "cutout", "packaging": "frames"}
 
-
-@pytest.fixture(scope="module")
-def client() -> Iterator:
-    from tests.conftest import open_client
-
-    with open_client(FakeEngine(), max_sessions=500, max_sessions_per_key=500) as opened:
-        yield opened
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the sessions of every app that starts afterwards."""
-    clock = Clock()
-    timed = functools.partial(SessionStore, clock=clock)
-    monkeypatch.setattr("service.app.SessionStore", timed)
-    return clock
-
-
-def read_numbers(*responses) -> list[int]:
-    return [read_number(part.image) for answer in responses for part in read_parts(answer)]
-
-
-def test_same_chunk_again_is_answered_again_and_not_applied_twice(client) -> None:
-    session = SessionClient(client, **FRAMES)
+def test_same_chunk_again_is_answered_again_and_not_applied_twice(roomy) -> None:
+    session = SessionClient(roomy, **FRAMES)
     answers = [session.send(PICTURES[3 * index : 3 * index + 3]) for index in range(4)]
     for index, answer in enumerate(answers):
         again = session.put(index, PICTURES[3 * index : 3 * index + 3])
@@ -59,8 +31,8 @@ def test_same_chunk_again_is_answered_again_and_not_applied_twice(client) -> Non
     assert read_numbers(*answers, session.finish()) == list(range(12))
 
 
-def test_other_bytes_under_a_known_number_are_a_conflict(client) -> None:
-    session = SessionClient(client, **FRAMES)
+def test_other_bytes_under_a_known_number_are_a_conflict(roomy) -> None:
+    session = SessionClient(roomy, **FRAMES)
     session.send(PICTURES[:2])
     for chunk in (
         PICTURES[:1],
@@ -74,8 +46,8 @@ def test_other_bytes_under_a_known_number_are_a_conflict(client) -> None:
     assert session.get().json()["next_sequence"] == 1
 
 
-def test_gap_is_refused_with_the_number_that_is_due(client) -> None:
-    session = SessionClient(client, **FRAMES)
+def test_gap_is_refused_with_the_number_that_is_due(roomy) -> None:
+    session = SessionClient(roomy, **FRAMES)
     for sequence in (1, 2, 10**9):
         problem = assert_problem(session.put(sequence, PICTURES[:1]), 409, "chunk-out-of-order")
         assert problem["expected_sequence"] == 0
@@ -84,8 +56,8 @@ def test_gap_is_refused_with_the_number_that_is_due(client) -> None:
     assert problem["expected_sequence"] == 1
 
 
-def test_chunk_older_than_the_kept_answers_is_refused(client) -> None:
-    session = SessionClient(client, **FRAMES)
+def test_chunk_older_than_the_kept_answers_is_refused(roomy) -> None:
+    session = SessionClient(roomy, **FRAMES)
     for number in range(KEPT_ANSWERS + 1):
         session.send([PICTURES[number]])
     problem = assert_problem(session.put(0, [PICTURES[0]]), 409, "chunk-out-of-order")
@@ -93,8 +65,8 @@ def test_chunk_older_than_the_kept_answers_is_refused(client) -> None:
     assert session.put(1, [PICTURES[1]]).status_code == 200
 
 
-def test_finish_is_answered_again_and_nothing_else_is(client) -> None:
-    session = SessionClient(client, **FRAMES)
+def test_finish_is_answered_again_and_nothing_else_is(roomy) -> None:
+    session = SessionClient(roomy, **FRAMES)
     assert_problem(session.finish(), 409, "conflict")
     session.send(PICTURES[:2])
     last = session.finish()
@@ -103,14 +75,14 @@ def test_finish_is_answered_again_and_nothing_else_is(client) -> None:
         session.put(0, PICTURES[:2]),
         session.put(1, PICTURES[2:3]),
         session.get(),
-        client.post(f"{session.path}/ticket"),
+        roomy.post(f"{session.path}/ticket"),
     ):
         assert "finished" in assert_problem(response, 410, "gone")["detail"]
     assert session.finish().content == last.content
 
 
-def test_deleted_session_is_gone_for_every_call(client) -> None:
-    session = SessionClient(client, **FRAMES)
+def test_deleted_session_is_gone_for_every_call(roomy) -> None:
+    session = SessionClient(roomy, **FRAMES)
     session.send(PICTURES[:2])
     assert session.delete().status_code == 204
     calls = (
@@ -118,7 +90,7 @@ def test_deleted_session_is_gone_for_every_call(client) -> None:
         session.finish(),
         session.get(),
         session.delete(),
-        client.post(f"{session.path}/ticket"),
+        roomy.post(f"{session.path}/ticket"),
     )
     for response in calls:
         assert "deleted" in assert_problem(response, 410, "gone")["detail"]
@@ -150,8 +122,8 @@ def test_session_of_another_key_looks_like_one_that_never_was(make_client) -> No
         assert_problem(response, 404, "not-found")
 
 
-def test_undecodable_chunk_leaves_the_session_as_it_was(client) -> None:
-    session = SessionClient(client, **FRAMES)
+def test_undecodable_chunk_leaves_the_session_as_it_was(roomy) -> None:
+    session = SessionClient(roomy, **FRAMES)
     answers = [session.send(PICTURES[:2])]
     for chunk in ([PICTURES[2], b"no picture"], [PICTURES[2][:50]], b"no clip"):
         assert_problem(session.put(1, chunk), 422, "undecodable-media")
@@ -161,9 +133,9 @@ def test_undecodable_chunk_leaves_the_session_as_it_was(client) -> None:
 
 
 def test_decoder_that_dies_leaves_the_session_as_it_was(
-    client, monkeypatch: pytest.MonkeyPatch
+    roomy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = SessionClient(client, **FRAMES)
+    session = SessionClient(roomy, **FRAMES)
     answers = [session.send(PICTURES[:2])]
     decode = Decoder.decode_image
 

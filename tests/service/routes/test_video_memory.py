@@ -12,24 +12,13 @@ import pytest
 
 from tests.clips import make_clip
 from tests.helpers import LiveServer, wait_until
+from tests.memory import count_bytes
 from tests.tiny_network import export_tiny
 
 MAX_DIFFERENCE_BYTES = 50 * 2**20
 SAMPLE_EVERY_S = 0.02
 JOB_TIMEOUT_S = 1200
 Send = Callable[[LiveServer, bytes], None]
-
-
-def count_bytes(server: LiveServer) -> int:
-    """Return the memory of the service and its decoder children, shared pages counted once."""
-    service = psutil.Process(server.pid)
-    total = 0
-    for process in (service, *service.children(recursive=True)):
-        try:
-            total += process.memory_full_info().pss
-        except psutil.NoSuchProcess:
-            continue
-    return total
 
 
 def count_resident_bytes(server: LiveServer) -> int:
