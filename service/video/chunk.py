@@ -15,7 +15,7 @@ from service.errors import (
 )
 from service.media.decoders import Decoder
 from service.media.images import ImageInfo
-from service.media.video_types import VideoFrame
+from service.media.video_types import Image, VideoFrame
 from service.settings import Settings
 from service.video.timeline import TimedImage
 
@@ -87,13 +87,17 @@ def _read_pictures(
     length_s = 1 / make_rate(fps)
     for index, file in enumerate(files):
         try:
-            info = decoder.open_image(file.read())
-            check_picture(info, settings)
-            image = decoder.decode_image().flat
+            image = read_picture(decoder, file.read(), settings)
         except MattingError as error:
             error.detail = f"frame {index} of the chunk: {error.detail}"
             raise
         yield TimedImage(index * length_s, length_s, image)
+
+
+def read_picture(decoder: Decoder, data: bytes, settings: Settings) -> Image:
+    """Decode one picture, (H, W, 3) uint8 RGB over white; raises the errors of the decoder."""
+    check_picture(decoder.open_image(data), settings)
+    return decoder.decode_image().flat
 
 
 def make_rate(fps: float) -> Fraction:

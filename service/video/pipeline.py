@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,25 @@ class SegmentState:
     scene_cuts: tuple[int, ...] = ()
 
 
+def take_in(
+    state: SegmentState, frame: VideoFrame, alpha: Tensor, ofd_threshold: float | None
+) -> tuple[SegmentState, list[MattedFrame]]:
+    """Take in the next frame and its raw matte; return the state after it, and what is ready.
+
+    With smoothing that is the frame before, without (`ofd_threshold` None) the frame itself.
+    """
+    if ofd_threshold is None:
+        return replace(state, frames=state.frames + 1), [MattedFrame(frame, alpha)]
+    delay = OneFrameDelay(ofd_threshold, state.delay)
+    thumbnail, cuts, ready = make_thumbnail(frame.image), state.scene_cuts, []
+    if state.thumbnail is not None and is_scene_cut(state.thumbnail, thumbnail):
+        cuts = (*cuts, state.frames)
+        ready = delay.reset()
+    ready += delay.push(alpha, frame)
+    after = SegmentState(delay.state, thumbnail, state.frames + 1, cuts)
+    return after, [MattedFrame(frame, alpha) for alpha, frame in ready]
+
+
 @dataclass(frozen=True)
 class SegmentReport:
     """What went through: frames, and where smoothing was reset (index of the first frame after)."""
@@ -86,8 +105,8 @@ def process_segment(
     segments that share frames at the cut gives the same mattes. Raises SegmentStopped when `stop`
     is set, and whatever the source, the network or `write` raise.
     """
-    run = _run(items, segment, write, stop, SegmentState(), is_last=True)
-    return SegmentReport(run.frames, tuple(run.scene_cuts))
+    state = process_piece(items, segment, write, stop, SegmentState(), is_last=True)
+    return SegmentReport(state.frames, state.scene_cuts)
 
 
 def process_piece(
@@ -105,18 +124,6 @@ def process_piece(
     clip. The delayed frame stays in the state, unless the piece `is_last`. Indexes of scene cuts
     count from the start of the clip.
     """
-    return _run(items, segment, write, stop, start, is_last=is_last).state
-
-
-def _run(
-    items: Iterable[VideoFrame | AudioPacket],
-    segment: Segment,
-    write: Callable[[MattedFrame | AudioPacket], None],
-    stop: threading.Event,
-    start: SegmentState,
-    *,
-    is_last: bool,
-) -> "_Run":
     with (
         closing(read_ahead(items, WAITING_FRAMES)) as source,
         WriteBehind(write, WAITING_FRAMES) as sink,
@@ -133,7 +140,7 @@ def _run(
             run.finish(is_last)
         finally:
             run.cancel()
-    return run
+    return run.state
 
 
 class _Run:
@@ -145,17 +152,7 @@ class _Run:
         self._segment = segment
         self._emit = emit
         self._pending: deque[tuple[VideoFrame, Future[Matte]]] = deque()
-        self._previous = start.thumbnail
-        self._delay: OneFrameDelay[VideoFrame] | None = None
-        if segment.ofd_threshold is not None:
-            self._delay = OneFrameDelay(segment.ofd_threshold, start.delay)
-        self.frames = start.frames
-        self.scene_cuts = list(start.scene_cuts)
-
-    @property
-    def state(self) -> SegmentState:
-        delay = self._delay.state if self._delay is not None else OneFrameDelayState()
-        return SegmentState(delay, self._previous, self.frames, tuple(self.scene_cuts))
+        self.state = start
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
@@ -166,8 +163,10 @@ class _Run:
     def finish(self, is_last: bool) -> None:
         while self._pending:
             self._take_oldest()
-        if is_last and self._delay is not None:
-            self._send(self._delay.flush())
+        if is_last and self.state.delay.pending is not None:
+            alpha, frame = self.state.delay.pending
+            self.state = replace(self.state, delay=OneFrameDelayState())
+            self._emit(MattedFrame(frame, alpha))
 
     def cancel(self) -> None:
         for _, future in self._pending:
@@ -177,17 +176,6 @@ class _Run:
         frame, future = self._pending[0]
         alpha = future.result().alpha
         self._pending.popleft()
-        if self._delay is None:
-            self._send([(alpha, frame)])
-        else:
-            thumbnail = make_thumbnail(frame.image)
-            if self._previous is not None and is_scene_cut(self._previous, thumbnail):
-                self.scene_cuts.append(self.frames)
-                self._send(self._delay.reset())
-            self._previous = thumbnail
-            self._send(self._delay.push(alpha, frame))
-        self.frames += 1
-
-    def _send(self, ready: list[tuple[NDArray[np.float32], VideoFrame]]) -> None:
-        for alpha, frame in ready:
-            self._emit(MattedFrame(frame, alpha))
+        self.state, ready = take_in(self.state, frame, alpha, self._segment.ofd_threshold)
+        for item in ready:
+            self._emit(item)

@@ -60,6 +60,8 @@ async def finish(run: asyncio.Future[T], on_cancel: Callable[[], object] = lambd
     except asyncio.CancelledError:
         on_cancel()
         await asyncio.wait([run])
+        if not run.cancelled():
+            run.exception()  # nobody else will ask, and asyncio would complain
         raise
 
 

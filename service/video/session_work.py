@@ -24,6 +24,7 @@ from service.video.pipeline import MattedFrame, Segment, SegmentStopped, process
 from service.video.render import Look, Renderer
 from service.video.session import Session, SessionState, count_buffer_bytes
 from service.video.session_answers import Answer, AnswerSpool
+from service.video.session_options import SessionOptions
 from service.video.timeline import ChunkClock
 
 
@@ -144,12 +145,7 @@ class _ChunkRun:
             return
         options = self._work.session.options
         if self._renderer is None:
-            look = Look(
-                background=options.choose_background(None),
-                refines=options.refine == "auto",
-                estimates_foreground=options.foreground == "auto",
-            )
-            self._renderer = Renderer(look, options.output, *item.frame.image.shape[:2])
+            self._renderer = make_renderer(options, *item.frame.image.shape[:2])
         pixels = self._renderer.render(item)
         if options.output == "alpha" and options.packaging == "frames":
             pixels = pixels[:, :, 0]
@@ -185,6 +181,16 @@ def make_segment(settings: Settings, network: Network, session: Session) -> Segm
         ahead=network.ahead,
         ofd_threshold=options.ofd_threshold if options.smoothing == "ofd" else None,
     )
+
+
+def make_renderer(options: SessionOptions, height: int, width: int) -> Renderer:
+    """Return what renders the frames of a session, (height, width) each."""
+    look = Look(
+        background=options.choose_background(None),
+        refines=options.refine == "auto",
+        estimates_foreground=options.foreground == "auto",
+    )
+    return Renderer(look, options.output, height, width)
 
 
 def describe_step(before: SessionState, after: SessionState) -> dict[str, str]:

@@ -1,0 +1,65 @@
+"""uvicorn's WebSocket protocol with what a hostile, slow or dead peer makes necessary."""
+
+import logging
+import socket
+from asyncio import BaseTransport
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
+
+MAX_FRAGMENTS = 1024  # of one message: each costs memory beyond its bytes
+UNSENT_BYTES = 64 * 1024  # what may wait in the kernel: frames that lie there grow old
+
+# What uvicorn writes about sockets has paths with session ids in it, and at `debug` whole headers.
+_quiet = logging.getLogger("uvicorn.error.sockets")
+_quiet.setLevel(logging.WARNING)
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """Bounds the memory that a peer can take, and the time that one can hold on to a connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.logger = self.conn.logger = _quiet
+        self.conn.debug = False
+        self._was_heard = False
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        transport.get_extra_info("socket").setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES
+        )
+
+    def data_received(self, data: bytes) -> None:
+        self._was_heard = True
+        super().data_received(data)
+
+    def handle_ping(self) -> None:
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()  # a peer that sends and never reads would fill the memory
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self.conn.fail(CloseCode.POLICY_VIOLATION, f"over {MAX_FRAGMENTS} fragments")
+            self.handle_parser_exception()
+        else:
+            super().handle_cont(event)
+
+    def send_keepalive_ping(self) -> None:
+        self._was_heard = False
+        super().send_keepalive_ping()
+
+    def keepalive_timeout(self) -> None:
+        if self._was_heard:  # it is alive; its pong waits behind answers that it reads slowly
+            self.pong_timer = self.pending_ping_payload = None
+            self.schedule_ping()
+        else:
+            super().keepalive_timeout()
+
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        # A peer that reads nothing more would keep the connection, and its buffer, for ever.
+        self.loop.call_later(self.close_timeout, self.transport.abort)
