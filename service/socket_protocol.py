@@ -5,6 +5,8 @@ import socket
 from asyncio import BaseTransport
 from typing import Any
 
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
@@ -34,6 +36,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         self._was_heard = True
         super().data_received(data)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await self.writable.wait()
+        if self.close_sent:  # by the protocol itself, which the app need not know yet
+            raise ClientDisconnected
+        await super().send(message)
 
     def handle_ping(self) -> None:
         if self.writable.is_set():

@@ -14,9 +14,11 @@ from service.dependencies import Services, ServicesDependency
 from service.errors import MattingError, NotReady
 from service.media.images import FORMATS
 from service.options import MAX_REF_SIZE, MIN_REF_SIZE
+from service.routes.live import PROTOCOL
 from service.still.negotiation import OFFERS
 from service.still.options import MAX_KEEP_S
 from service.video.chunk import PICTURE_FORMATS
+from service.video.live import WAITING_FRAMES
 
 router = APIRouter(tags=["operations"])
 ASSETS = Path(__file__).parent.parent / "web" / "assets"
@@ -139,6 +141,15 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
             "disk_mb": settings.session_disk_mb,
             "idle_s": settings.session_idle_s,
             "max_s": settings.session_max_s,
+        },
+        "live": {
+            "protocol": PROTOCOL,
+            "frames": [name.lower() for name in PICTURE_FORMATS],
+            "formats": ["png", "webp", "jpeg"],
+            "message_max_bytes": settings.socket_message_max_bytes,
+            "waiting_frames": WAITING_FRAMES,
+            "max_per_session": 1,
+            "ping_s": settings.socket_ping_s,
         },
         "network_max_megapixels": settings.network_max_megapixels,
         "queue_s": settings.queue_s,
