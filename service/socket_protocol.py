@@ -11,6 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame
 
 MAX_FRAGMENTS = 1024  # of one message: each costs memory beyond its bytes
+LAST_BYTES_S = 10.0  # for what is still to be sent to a peer that is let go
 UNSENT_BYTES = 64 * 1024  # what may wait in the kernel: frames that lie there grow old
 
 # What uvicorn writes about sockets has paths with session ids in it, and at `debug` whole headers.
@@ -66,8 +67,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.schedule_ping()
         else:
             super().keepalive_timeout()
+            self._end_soon()
 
     async def run_asgi(self) -> None:
         await super().run_asgi()
-        # A peer that reads nothing more would keep the connection, and its buffer, for ever.
-        self.loop.call_later(self.close_timeout, self.transport.abort)
+        self._end_soon()
+
+    def _end_soon(self) -> None:
+        """End a closed connection though its peer reads nothing, and its last bytes wait."""
+        self.loop.call_later(LAST_BYTES_S, self.transport.abort)
