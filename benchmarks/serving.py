@@ -43,13 +43,14 @@ def find_free_port() -> int:
 
 
 @contextmanager
-def serve() -> Iterator[tuple[int, float]]:
+def serve(**settings: object) -> Iterator[tuple[int, float]]:
     """Start the service; yield its port and the seconds until it was ready."""
+    environ = {f"MATTING_{name.upper()}": str(value) for name, value in settings.items()}
     port = find_free_port()
     start_s = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "--port", str(port)],
-        env={**os.environ, "MATTING_LOG_LEVEL": "warning"},
+        env={**os.environ, "MATTING_LOG_LEVEL": "warning", **environ},
     )
     try:
         while ask(port, "GET", "/readyz")[0] != 200:
