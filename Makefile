@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # onnxruntime comes in two builds that overwrite each other: one is chosen, once.
 RUNTIME := $(shell test -e /proc/driver/nvidia/version && echo gpu || echo cpu)
 
-.PHONY: serve setup browser lint test gate bench bench-live bench-stills clean
+.PHONY: serve setup browser lint test gate bench bench-live bench-stills bench-video clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT)
@@ -26,6 +26,9 @@ bench-stills: setup
 
 bench-live: setup
 	$(BIN)/python -m benchmarks.live
+
+bench-video: setup
+	$(BIN)/python -m benchmarks.video
 
 bench: setup
 	$(BIN)/python -m benchmarks.serving

@@ -25,6 +25,7 @@ class Command:
 
 COMMANDS = {
     "serve": Command("service.__main__", "start the HTTP service"),
+    "video": Command("cli.video", "matte a clip on this machine, without the service"),
     "export": Command("export.__main__", "turn a checkpoint into one verified ONNX file"),
     "train": Command("training.train", "train the network as a config says"),
     "adapt": Command("training.adapt", "adapt a network to your own clips, without labels"),
@@ -55,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         problem = f"matte {name} needs {error.name}: pip install 'matting-service[{extras}]'"
         print(problem, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before the command was there to say something about it
+        return 130
 
 
 def describe_commands() -> str:

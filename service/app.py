@@ -28,7 +28,7 @@ from service.still.result_store import ResultStore
 from service.video.session_store import SessionStore
 from service.video.slots import VideoSlots
 
-DESCRIPTION = """Trimap-free portrait matting with MODNet: photo in, alpha out; clip in, matted MP4
+DESCRIPTION = """Trimap-free portrait matting with MODNet: photo in, alpha out; clip in, matted clip
 out. Errors are `application/problem+json` (RFC 9457)."""
 
 

@@ -19,8 +19,8 @@ class MattingError(Exception):
     """An error with a text for the user.
 
     `detail` says what was wrong, `hint` what to do; `limit` and `actual` are numbers in the unit
-    that `detail` names. `retry_after_s` becomes `Retry-After`. `removebg_code` is remove.bg's code
-    where that of the slug is too coarse.
+    that `detail` names, `expected_sequence` the chunk that is due. `retry_after_s` becomes
+    `Retry-After`. `removebg_code` is remove.bg's code where that of the slug is too coarse.
     """
 
     status: ClassVar[int] = 500
@@ -34,6 +34,7 @@ class MattingError(Exception):
         hint: str | None = None,
         limit: float | None = None,
         actual: float | None = None,
+        expected_sequence: int | None = None,
         errors: list[dict[str, Any]] | None = None,
         retry_after_s: float | None = None,
         headers: dict[str, str] | None = None,
@@ -44,6 +45,7 @@ class MattingError(Exception):
         self.hint = hint
         self.limit = limit
         self.actual = actual
+        self.expected_sequence = expected_sequence
         self.errors = errors
         self.removebg_code = removebg_code
         self.headers = dict(headers or {})
@@ -62,6 +64,7 @@ class MattingError(Exception):
             "hint": self.hint,
             "limit": self.limit,
             "actual": self.actual,
+            "expected_sequence": self.expected_sequence,
         }
         return {name: value for name, value in members.items() if value is not None}
 
@@ -98,25 +101,12 @@ class Gone(MattingError):
     status, slug, title = 410, "gone", "This is no longer here"
 
 
-class WrongChunk(MattingError):
-    """A chunk that is not the next one; the problem document says which is."""
-
-    status = 409
-
-    def __init__(self, detail: str, *, hint: str, expected_sequence: int) -> None:
-        super().__init__(detail, hint=hint)
-        self.expected_sequence = expected_sequence
-
-    def describe(self) -> dict[str, Any]:
-        return super().describe() | {"expected_sequence": self.expected_sequence}
+class ChunkConflict(MattingError):
+    status, slug, title = 409, "chunk-conflict", "Another chunk had this number"
 
 
-class ChunkConflict(WrongChunk):
-    slug, title = "chunk-conflict", "Another chunk had this number"
-
-
-class ChunkOutOfOrder(WrongChunk):
-    slug, title = "chunk-out-of-order", "This chunk is not the next one"
+class ChunkOutOfOrder(MattingError):
+    status, slug, title = 409, "chunk-out-of-order", "This chunk is not the next one"
 
 
 class PayloadTooLarge(MattingError):

@@ -187,11 +187,12 @@ class _BoundedBody:
 
 def find_body_limit(scope: Scope, settings: Settings) -> int:
     """Return the most bytes that the body of a request may have."""
-    if scope["path"].startswith("/v1/video"):
-        return settings.video_max_bytes + FRAMING_BYTES
     if scope["path"].startswith("/v1/sessions"):
         return settings.chunk_max_bytes + FRAMING_BYTES + PART_BYTES * settings.chunk_max_frames
     kind = (read_header(scope, b"content-type") or b"").lower()
+    if scope["path"].startswith("/v1/video"):
+        clips = 2 if kind.startswith(b"multipart/") else 1  # the other one is behind the person
+        return settings.video_max_bytes * clips + FRAMING_BYTES
     if scope["path"].startswith(REMOVEBG_PREFIX):
         # Multipart: the image and a background. Forms: base64 with its `+` and `/` as %XX.
         share = 2.0 if kind.startswith(b"multipart/") else 1.5

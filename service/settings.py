@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     video_max_s: float = Field(600, gt=0, description="seconds of a clip")
     video_max_frames: int = Field(36_000, ge=1, description="frames of a clip")
     video_max_frame_megapixels: float = Field(9, gt=0, description="megapixels of a frame")
+    video_result_max_mb: int = Field(
+        16_384, ge=1, description="MiB of all results of a clip together, while they are written"
+    )
     video_max_side: int = Field(4096, ge=32, description="pixels of its longest side")
     sync_video_max_s: float = Field(120, gt=0, description="longest clip a request may wait for")
     network_max_megapixels: float = Field(1.5, gt=0, description="largest network input")

@@ -67,6 +67,8 @@ def make_clip(
     colorspace: int = 2,
     color_range: ColorRange = ColorRange.MPEG,
     sample_aspect_ratio: Fraction | None = None,
+    interlaced: bool = False,
+    event_s: float | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
     """Write a clip whose suffix chooses the container (.mp4 .mov .mkv .webm .ts .gif).
@@ -74,6 +76,8 @@ def make_clip(
     `times`: frame times in `time_base` instead of even ones. `rotation`: the clockwise turn a
     player makes, before it flips left and right if `mirrored`. `color`: one RGB colour instead of
     the portrait. `colorspace`: H.273 matrix, 2 leaves it unstated (pixels then follow BT.601).
+    `event_s`: until then all is dark and silent, a moment to see and to hear. `interlaced` is for
+    x264 alone.
     """
     suffix = path.suffix
     if suffix == ".gif":
@@ -83,7 +87,8 @@ def make_clip(
     if times is None:
         times = [round((i / fps + start_s) / time_base) for i in range(round(seconds * fps))]
     with av.open(str(path), "w", format=_FORMATS[suffix], container_options=options or {}) as out:
-        video = out.add_stream(codec, rate=fps, options=_PRESETS.get(codec, {}))
+        more = {"x264-params": "tff=1"} if interlaced else {}
+        video = out.add_stream(codec, rate=fps, options=_PRESETS.get(codec, {}) | more)
         video.width, video.height, video.pix_fmt = *size, pix_fmt
         video.codec_context.time_base = time_base
         video.codec_context.thread_count = 1
@@ -101,6 +106,8 @@ def make_clip(
         sample = 0
         for index, time in enumerate(times):
             image = picture(index, size) if color is None else np.full(size[::-1] + (3,), color)
+            if event_s is not None and time * time_base < event_s - 1e-6:
+                image = np.zeros_like(image)
             frame = reformatter.reformat(
                 av.VideoFrame.from_ndarray(image.astype(np.uint8), "rgb24"),
                 format=pix_fmt,
@@ -115,16 +122,21 @@ def make_clip(
                 ((time + 1 / fps / time_base) * time_base - Fraction(start_s)) * SAMPLE_RATE
             )
             for sound in sounds:
-                out.mux(sound.encode(tone_frame(sample, end - sample, start_s)))
+                out.mux(sound.encode(tone_frame(sample, end - sample, start_s, event_s)))
             sample = end
         for stream in (video, *sounds):
             out.mux(stream.encode(None))
     return path
 
 
-def tone_frame(start: int, samples: int, start_s: float = 0) -> av.AudioFrame:
-    """Return `samples` of the tone in stereo, from sample `start` on."""
-    wave = np.sin(2 * np.pi * TONE_HZ * np.arange(start, start + samples) / SAMPLE_RATE)
+def tone_frame(
+    start: int, samples: int, start_s: float = 0, event_s: float | None = None
+) -> av.AudioFrame:
+    """Return `samples` of the tone in stereo, from sample `start` on, silent until the event."""
+    numbers = np.arange(start, start + samples)
+    wave = np.sin(2 * np.pi * TONE_HZ * numbers / SAMPLE_RATE)
+    if event_s is not None:
+        wave *= numbers >= (event_s - start_s) * SAMPLE_RATE
     both = np.repeat((wave * 8000).astype(np.int16), 2).reshape(1, -1)
     frame = av.AudioFrame.from_ndarray(both, format="s16", layout="stereo")
     frame.sample_rate = SAMPLE_RATE

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from service.settings import ENV_PREFIX
@@ -141,6 +142,18 @@ def start_live_server(log: Path, **settings: object) -> LiveServer:
         process.wait()
         raise
     return server
+
+
+def count_bytes(server: LiveServer) -> int:
+    """Return the memory of the service and its decoder children, shared pages counted once."""
+    service = psutil.Process(server.pid)
+    total = 0
+    for process in (service, *service.children(recursive=True)):
+        try:
+            total += process.memory_full_info().pss
+        except psutil.NoSuchProcess:
+            continue
+    return total
 
 
 class RawConnection:

@@ -2,12 +2,18 @@
 
 import email
 import email.policy
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeVar
 
+import av
 import numpy as np
 
 from tests.helpers import decode, encode
+
+T = TypeVar("T")
 
 
 class Clock:
@@ -98,3 +104,31 @@ def read_number(image: np.ndarray) -> int:
     red, green, blue = image[0, 0, :3].astype(int)
     assert (image[:, :, :3] == (red, green, blue)).all() and blue == 77
     return int(red + 256 * green)
+
+
+def make_lossless_clip(images: Sequence[np.ndarray], fps: int) -> bytes:
+    """Return an MP4 whose pictures come out the same whichever of them are in one file."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as out:
+        stream = out.add_stream("libx264", rate=fps, options={"qp": "0", "preset": "ultrafast"})
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuv444p"
+        for index, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, fps)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def split(items: Sequence[T], borders: Iterable[int]) -> list[Sequence[T]]:
+    """Return the parts of a sequence that is cut before the items numbered."""
+    edges = sorted({0, len(items), *borders})
+    return [items[first:last] for first, last in zip(edges, edges[1:], strict=False)]
+
+
+def encode_multipart(chunk: list[bytes]) -> tuple[bytes, bytes]:
+    """Return the body of a chunk of pictures, and its content type."""
+    head = b'--x\r\nContent-Disposition: form-data; name="frame"; filename="a.png"\r\n\r\n'
+    body = b"".join(head + picture + b"\r\n" for picture in chunk) + b"--x--\r\n"
+    return body, b"multipart/form-data; boundary=x"

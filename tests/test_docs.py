@@ -18,6 +18,7 @@ from service.settings import describe_settings
 from tests.clips import make_clip
 from tests.helpers import ROOT, find_free_port, wait_until
 from tests.tiny_network import export_tiny
+from tests.videos import Clip, read_cutouts
 
 README = (ROOT / "README.md").read_text()
 COMPAT_PAGE = (ROOT / "docs" / "compat.md").read_text()
@@ -32,6 +33,7 @@ EXAMPLES = read_examples(README)
 COMPAT = read_examples(COMPAT_PAGE)
 CURL = [line for line in EXAMPLES if "curl " in line]
 MATTE = [line for line in EXAMPLES if line.startswith("matte ")]
+VIDEO_STARTS = {".mp4": (4, b"ftyp"), ".mov": (4, b"ftypqt"), ".webm": (0, b"\x1a\x45\xdf\xa3")}
 # `make test` is what runs this; `make serve` has a test of its own below.
 ELSEWHERE = ["make serve", "make test"]
 
@@ -65,8 +67,12 @@ def test_curl_example_works(command: str, folder: Path, live_server) -> None:
     if result is None:
         assert output.strip()
         return
-    if result.suffix == ".mp4":
-        assert result.read_bytes()[4:8] == b"ftyp"
+    if result.suffix in VIDEO_STARTS:
+        start, mark = VIDEO_STARTS[result.suffix]
+        assert result.read_bytes()[start:].startswith(mark)
+        return
+    if result.name == "frames.zip":
+        assert len(read_cutouts(result.read_bytes())) == 2
         return
     if result.suffix == ".zip":
         with zipfile.ZipFile(result) as archive:
@@ -86,6 +92,15 @@ def test_curl_example_works(command: str, folder: Path, live_server) -> None:
             alpha = np.asarray(image) / 255
             assert alpha[80:170, 180:260].mean() > 0.9, "the face is the person's"
             assert alpha[0:60, 80:150].mean() < 0.1, "the wall is not"
+
+
+def test_python_example_writes_the_clip_twice_over(folder: Path, live_server) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
+    here = code.replace("localhost:8000", f"127.0.0.1:{live_server().port}")
+    done = subprocess.run([sys.executable, "-c", here], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result, clip = (Clip((folder / name).read_bytes()) for name in ("chunks.mp4", "clip.mp4"))
+    assert result.times == [*clip.times, *(time + clip.duration for time in clip.times)]
 
 
 def test_error_of_the_readme_is_the_real_one(folder: Path, live_server) -> None:

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 from service.inference.models import ModelInfo
 
 MIN_SIDE = 32
+# A picture may first shrink by a whole factor that leaves it this many times too large: several
+# times faster than fair area averaging, and hard to tell from it (as Pillow's `reducing_gap`).
+REDUCING_GAP = 2
 
 
 def choose_size(
@@ -38,8 +41,7 @@ def make_tensor(
 ) -> NDArray[np.float32]:
     """Return (3, h, w) float32 for an (H, W, 3) uint8 RGB picture.
 
-    Values are (x / 255 - mean) / std, [-1, 1] for MODNet's 0.5 and 0.5. Area averaging where the
-    picture shrinks, linear interpolation where it grows.
+    Values are (x / 255 - mean) / std, [-1, 1] for MODNet's 0.5 and 0.5.
     """
     tensor = np.empty((3, *size), np.float32)
     np.multiply(resize_image(image, size).transpose(2, 0, 1), 1 / (255 * std), out=tensor)
@@ -48,14 +50,30 @@ def make_tensor(
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the picture at (height, width), as the network sees it."""
+    """Return the picture at (height, width), as the network sees it.
+
+    Area averaging where the picture shrinks, in two steps where it shrinks much; linear
+    interpolation where it grows.
+    """
     height, width = size
     if image.shape[:2] == size:
         return image
+    factor = find_whole_factor(image.shape[:2], size)
+    if factor > 1:
+        image = np.asarray(
+            cv2.resize(image, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA),
+            np.uint8,
+        )
     shrinks = image.shape[0] * image.shape[1] > height * width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized: NDArray[np.uint8] = cv2.resize(image, (width, height), interpolation=method)
     return resized
+
+
+def find_whole_factor(shape: tuple[int, ...], size: tuple[int, int]) -> int:
+    """Return the largest factor that divides both sides and leaves REDUCING_GAP times `size`."""
+    most = int(min(side / wanted for side, wanted in zip(shape, size, strict=True)) / REDUCING_GAP)
+    return next((n for n in range(most, 1, -1) if all(side % n == 0 for side in shape)), 1)
 
 
 def fit_to_network(

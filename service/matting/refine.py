@@ -39,7 +39,8 @@ def refine_alpha(image: Image, alpha: Floats, small: Image | None = None) -> Flo
     model = fit_colours(small.astype(np.float32) / np.float32(255), alpha, band)
     model[:, :, 3] -= alpha  # what is to be added to the resized matte
     # It fades out beside the band; the colours of the photo go to 255.
-    model *= cv2.blur(band.astype(np.float32), (3, 3))[:, :, np.newaxis] / 255
+    fade = cv2.blur(band.astype(np.float32), (3, 3)) / np.float32(255)
+    model *= cv2.merge([fade] * 4)
     scale = alpha.shape[0] / height, alpha.shape[1] / width
     for rows, columns in find_cells(band, (height, width)):
         tile = image[rows, columns]

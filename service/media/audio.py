@@ -1,18 +1,20 @@
-"""Sound of a clip, in the decoder child: packets that MP4 can carry, copied wherever possible."""
+"""Sound of a clip, in the decoder child: packets copied wherever a container can carry them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, Protocol
 
 import av
 
-from service.media.video_types import (
+from service.media.audio_types import (
     AUDIO_LAYOUTS,
+    CARRIED_AUDIO,
     COPYABLE_AUDIO,
     MAX_AUDIO_PACKET_BYTES,
-    MAX_AUDIO_TRACKS,
+    MAX_AUDIO_STREAMS,
     AudioPacket,
     AudioTrack,
+    Container,
 )
 from service.media.wire_fields import MAX_TICKS
 
@@ -22,12 +24,17 @@ MAX_PEEKED_BYTES = 16 << 20
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _MIN_MP3_RATE = 16000  # MP4 has no place for the slower ones
 _GLOBAL_HEADER = 1 << 22
+# What sound becomes that a container does not carry: encoder, sample format, rates.
+_ENCODERS: dict[str, tuple[str, str, tuple[int, ...]]] = {
+    "aac": ("aac", "fltp", _AAC_RATES),
+    "opus": ("libopus", "flt", (48_000,)),
+}
 
 
 class TrackReader(Protocol):
-    """Turns the demuxed packets of one sound stream into packets for the writer."""
+    """Turns the demuxed packets of one sound stream into packets for the writers."""
 
-    track: AudioTrack
+    tracks: tuple[AudioTrack, ...]
 
     def push(self, packet: Any) -> list[AudioPacket]:
         """Take one packet of the stream and return those that are ready."""
@@ -39,11 +46,11 @@ class TrackReader(Protocol):
 class CopiedTrack:
     """Hands the stream's packets on byte for byte."""
 
-    def __init__(self, stream: Any, track: AudioTrack) -> None:
-        self.track = track
+    def __init__(self, track: AudioTrack) -> None:
+        self.tracks: tuple[AudioTrack, ...] = (track,)
 
     def push(self, packet: Any) -> list[AudioPacket]:
-        return _to_items([packet], self.track.index)
+        return _to_items([packet], self.tracks[0].index)
 
     def flush(self) -> list[AudioPacket]:
         return []
@@ -52,76 +59,103 @@ class CopiedTrack:
 class AdtsTrack:
     """Takes the ADTS headers off AAC packets (MPEG-TS); the coded sound stays as it is."""
 
-    def __init__(self, stream: Any, track: AudioTrack, bit_filter: Any) -> None:
-        self.track = track
+    def __init__(self, track: AudioTrack, bit_filter: Any) -> None:
+        self.tracks: tuple[AudioTrack, ...] = (track,)
         self._filter = bit_filter
 
     def push(self, packet: Any) -> list[AudioPacket]:
         try:
-            return _to_items(self._filter.filter(packet), self.track.index)
+            return _to_items(self._filter.filter(packet), self.tracks[0].index)
         except av.InvalidDataError:  # a damaged packet is left out
             return []
 
     def flush(self) -> list[AudioPacket]:
-        return _to_items(self._filter.filter(None), self.track.index)
+        return _to_items(self._filter.filter(None), self.tracks[0].index)
 
 
-class ReencodedTrack:
-    """Decodes sound that MP4 cannot carry and encodes it as AAC, mono or stereo."""
+class ReencodedTracks:
+    """Decodes sound once and encodes it for the containers that cannot carry it as it came."""
 
-    def __init__(self, stream: Any, index: int, codec: str) -> None:
+    def __init__(self, stream: Any, encoders: Sequence["SoundEncoder"]) -> None:
         self._stream = stream
+        self._encoders = encoders
+        self.tracks = tuple(encoder.track for encoder in encoders)
+
+    def push(self, packet: Any) -> list[AudioPacket]:
+        try:
+            frames = self._stream.codec_context.decode(packet)
+        except MemoryError:
+            raise
+        except (av.FFmpegError, ValueError):  # damaged
+            return []
+        return [item for encoder in self._encoders for item in encoder.push(frames)]
+
+    def flush(self) -> list[AudioPacket]:
+        rest = self.push(None)
+        return rest + [item for encoder in self._encoders for item in encoder.flush()]
+
+
+class SoundEncoder:
+    """Encodes decoded sound as `codec`, mono or stereo, for `containers`."""
+
+    def __init__(
+        self, stream: Any, index: int, codec: str, containers: tuple[Container, ...]
+    ) -> None:
         source = stream.codec_context
-        rate = min(_AAC_RATES, key=lambda known: abs(known - source.sample_rate))
-        self._encoder = av.CodecContext.create("aac", "w")
+        name, sample_format, rates = _ENCODERS[codec]
+        rate = min(rates, key=lambda known: abs(known - source.sample_rate))
+        self._encoder = av.CodecContext.create(name, "w")
         self._encoder.sample_rate = rate
         self._encoder.layout = "mono" if source.layout.nb_channels == 1 else "stereo"
-        self._encoder.format = "fltp"
+        self._encoder.format = sample_format
         self._encoder.bit_rate = REENCODED_BIT_RATE
         self._encoder.time_base = Fraction(1, rate)
         self._encoder.flags |= _GLOBAL_HEADER
         self._encoder.open()
         self.track = AudioTrack(
             index=index,
-            codec="aac",
+            codec=codec,
             sample_rate=rate,
             layout=self._encoder.layout.name,
             time_base=Fraction(1, rate),
             extradata=bytes(self._encoder.extradata or b""),
             language=_language(stream),
-            reencoded_from=codec,
+            reencoded_from=source.codec.canonical_name,
+            containers=containers,
         )
 
-    def push(self, packet: Any) -> list[AudioPacket]:
+    def push(self, frames: list[Any]) -> list[AudioPacket]:
         try:
-            frames = self._stream.codec_context.decode(packet)
             encoded = [out for frame in frames for out in self._encoder.encode(frame)]
         except MemoryError:
             raise
-        except (av.FFmpegError, ValueError):  # damaged, or the sound changes its form
+        except (av.FFmpegError, ValueError):  # the sound changes its form
             return []
         return _to_items(encoded, self.track.index)
 
     def flush(self) -> list[AudioPacket]:
-        return self.push(None) + _to_items(self._encoder.encode(None), self.track.index)
+        return _to_items(self._encoder.encode(None), self.track.index)
 
 
 def open_tracks(
-    streams: Iterable[Any], packets: Iterator[Any]
-) -> tuple[dict[int, TrackReader], list[Any]]:
-    """Return a reader for each sound stream by its index in the container, and packets read ahead.
+    streams: Iterable[Any], packets: Iterator[Any], containers: Sequence[Container]
+) -> tuple[dict[int, list[TrackReader]], list[Any]]:
+    """Return the readers of each sound stream by its index in the file, and packets read ahead.
 
-    Packets are read ahead only while an ADTS track has not shown its parameters yet; the caller
-    takes them before the rest. Streams that no decoder knows are left out.
+    Every container gets each stream, in a codec that it carries. Packets are read ahead only while
+    an ADTS track has not shown its parameters yet; the caller takes them before the rest. Streams
+    that no decoder knows are left out.
     """
     known = [stream for stream in streams if stream.codec_context is not None]
-    known = known[:MAX_AUDIO_TRACKS]
+    known = known[:MAX_AUDIO_STREAMS]
     ahead, first = _read_ahead(packets, {s.index for s in known if _is_adts(s)})
-    readers: dict[int, TrackReader] = {}
+    readers: dict[int, list[TrackReader]] = {}
+    count = 0
     for stream in known:
-        reader = _open_track(stream, len(readers), first.get(stream.index))
-        if reader is not None:
-            readers[stream.index] = reader
+        opened = _open_stream(stream, count, first.get(stream.index), containers)
+        if opened:
+            readers[stream.index] = opened
+            count += sum(len(reader.tracks) for reader in opened)
     return readers, ahead
 
 
@@ -140,19 +174,46 @@ def _read_ahead(packets: Iterator[Any], wanted: set[int]) -> tuple[list[Any], di
     return ahead, first
 
 
-def _open_track(stream: Any, index: int, first_packet: Any) -> TrackReader | None:
-    codec = stream.codec_context.codec.canonical_name
+def _open_stream(
+    stream: Any, index: int, first_packet: Any, containers: Sequence[Container]
+) -> list[TrackReader]:
+    """Return the readers of one stream, whose tracks count from `index`."""
+    copied: TrackReader | None = None
     if _is_adts(stream):
-        return None if first_packet is None else _open_adts(stream, index, first_packet)
-    track = _describe(stream, index, codec, bytes(stream.codec_context.extradata or b""))
-    if _is_copyable(track):
-        return CopiedTrack(stream, track)
-    if not stream.codec_context.sample_rate or not stream.codec_context.layout.nb_channels:
-        return None
-    return ReencodedTrack(stream, index, codec)
+        if first_packet is not None:
+            copied = _open_adts(stream, index, first_packet, containers)
+        if copied is None:
+            return []
+    else:
+        extradata = bytes(stream.codec_context.extradata or b"")
+        codec = stream.codec_context.codec.canonical_name
+        track = _describe(stream, index, codec, extradata, containers)
+        copied = CopiedTrack(track) if _is_copyable(track) else None
+    carrying = () if copied is None else copied.tracks[0].containers
+    opened = [copied] if copied is not None and carrying else []
+    others = [container for container in containers if container not in carrying]
+    if others and stream.codec_context.sample_rate and stream.codec_context.layout.nb_channels:
+        # First, because the filter of an AdtsTrack uses a packet up.
+        opened.insert(0, _open_encoders(stream, index + len(opened), others))
+    return opened
 
 
-def _open_adts(stream: Any, index: int, first_packet: Any) -> TrackReader | None:
+def _open_encoders(stream: Any, index: int, containers: Sequence[Container]) -> ReencodedTracks:
+    encoders: list[SoundEncoder] = []
+    for codec in _ENCODERS:
+        served = tuple(name for name in containers if _choose_codec(name) == codec)
+        if served:
+            encoders.append(SoundEncoder(stream, index + len(encoders), codec, served))
+    return ReencodedTracks(stream, encoders)
+
+
+def _choose_codec(container: Container) -> str:
+    return "opus" if container == "webm" else "aac"
+
+
+def _open_adts(
+    stream: Any, index: int, first_packet: Any, containers: Sequence[Container]
+) -> TrackReader | None:
     """Read the parameters from a copy of the first packet, then filter from the start."""
     sample = av.Packet(bytes(first_packet))
     try:
@@ -160,12 +221,15 @@ def _open_adts(stream: Any, index: int, first_packet: Any) -> TrackReader | None
         extradata = bytes(probe.filter(sample)[0].get_sidedata("new_extradata"))
     except (av.InvalidDataError, IndexError):
         return None
-    track = _describe(stream, index, "aac", extradata)
+    track = _describe(stream, index, "aac", extradata, containers)
     bit_filter = av.bitstream.BitStreamFilterContext("aac_adtstoasc", stream)
-    return AdtsTrack(stream, track, bit_filter) if _is_copyable(track) else None
+    return AdtsTrack(track, bit_filter) if _is_copyable(track) else None
 
 
-def _describe(stream: Any, index: int, codec: str, extradata: bytes) -> AudioTrack:
+def _describe(
+    stream: Any, index: int, codec: str, extradata: bytes, containers: Sequence[Container]
+) -> AudioTrack:
+    """Return the track of copied packets, for those containers that carry its codec."""
     return AudioTrack(
         index=index,
         codec=codec,
@@ -174,6 +238,7 @@ def _describe(stream: Any, index: int, codec: str, extradata: bytes) -> AudioTra
         time_base=stream.time_base,
         extradata=extradata if codec in ("aac", "opus", "alac", "flac") else b"",
         language=_language(stream),
+        containers=tuple(name for name in containers if codec in CARRIED_AUDIO[name]),
     )
 
 

@@ -90,17 +90,20 @@ class Child:
 
         from service.media.video_reader import read_video
         from service.media.video_types import (
+            NothingWanted,
             UndecodableVideo,
             VideoInfo,
             VideoLimitExceeded,
             VideoLimits,
+            Wanted,
         )
 
         av.logging.set_level(None)
         logging.disable()
         with os.fdopen(fd, "rb") as file:
             try:
-                for item in read_video(file, VideoLimits(**request["limits"])):
+                limits, wanted = VideoLimits(**request["limits"]), Wanted(**request["wanted"])
+                for item in read_video(file, limits, wanted):
                     if isinstance(item, VideoInfo):
                         self.channel.send(item.to_wire())
                     else:
@@ -110,6 +113,8 @@ class Child:
                 self.channel.send({"kind": "end"})
             except UndecodableVideo as error:
                 self.refuse("undecodable", error.reason)
+            except NothingWanted:
+                self.refuse("nothing-wanted", "no frame of the clip lies between start and end")
             except VideoLimitExceeded as error:
                 self.refuse("limit", str(error), limit=error.limit, actual=error.actual)
 

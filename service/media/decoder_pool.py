@@ -14,8 +14,10 @@ from service.settings import Settings
 class DecoderPool:
     """Children ready for work; a child that dies or is left half-way is replaced.
 
-    `stills` of them are kept warm; `videos` and `chunks` more may start, so that clips, which hold
-    a child for as long as they run, never take the last one from the images or the sessions.
+    `stills` of them are kept warm; `videos` more may start, so that clips, which hold a child for
+    as long as they run, never take the last one from the images, and as many again for the clips
+    behind them: who has a child for a clip never waits long for its second one. `chunks` are those
+    of sessions.
     """
 
     def __init__(
@@ -24,8 +26,8 @@ class DecoderPool:
         self._settings = settings
         self._metrics = metrics
         self._stills = stills
-        places = {"still": stills, "video": videos, "chunk": chunks}
-        self._free = {kind: asyncio.Semaphore(count) for kind, count in places.items()}
+        counts = {"still": stills, "video": videos, "background": videos, "chunk": chunks}
+        self._free = {kind: asyncio.Semaphore(count) for kind, count in counts.items()}
         self._idle: list[Decoder] = []
         # The kernel kills a child when the thread that started it ends, so that thread must live
         # as long as the pool.
@@ -36,7 +38,7 @@ class DecoderPool:
 
     @asynccontextmanager
     async def borrow(self, kind: str) -> AsyncIterator[Decoder]:
-        """Lend a child for one `still`, `video` or `chunk`."""
+        """Lend a child for one `still`, `video`, `background` (a clip behind it) or `chunk`."""
         async with self._free[kind]:
             decoder = await self._take()
             try:

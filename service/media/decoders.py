@@ -13,15 +13,17 @@ from typing import Any, BinaryIO
 
 import service
 from service.errors import (
+    InvalidOption,
     MattingError,
     MediaLimitExceeded,
     MediaTooComplex,
     UndecodableMedia,
     UnsupportedMedia,
 )
+from service.media.audio_types import MAX_AUDIO_PACKET_BYTES, AudioPacket
 from service.media.images import ImageInfo, Picture
 from service.media.sealed import map_sealed
-from service.media.video_types import AudioPacket, VideoFrame, VideoInfo, VideoLimits
+from service.media.video_types import VideoFrame, VideoInfo, VideoLimits, Wanted
 from service.media.wire import Channel, ChannelClosed, ProtocolError
 from service.settings import Settings
 
@@ -31,12 +33,13 @@ _ERRORS: dict[str, type[MattingError]] = {
     "undecodable": UndecodableMedia,
     "too-complex": MediaTooComplex,
     "limit": MediaLimitExceeded,
+    "nothing-wanted": InvalidOption,
 }
-_MAX_AUDIO_PACKET_BYTES = 1 << 22
 _MAX_METADATA_BYTES = 1 << 23
 _MAX_SIDE = 1 << 32
 # Up to 64 MiB stay with a child: fresh pages for each picture took half of its time (mallopt(3)).
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+ALL = Wanted()
 CHILD = "service.media.decoder_child"
 
 
@@ -110,12 +113,18 @@ class Decoder:
         return picture
 
     def open_video(
-        self, file: BinaryIO, *, max_s: float, max_frames: int | None = None
+        self,
+        file: BinaryIO,
+        wanted: Wanted = ALL,
+        *,
+        max_s: float,
+        max_frames: int | None = None,
     ) -> VideoInfo:
         """Return the facts of a clip; `read_video` must be used up, or the child is replaced.
 
-        `max_s` bounds the duration, `max_frames` (default: that of the settings) the frames, both
-        counted while decoding.
+        `max_s` bounds the duration of what is wanted, `max_frames` (default: that of the settings)
+        its frames, both counted while decoding. Raises InvalidOption when the clip has no frame
+        there.
         """
         settings = self._settings
         limits = VideoLimits(
@@ -132,6 +141,7 @@ class Decoder:
             "video",
             fd=fd,
             limits=asdict(limits),
+            wanted=asdict(wanted),
             memory_bytes=settings.decoder_video_memory_bytes,
         )
         header, _ = self._receive(0)
@@ -142,7 +152,7 @@ class Decoder:
 
     def read_video(self, info: VideoInfo) -> Iterator[VideoFrame | AudioPacket]:
         """Yield the frames and sound packets of the opened clip in file order."""
-        max_bytes = max(info.width * info.height * 3, _MAX_AUDIO_PACKET_BYTES)
+        max_bytes = max(info.width * info.height * 3, MAX_AUDIO_PACKET_BYTES)
         while True:
             header, payload = self._receive(max_bytes)
             if header.get("kind") == "end":

@@ -2,12 +2,15 @@
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
 import av
 import cv2
 import numpy as np
+from av.codec.context import Flags
 from av.video.reformatter import ColorRange, VideoReformatter
 
 from service.media.video_frames import SCALING, SWS_MATRIX
@@ -75,19 +78,22 @@ class FragmentWriter:
         self._padding = size[0] % 2, size[1] % 2
         self._reformatter = VideoReformatter()
         self.frames = 0
-        header = io.BytesIO()
-        try:
-            self._container = av.open(header, "w", format="mp4", container_options=_MUXER)
-            self._stream = self._add_stream(size, fps, level)
-            self._container.start_encoding()
-        except (av.FFmpegError, ValueError, MemoryError) as error:
-            raise FragmentWriteError("the encoder cannot be opened") from error
-        # `ftyp` and `moov`: what a player needs before the first fragment.
-        self.init = header.getvalue()
+        with _refusals("the encoder cannot be opened"):
+            # By itself, not as a stream: a file and its streams hold each other, and the memory of
+            # an encoder among them, until the garbage collector comes by.
+            self._encoder = self._open_encoder(size, fps, level)
+            # `ftyp` and `moov`: what a player needs before the first fragment.
+            self.init = self._write([], 1)
 
-    def _add_stream(self, size: tuple[int, int], fps: float, level: int) -> Any:
-        rate = Fraction(fps).limit_denominator(1001)
-        options = {
+    def _open_encoder(self, size: tuple[int, int], fps: float, level: int) -> Any:
+        encoder = av.CodecContext.create("libx264", "w")
+        encoder.height, encoder.width = (a + b for a, b in zip(size, self._padding, strict=True))
+        encoder.pix_fmt = "yuv420p"
+        encoder.framerate = Fraction(fps).limit_denominator(1001)
+        encoder.time_base = Fraction(1, TICKS_PER_S)
+        encoder.thread_count = 1
+        encoder.flags |= Flags.global_header
+        encoder.options = {
             "preset": PRESET,
             "tune": "zerolatency",
             "crf": str(CRF),
@@ -96,16 +102,9 @@ class FragmentWriter:
             "g": str(max(1, round(GROUP_S * fps))),
             "sc_threshold": "0",
         }
-        stream = self._container.add_stream("libx264", rate=rate, options=options)
-        stream.height, stream.width = (a + b for a, b in zip(size, self._padding, strict=True))
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = Fraction(1, TICKS_PER_S)
-        context = stream.codec_context
-        context.time_base = Fraction(1, TICKS_PER_S)
-        context.thread_count = 1
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
-        context.color_range = ColorRange.MPEG
-        return stream
+        _state_colours(encoder)
+        encoder.open()
+        return encoder
 
     def encode(self, image: Image, pts: int) -> Any:
         """Return the packet of one frame; `pts` in ticks, above that of the frame before."""
@@ -125,10 +124,8 @@ class FragmentWriter:
         frame.pts = pts
         frame.time_base = Fraction(1, TICKS_PER_S)
         self.frames += 1
-        try:
-            (packet,) = self._stream.codec_context.encode(frame)
-        except (av.FFmpegError, ValueError, MemoryError) as error:
-            raise FragmentWriteError("the encoder refused a frame") from error
+        with _refusals("the encoder refused a frame"):
+            (packet,) = self._encoder.encode(frame)
         return packet
 
     def mux(self, packets: list[Any], number: int, end: int) -> bytes:
@@ -136,21 +133,48 @@ class FragmentWriter:
 
         `end`: ticks at which the last frame ends.
         """
-        buffer = io.BytesIO()
-        options = _MUXER | {"fragment_index": str(number)}
-        try:
-            with av.open(buffer, "w", format="mp4", container_options=options) as container:
-                stream = container.add_stream_from_template(self._stream)
-                stream.time_base = Fraction(1, TICKS_PER_S)
-                container.start_encoding()
-                for packet, following in zip(packets, [*packets[1:], None], strict=True):
-                    packet.stream = stream
-                    packet.duration = (end if following is None else following.pts) - packet.pts
-                    container.mux(packet)
-        except (av.FFmpegError, ValueError, MemoryError) as error:
-            raise FragmentWriteError("the fragment cannot be written") from error
-        content = buffer.getvalue()
+        for packet, following in zip(packets, [*packets[1:], None], strict=True):
+            packet.duration = (end if following is None else following.pts) - packet.pts
+        with _refusals("the fragment cannot be written"):
+            content = self._write(packets, number)
         return content[_find_fragment(content) :]
+
+    def _write(self, packets: list[Any], number: int) -> bytes:
+        """Return a whole file: its beginning, and a fragment if there are packets."""
+        buffer, encoder = io.BytesIO(), self._encoder
+        options = _MUXER | {"fragment_index": str(number)}
+        with (
+            av.open(io.BytesIO(), "w", format="mp4") as scratch,  # never begun
+            av.open(buffer, "w", format="mp4", container_options=options) as container,
+        ):
+            # A stream made from a template is not opened as an encoder; its header is what its
+            # context says.
+            template = scratch.add_stream("libx264", rate=encoder.framerate)
+            stream = container.add_stream_from_template(template)
+            stream.time_base = Fraction(1, TICKS_PER_S)
+            context = stream.codec_context
+            context.height, context.width = encoder.height, encoder.width
+            context.pix_fmt = encoder.pix_fmt
+            context.extradata = encoder.extradata
+            _state_colours(context)
+            container.start_encoding()
+            for packet in packets:
+                packet.stream = stream
+                container.mux(packet)
+        return buffer.getvalue()
+
+
+@contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        raise FragmentWriteError(what) from error
+
+
+def _state_colours(context: Any) -> None:
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = ColorRange.MPEG
 
 
 def _find_fragment(content: bytes) -> int:

@@ -15,6 +15,7 @@ from service.media.video_types import (
     VideoLimitExceeded,
     VideoLimits,
 )
+from service.media.video_window import Window
 from service.media.wire_fields import MAX_TICKS
 
 _BT709, _SMPTE170M = 1, 6
@@ -29,8 +30,9 @@ _DISPLAY_MATRIX = SideDataType.DISPLAYMATRIX
 class FrameReader:
     """Turns the library's frames into pictures, counting frames and seconds."""
 
-    def __init__(self, stream: Any, first: Any, limits: VideoLimits) -> None:
+    def __init__(self, stream: Any, first: Any, limits: VideoLimits, window: Window) -> None:
         self.limits = limits
+        self.window = window
         self.time_base = Fraction(stream.time_base)
         self.average_rate = _frame_rate(stream)
         self.orientation = Orientation.of(first)
@@ -44,12 +46,18 @@ class FrameReader:
         self._expected_pts = 0
         self._count = 0
 
-    def convert(self, frame: Any) -> VideoFrame:
+    def read(self, frame: Any) -> VideoFrame | None:
+        """Return the picture, None for one that is not wanted."""
         self._count += 1
         if self._count > self.limits.max_frames:
             raise VideoLimitExceeded("frames", self.limits.max_frames, self._count)
         check_size(frame.width, frame.height, self.limits)
         pts, duration = self._time(frame)
+        if not self.window.takes_frame(pts * self.time_base):
+            return None
+        self._check_length(pts, duration)
+        if self.window.rate is not None:
+            duration = None  # the frames after it, left out, belong to it
         return VideoFrame(pts, duration, self.orientation.apply(self._to_rgb(frame)))
 
     def _time(self, frame: Any) -> tuple[int, int | None]:
@@ -58,14 +66,16 @@ class FrameReader:
         pts = max(pts, self._last_pts + 1)
         if abs(pts) >= MAX_TICKS:
             raise UndecodableVideo("The video's timestamps make no sense.")
+        step = duration or round(1 / (self.average_rate or _GUESSED_FRAME_RATE) / self.time_base)
+        self._last_pts, self._expected_pts = pts, pts + max(step, 1)
+        return pts, duration
+
+    def _check_length(self, pts: int, duration: int | None) -> None:
         if self._first_pts is None:
             self._first_pts = pts
         elapsed_s = float((pts + (duration or 0) - self._first_pts) * self.time_base)
         if elapsed_s > self.limits.max_duration_s:
             raise VideoLimitExceeded("seconds", self.limits.max_duration_s, round(elapsed_s, 3))
-        step = duration or round(1 / (self.average_rate or _GUESSED_FRAME_RATE) / self.time_base)
-        self._last_pts, self._expected_pts = pts, pts + max(step, 1)
-        return pts, duration
 
     def _to_rgb(self, frame: Any) -> Image:
         is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")

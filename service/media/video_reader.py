@@ -2,23 +2,26 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
 
 from service.media.audio import TrackReader, open_tracks
+from service.media.audio_types import AudioPacket, AudioTrack
 from service.media.video_frames import FrameReader, check_size
 from service.media.video_types import (
-    AudioPacket,
+    NothingWanted,
     UndecodableVideo,
     VideoFrame,
     VideoInfo,
     VideoItem,
     VideoLimitExceeded,
     VideoLimits,
+    Wanted,
 )
+from service.media.video_window import Window
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,gif"
 DECODER_THREADS = 2
@@ -41,7 +44,10 @@ _DECODE_ERRORS = (
 )
 
 
-def read_video(file: BinaryIO, limits: VideoLimits) -> Iterator[VideoItem]:
+ALL = Wanted()
+
+
+def read_video(file: BinaryIO, limits: VideoLimits, wanted: Wanted = ALL) -> Iterator[VideoItem]:
     """Decode a clip: first its VideoInfo, then frames and sound packets in the file's order.
 
     `file` is open for reading and seekable; nothing else is opened, whatever its bytes ask for.
@@ -49,15 +55,17 @@ def read_video(file: BinaryIO, limits: VideoLimits) -> Iterator[VideoItem]:
     Frames are upright (H, W, 3) uint8 RGB of one size: a change of size on the way is scaled to
     the first. Their `pts` always increase; missing ones follow from the duration or the rate, and
     one that does not increase is moved a tick after the frame before. Interlaced frames stay so,
-    10-bit colour is cut to 8, HDR is not tone-mapped.
+    10-bit colour is cut to 8, HDR is not tone-mapped. Of a part that begins late the times stay,
+    and `origin_pts` is its first frame's.
 
     Damaged packets are skipped and a clip cut short yields what decodes, as players do. Raises
-    UndecodableVideo without a single frame, VideoLimitExceeded as soon as a limit is passed
-    (frames and seconds are counted while decoding, not believed).
+    UndecodableVideo without a single frame, NothingWanted without one between start and end,
+    VideoLimitExceeded as soon as a limit is passed (counted while decoding, not believed; frames
+    from the start of the file, seconds of what is wanted).
     """
     try:
         with _open(file, limits) as container:
-            yield from _read(container, limits)
+            yield from _read(container, limits, wanted)
     except _DECODE_ERRORS as error:
         raise UndecodableVideo("The video is damaged or of a kind that is not read.") from error
 
@@ -92,22 +100,44 @@ def _max_pixels(limits: VideoLimits) -> str:
     return str(int(limits.max_frame_megapixels * 1e6) + 128 * limits.max_side)
 
 
-def _read(container: Any, limits: VideoLimits) -> Iterator[VideoItem]:
-    stream = _select_stream(container, limits)
-    packets = _demux(container, [stream, *container.streams.audio])
-    tracks, ahead = open_tracks(container.streams.audio, packets)
-    items = _decode(stream, tracks, itertools.chain(ahead, packets))
+def _read(container: Any, limits: VideoLimits, wanted: Wanted) -> Iterator[VideoItem]:
+    window = Window(wanted)
+    stream = _select_stream(container, limits, window)
+    sounds = container.streams.audio if wanted.sound else ()
+    packets = _demux(container, [stream, *sounds])
+    readers, ahead = open_tracks(sounds, packets, wanted.sound)
+    items = _decode(stream, readers, itertools.chain(ahead, packets), window)
     early, first = _wait_for_picture(items)
-    reader = FrameReader(stream, first, limits)
-    frame = reader.convert(first)
-    yield _describe(container, stream, tracks, reader, first, frame)
-    yield from early
+    if first is None:
+        raise UndecodableVideo("No picture of the video could be decoded.")
+    frames = FrameReader(stream, first, limits, window)
+    origin_pts = _find_origin(container, stream, readers, first.pts or 0)
+    tracks = _list_tracks(readers)
+    window.begin(origin_pts * frames.time_base, range(len(tracks)))
+    kept = _keep(itertools.chain(early, [first], items), tracks, frames)
+    early, frame = _wait_for_picture(kept)
+    if frame is None:
+        raise NothingWanted
+    origin_pts = frame.pts if wanted.start_s else origin_pts
+    yield _describe(container, stream, tracks, frames, first, frame, origin_pts)
+    yield from _keep(early, tracks, frames)
     yield frame
+    yield from kept
+
+
+def _keep(
+    items: Iterable[Any], tracks: tuple[AudioTrack, ...], frames: FrameReader
+) -> Iterator[VideoFrame | AudioPacket]:
+    """Convert the library's frames; leave out what is not wanted."""
     for item in items:
-        yield item if isinstance(item, AudioPacket) else reader.convert(item)
+        if isinstance(item, AudioPacket):
+            if frames.window.takes_sound(item.track, item.pts * tracks[item.track].time_base):
+                yield item
+        elif (frame := frames.read(item)) is not None:
+            yield frame
 
 
-def _select_stream(container: Any, limits: VideoLimits) -> Any:
+def _select_stream(container: Any, limits: VideoLimits, window: Window) -> Any:
     """Return the first real video stream, set up to decode within the limits."""
     pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
     streams = [s for s in container.streams.video if not s.disposition & pictures]
@@ -117,18 +147,14 @@ def _select_stream(container: Any, limits: VideoLimits) -> Any:
     if stream.codec_context is None or not stream.time_base:
         raise UndecodableVideo("The video track is of a kind that cannot be decoded.")
     check_size(stream.codec_context.width, stream.codec_context.height, limits)
-    _check_stated_duration(container, stream, limits)
+    stated_s = window.measure(_stated_duration_s(container, stream))
+    if stated_s is not None and stated_s > limits.max_duration_s + 1:
+        # It says so itself, with a second to spare.
+        raise VideoLimitExceeded("seconds", limits.max_duration_s, round(stated_s, 3))
     stream.codec_context.thread_count = DECODER_THREADS
     stream.codec_context.thread_type = "AUTO"
     stream.codec_context.options = {"max_pixels": _max_pixels(limits)}
     return stream
-
-
-def _check_stated_duration(container: Any, stream: Any, limits: VideoLimits) -> None:
-    """Refuse at once what says itself that it is too long, with a second to spare."""
-    stated_s = _stated_duration_s(container, stream)
-    if stated_s is not None and stated_s > limits.max_duration_s + 1:
-        raise VideoLimitExceeded("seconds", limits.max_duration_s, round(stated_s, 3))
 
 
 def _stated_duration_s(container: Any, stream: Any) -> float | None:
@@ -150,16 +176,22 @@ def _demux(container: Any, streams: list[Any]) -> Iterator[Any]:
         return
 
 
-def _decode(stream: Any, tracks: dict[int, TrackReader], packets: Iterator[Any]) -> Iterator[Any]:
+def _decode(
+    stream: Any, readers: dict[int, list[TrackReader]], packets: Iterator[Any], window: Window
+) -> Iterator[Any]:
     """Yield the library's frames and our sound packets, the held back ones last."""
     for packet in packets:
+        if window.is_over:
+            return
         if packet.stream.index == stream.index:
-            yield from _decode_packet(stream, packet)
-        elif packet.stream.index in tracks:
-            yield from tracks[packet.stream.index].push(packet)
-    yield from _decode_packet(stream, None)
-    for track in tracks.values():
-        yield from track.flush()
+            if not window.frames_are_over:
+                yield from _decode_packet(stream, packet)
+        for reader in readers.get(packet.stream.index, ()):
+            yield from reader.push(packet)
+    if not window.frames_are_over:
+        yield from _decode_packet(stream, None)
+    for reader in itertools.chain.from_iterable(readers.values()):
+        yield from reader.flush()
 
 
 def _decode_packet(stream: Any, packet: Any) -> list[Any]:
@@ -172,6 +204,7 @@ def _decode_packet(stream: Any, packet: Any) -> list[Any]:
 
 
 def _wait_for_picture(items: Iterator[Any]) -> tuple[list[AudioPacket], Any]:
+    """Return the sound before the first picture, and that; None where there is none."""
     early: list[AudioPacket] = []
     early_bytes = 0
     for item in items:
@@ -181,29 +214,35 @@ def _wait_for_picture(items: Iterator[Any]) -> tuple[list[AudioPacket], Any]:
         early_bytes += len(item.data) + 256
         if early_bytes > MAX_EARLY_SOUND_BYTES:
             break
-    raise UndecodableVideo("No picture of the video could be decoded.")
+    return early, None
+
+
+def _list_tracks(readers: dict[int, list[TrackReader]]) -> tuple[AudioTrack, ...]:
+    found = [t for some in readers.values() for reader in some for t in reader.tracks]
+    return tuple(sorted(found, key=lambda track: track.index))
 
 
 def _describe(
     container: Any,
     stream: Any,
-    tracks: dict[int, TrackReader],
+    tracks: tuple[AudioTrack, ...],
     reader: FrameReader,
     first: Any,
     frame: VideoFrame,
+    origin_pts: int,
 ) -> VideoInfo:
     height, width = frame.image.shape[:2]
     aspect = Fraction(stream.sample_aspect_ratio or 1)
     if aspect <= 0 or max(aspect.as_integer_ratio()) >= 1 << 31:
         aspect = Fraction(1)
-    sounds = [container.streams[index] for index in tracks]
+    stated_s = _stated_duration_s(container, stream)
     return VideoInfo(
         width=width,
         height=height,
         rotation_deg=reader.orientation.rotation_deg,
         mirrored=reader.orientation.mirrored,
         time_base=reader.time_base,
-        average_rate=reader.average_rate,
+        average_rate=min(filter(None, (reader.average_rate, reader.window.rate)), default=None),
         sample_aspect_ratio=1 / aspect if reader.orientation.transposed else aspect,
         container=container.format.name,
         codec=stream.codec_context.codec.canonical_name,
@@ -211,14 +250,17 @@ def _describe(
         color_primaries=first.color_primaries,
         color_trc=first.color_trc,
         colorspace=reader.colorspace,
-        frames_estimate=stream.frames if stream.frames > 0 else None,
-        duration_s=_stated_duration_s(container, stream),
-        origin_pts=_origin_pts(container, stream, sounds, frame.pts),
-        audio=tuple(track.track for track in tracks.values()),
+        frames_estimate=reader.window.estimate(stream.frames, stated_s),
+        duration_s=reader.window.measure(stated_s),
+        origin_pts=origin_pts,
+        audio=tracks,
+        pixel_format=first.format.name,
+        bit_depth=max(component.bits for component in first.format.components),
+        interlaced=bool(first.interlaced_frame),
     )
 
 
-def _origin_pts(container: Any, stream: Any, sounds: list[Any], first_pts: int) -> int:
+def _find_origin(container: Any, stream: Any, sounds: Iterable[int], first_pts: int) -> int:
     """Return the time that a file made from the clip calls zero, in ticks of the video stream.
 
     It is 0 for a clip that starts between 0 and LATEST_START_S. MPEG-TS, a cut from a live stream
@@ -228,6 +270,7 @@ def _origin_pts(container: Any, stream: Any, sounds: list[Any], first_pts: int) 
     start_s = first_pts * time_base
     if 0 <= start_s <= LATEST_START_S and container.format.name != "mpegts":
         return 0
-    starts_s = [s.start_time * s.time_base for s in sounds if s.start_time is not None]
+    streams = [container.streams[index] for index in sounds]
+    starts_s = [s.start_time * s.time_base for s in streams if s.start_time is not None]
     start: Fraction = min([start_s, *starts_s])
     return math.floor(start / time_base)

@@ -1,8 +1,5 @@
 """What travels between the reader of a clip, the service and the writer of the result."""
 
-import base64
-import binascii
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -10,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.media.audio_types import MAX_AUDIO_TRACKS, AudioPacket, AudioTrack, Container
 from service.media.wire_fields import (
     MAX_TICKS,
     Header,
@@ -19,7 +17,6 @@ from service.media.wire_fields import (
     read_optional,
     read_ratio,
     read_seconds,
-    read_text,
     read_ticks,
     to_pair,
 )
@@ -28,22 +25,6 @@ Image = npt.NDArray[np.uint8]
 Payload = bytes | bytearray | memoryview
 
 MAX_SIDE = 16384
-MAX_AUDIO_TRACKS = 16
-MAX_AUDIO_PACKET_BYTES = 4 << 20
-# Sound that MP4 carries as it is: the least and most bytes of its codec header.
-COPYABLE_AUDIO = {
-    "aac": (2, 64),
-    "mp3": (0, 0),
-    "opus": (19, 276),
-    "ac3": (0, 0),
-    "eac3": (0, 0),
-    "alac": (36, 64),
-    "flac": (34, 34),
-}
-AUDIO_LAYOUTS = frozenset(
-    "mono stereo 2.1 3.0 3.0(back) 4.0 quad quad(side) 3.1 5.0 5.0(side) 4.1 5.1 5.1(side) 6.0 "
-    "6.0(front) 6.1 6.1(back) 6.1(front) 7.0 7.0(front) 7.1 7.1(wide) 7.1(wide-side)".split()
-)
 
 
 class UndecodableVideo(Exception):
@@ -52,6 +33,10 @@ class UndecodableVideo(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class NothingWanted(Exception):
+    """The clip has no frame in the part that was asked for."""
 
 
 class VideoLimitExceeded(Exception):
@@ -76,53 +61,18 @@ class VideoLimits:
 
 
 @dataclass(frozen=True)
-class AudioTrack:
-    """One track of encoded sound, with all that a muxer must know to carry its packets.
+class Wanted:
+    """What is read of a clip.
 
-    `index` counts the kept tracks from 0. `extradata` is the codec's own header. `reencoded_from`
-    names the codec of the upload when MP4 cannot carry it; None: packets are the upload's bytes.
+    Frames shown from `start_s` on and before `end_s` (None: to the end), as a player counts the
+    seconds; at most `max_fps` of them in a second, those between are left out. `sound`: the
+    containers that results will have, each track comes in codecs that they carry; none: no sound.
     """
 
-    index: int
-    codec: str
-    sample_rate: int
-    layout: str
-    time_base: Fraction
-    extradata: bytes
-    language: str = ""
-    reencoded_from: str | None = None
-
-    def to_wire(self) -> dict[str, Any]:
-        """Return the track as a dictionary that JSON can hold."""
-        extradata = base64.b64encode(self.extradata).decode()
-        return vars(self) | {"time_base": to_pair(self.time_base), "extradata": extradata}
-
-    @classmethod
-    def from_wire(cls, header: Header) -> "AudioTrack":
-        """Rebuild a track; raises ValueError for what no honest reader sends."""
-        if not isinstance(header, Mapping):
-            raise ValueError("a sound track is not an object")
-        codec = read_text(header, "codec", r"[a-z0-9]{1,8}")
-        layout = read_text(header, "layout", r"[0-9a-z.()-]{1,16}")
-        if codec not in COPYABLE_AUDIO or layout not in AUDIO_LAYOUTS:
-            raise ValueError("a sound track of an unknown kind")
-        try:
-            extradata = base64.b64decode(read_text(header, "extradata", r"[A-Za-z0-9+/=]{0,512}"))
-        except binascii.Error as error:
-            raise ValueError("extradata is not base64") from error
-        least, most = COPYABLE_AUDIO[codec]
-        if not least <= len(extradata) <= most:
-            raise ValueError("extradata has a wrong size")
-        return cls(
-            index=read_integer(header, "index", 0, MAX_AUDIO_TRACKS - 1),
-            codec=codec,
-            sample_rate=read_integer(header, "sample_rate", 4000, 768_000),
-            layout=layout,
-            time_base=read_ratio(header, "time_base"),
-            extradata=extradata,
-            language=read_text(header, "language", r"[a-z]{0,3}"),
-            reencoded_from=read_optional(header, "reencoded_from", read_name),
-        )
+    sound: tuple[Container, ...] = ("mp4",)
+    start_s: float = 0.0
+    end_s: float | None = None
+    max_fps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +83,8 @@ class VideoInfo:
     270) that made it upright, after a left-right flip when `mirrored`. Times count in `time_base`
     seconds; a written file calls `origin_pts` zero (see VideoWriter). Colour numbers are those of
     ITU-T H.273 (2: not stated); `colorspace` is the matrix used, never 2, and 0 for RGB codecs.
+    `pixel_format` is FFmpeg's name of the coded pictures', `bit_depth` bits a channel (frames have
+    8 all the same), `interlaced` says that two moments share a picture, as they do in the frames.
     `frames_estimate` and `duration_s` are claims of the file, for progress only.
     """
 
@@ -153,6 +105,9 @@ class VideoInfo:
     duration_s: float | None
     origin_pts: int
     audio: tuple[AudioTrack, ...]
+    pixel_format: str = "yuv420p"
+    bit_depth: int = 8
+    interlaced: bool = False
 
     def to_wire(self) -> dict[str, Any]:
         """Return the facts as a dictionary that JSON can hold; its kind is `info`."""
@@ -191,6 +146,9 @@ class VideoInfo:
             duration_s=read_optional(header, "duration_s", read_seconds),
             origin_pts=read_integer(header, "origin_pts", -MAX_TICKS, MAX_TICKS),
             audio=audio,
+            pixel_format=read_name(header, "pixel_format"),
+            bit_depth=read_integer(header, "bit_depth", 1, 32),
+            interlaced=read_flag(header, "interlaced"),
         )
 
 
@@ -220,37 +178,6 @@ class VideoFrame:
             pts=read_integer(header, "pts", -MAX_TICKS, MAX_TICKS),
             duration=read_optional(header, "duration", read_ticks),
             image=np.frombuffer(payload, np.uint8).reshape(height, width, 3),
-        )
-
-
-@dataclass(frozen=True)
-class AudioPacket:
-    """Encoded sound of one track; times in ticks of the track's time base."""
-
-    track: int
-    pts: int
-    dts: int
-    duration: int
-    is_keyframe: bool
-    data: bytes
-
-    def to_wire(self) -> tuple[dict[str, Any], bytes]:
-        """Return a header that JSON can hold (kind `audio`) and the encoded bytes."""
-        header = {"kind": "audio", **vars(self)}
-        return header, header.pop("data")
-
-    @classmethod
-    def from_wire(cls, header: Header, payload: Payload) -> "AudioPacket":
-        """Rebuild a packet; raises ValueError for what no honest reader sends."""
-        if not 1 <= memoryview(payload).nbytes <= MAX_AUDIO_PACKET_BYTES:
-            raise ValueError("a sound packet has a wrong size")
-        return cls(
-            track=read_integer(header, "track", 0, MAX_AUDIO_TRACKS - 1),
-            pts=read_integer(header, "pts", -MAX_TICKS, MAX_TICKS),
-            dts=read_integer(header, "dts", -MAX_TICKS, MAX_TICKS),
-            duration=read_ticks(header, "duration"),
-            is_keyframe=read_flag(header, "is_keyframe"),
-            data=bytes(payload),
         )
 
 

@@ -28,8 +28,9 @@ def read_json_upload(
 
     Raises BadRequest or PayloadTooLarge.
     """
-    pairs = load_pairs(content, 'send {"image_b64": "..."}')
     own = name_member(accepted.media)
+    shape = f'{{"{own}": "..."}}' if accepted.most else "the options as members of one object"
+    pairs = load_pairs(content, f"send {shape}")
     part_of = {name_member(name): name for name in accepted.extra}
     files: list[bytes] = []
     extra: dict[str, bytes] = {}

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from service import __version__
 from service.dependencies import Services, ServicesDependency
 from service.errors import MattingError, NotReady
+from service.media.audio_types import CARRIED_AUDIO
 from service.media.images import FORMATS
 from service.options import MAX_REF_SIZE, MIN_REF_SIZE
 from service.routes.live import PROTOCOL
@@ -19,6 +20,8 @@ from service.still.negotiation import OFFERS
 from service.still.options import MAX_KEEP_S
 from service.video.chunk import PICTURE_FORMATS
 from service.video.live import WAITING_FRAMES
+from service.video.options import VideoOptions
+from service.video.outputs import OUTPUTS, Output
 
 router = APIRouter(tags=["operations"])
 ASSETS = Path(__file__).parent.parent / "web" / "assets"
@@ -115,8 +118,8 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
         },
         "video": {
             "containers": ["mp4", "mov", "matroska", "webm", "mpegts", "gif"],
-            "outputs": ["composite", "alpha"],
-            "codec": "h264",
+            "outputs": {name: describe_output(output) for name, output in OUTPUTS.items()},
+            "options": [name for name in VideoOptions.model_fields if name != "outputs"],
             "smoothing": ["ofd", "off"],
             "max_bytes": settings.video_max_bytes,
             "max_s": settings.video_max_s,
@@ -125,6 +128,7 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
             "max_frame_megapixels": settings.video_max_frame_megapixels,
             "max_side": settings.video_max_side,
             "max_at_once": settings.max_videos,
+            "result_max_mb": settings.video_result_max_mb,
         },
         "session": {
             "containers": ["mp4", "matroska", "webm", "mpegts"],
@@ -153,6 +157,18 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
         },
         "network_max_megapixels": settings.network_max_megapixels,
         "queue_s": settings.queue_s,
+    }
+
+
+def describe_output(output: Output) -> dict[str, Any]:
+    sound = sorted(CARRIED_AUDIO[output.container]) if output.container else []
+    return {
+        "file": output.file,
+        "content_type": output.content_type,
+        "container": output.container or "zip",
+        "codec": output.codec,
+        "alpha": output.picture == "cutout",
+        "sound": sound,
     }
 
 

@@ -14,6 +14,7 @@ from service.routes.schemas import describe_upload, parse_options
 from service.routes.uploads import Accepted, Upload, read_upload, run_until_disconnect
 from service.routes.video import stream_file
 from service.video.chunk import Chunk, check_frame_size, make_chunk
+from service.video.run import refuse_trimap_model
 from service.video.session import Session, refuse_finished
 from service.video.session_options import SessionOptions
 from service.video.session_run import OpenAnswer, finish_session, put_chunk
@@ -82,8 +83,7 @@ async def open_session(
     """Open a session. Chunks then go to `PUT /v1/sessions/{id}/chunks/0`, `1`, `2` and so on, and
     `finish` answers the last frame. Mattes, times and, with packaging=fmp4, the coded pictures are
     those of the whole video in one chunk. A session ends after 60 s without use."""
-    if services.engine.info.takes_trimap:
-        raise ImpossibleOutput("the model needs a trimap for each picture, a chunk brings none")
+    refuse_trimap_model(services)
     accepted = Accepted("session", (), MAX_OPTION_BYTES, most=0, takes_json=True)
     async with read_upload(request, accepted) as upload:
         options = parse_options(SessionOptions, upload.options)
@@ -174,6 +174,8 @@ async def finish(request: Request, services: ServicesDependency, session_id: str
     """Answer the delayed frame, if there is one. The same answer comes again until the session
     expires; every other call is answered 410 from now on."""
     with services.sessions.use(request.scope["owner"], session_id) as session:
+        async for _ in request.stream():  # only then can a disconnect be waited for
+            pass
         work = finish_session(services, session)
         answer = await run_until_disconnect(request, services.metrics, work)
     return respond(services, answer)

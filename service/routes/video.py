@@ -1,4 +1,4 @@
-"""`POST /v1/video`: one clip in, the matted MP4 out."""
+"""`POST /v1/video`: one clip in, the matted clip out."""
 
 import tempfile
 from collections.abc import AsyncIterator
@@ -15,48 +15,85 @@ from service.routes.uploads import Accepted, read_upload, run_until_disconnect
 from service.still.pipeline import BACKGROUND
 from service.video.clip import ClipPlan, ClipWatch, MattedClip
 from service.video.options import VideoOptions
+from service.video.outputs import OUTPUTS
 from service.video.plan import make_plan, read_background
-from service.video.run import run_clip
+from service.video.run import refuse_trimap_model, run_clip
 
 router = APIRouter(tags=["video"])
 FILE_NAMES = ("file", "video_file")
 CHUNK_BYTES = 1 << 18
+RESULT_TYPES = {
+    output.content_type: {"schema": {"type": "string", "format": "binary"}}
+    for output in OUTPUTS.values()
+}
+RESULTS = "The result: " + ", ".join(
+    f"`{output.content_type}` for `{name}`" for name, output in OUTPUTS.items()
+)
 
 
 @router.post(
     "/v1/video",
     summary="Matte one video",
     response_class=Response,
-    responses={200: {"content": {"video/mp4": {}}}},
+    responses={200: {"description": RESULTS, "content": RESULT_TYPES}},
     openapi_extra=describe_upload(VideoOptions, "video", FILE_NAMES, BACKGROUND),
 )
 async def matte_video(request: Request, services: ServicesDependency) -> Response:
-    """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer an H.264 MP4 of the person
-    over a colour, or of the matte: the same frames at the same times, upright, with the sound."""
-    if services.engine.info.takes_trimap:
-        raise ImpossibleOutput("the model needs a trimap for each picture, a clip brings none")
+    """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer the person over a colour, a
+    picture, another clip or green as H.264 MP4, cut out as WebM, ProRes MOV or PNGs, or the matte:
+    the same frames at the same times, upright, with the sound."""
+    refuse_trimap_model(services)
     services.videos.check()  # before a long upload
     limit_bytes = services.settings.video_max_bytes
     accepted = Accepted("video", FILE_NAMES, limit_bytes, extra=(BACKGROUND,))
     async with read_upload(request, accepted) as upload:
         options = parse_options(VideoOptions, upload.options)
         check_picture_behind(options, BACKGROUND, upload.extra)
+        check_one_output(options)
         with services.videos.enter():
-            picture = await read_background(services, upload.extra.get(BACKGROUND))
-            work = make_video(services, upload.file, make_plan(options, picture))
+            behind = await read_background(services, upload.extra.get(BACKGROUND))
+            work = make_video(services, upload.file, make_plan(options, behind))
             video, file = await run_until_disconnect(request, services.metrics, work)
+    return StreamingResponse(
+        stream_file(services, file),
+        headers=make_headers(services, video),
+        media_type=video.results[0].content_type,
+    )
+
+
+def make_headers(services: Services, video: MattedClip) -> dict[str, str]:
+    """Return the headers of an answer; those about the unusual only where it is so."""
+    info = video.info
     headers = {
         "Content-Length": str(video.results[0].bytes),
         "X-Width": str(video.width),
         "X-Height": str(video.height),
         "X-Frames": str(video.report.frames),
         "X-Scene-Cuts": str(len(video.report.scene_cuts)),
-        "X-Rotation-Applied": str(video.info.rotation_deg),
+        "X-Rotation-Applied": str(info.rotation_deg),
         "X-Model": services.engine.info.name,
         "X-Provider": services.engine.provider,
     }
-    body = stream_file(services, file)
-    return StreamingResponse(body, headers=headers, media_type=video.results[0].content_type)
+    if any(video.padded):
+        headers["X-Padding"] = "{},{}".format(*video.padded)
+    if info.bit_depth > 8:
+        headers["X-Converted-From-Bits"] = str(info.bit_depth)
+    if info.interlaced:
+        headers["X-Interlaced"] = "yes"
+    if codecs := {t.reencoded_from for t in info.audio if t.reencoded_from}:
+        headers["X-Sound-Converted-From"] = ", ".join(sorted(codecs))
+    return headers
+
+
+def check_one_output(options: VideoOptions) -> None:
+    """Refuse several results at once, which one answer does not hold; raises ImpossibleOutput."""
+    if len(options.outputs) > 1:
+        raise ImpossibleOutput(
+            f"outputs names {len(options.outputs)} results, an answer holds one",
+            hint="send a request for each of them",
+            limit=1,
+            actual=len(options.outputs),
+        )
 
 
 async def make_video(
@@ -73,8 +110,8 @@ async def make_video(
         except MediaLimitExceeded as error:
             if error.limit == sync_s:
                 error.hint = (
-                    f"a request may wait for {sync_s:g} s of video: send a shorter clip, or raise "
-                    "MATTING_SYNC_VIDEO_MAX_S"
+                    f"a request may wait for {sync_s:g} s of video: ask for a part by start and "
+                    "end, or raise MATTING_SYNC_VIDEO_MAX_S"
                 )
             raise
         return clip, clip.results[0].path.open("rb")

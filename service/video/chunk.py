@@ -14,11 +14,11 @@ from service.errors import (
     UnsupportedMedia,
 )
 from service.media.decoders import Decoder
-from service.media.images import ImageInfo
-from service.media.video_types import Image, VideoFrame
+from service.media.video_types import Image, VideoFrame, Wanted
 from service.settings import Settings
 from service.video.timeline import TimedImage
 
+SILENT = Wanted(sound=())
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
 
 
@@ -60,7 +60,7 @@ def _read_clip(
     decoder: Decoder, file: BinaryIO, settings: Settings, fps: float
 ) -> Iterator[TimedImage]:
     info = decoder.open_video(
-        file, max_s=settings.video_max_s, max_frames=settings.chunk_max_frames
+        file, SILENT, max_s=settings.video_max_s, max_frames=settings.chunk_max_frames
     )
     usual_s = 1 / (info.average_rate or make_rate(fps))
     for item in decoder.read_video(info):
@@ -96,21 +96,21 @@ def _read_pictures(
 
 def read_picture(decoder: Decoder, data: bytes, settings: Settings) -> Image:
     """Decode one picture, (H, W, 3) uint8 RGB over white; raises the errors of the decoder."""
-    check_picture(decoder.open_image(data), settings)
+    try:
+        info = decoder.open_image(data)
+    except UnsupportedMedia:
+        info = None
+    if info is None or info.format not in PICTURE_FORMATS:
+        raise UndecodableMedia(
+            "it is none of JPEG, PNG, WebP", hint="clips come as `file`, one in a chunk"
+        )
+    check_frame_size(info.height, info.width, settings)
     return decoder.decode_image().flat
 
 
 def make_rate(fps: float) -> Fraction:
     """Return a rate as people write it: 29.97 is 2997/100."""
     return Fraction(str(fps))
-
-
-def check_picture(info: ImageInfo, settings: Settings) -> None:
-    if info.format not in PICTURE_FORMATS:
-        raise UnsupportedMedia(
-            f"{info.format} is no format of frames", hint="send JPEG, PNG or WebP"
-        )
-    check_frame_size(info.height, info.width, settings)
 
 
 def check_frame_size(height: int, width: int, settings: Settings) -> None:

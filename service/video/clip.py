@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +16,27 @@ from service.errors import ImpossibleOutput, InsufficientStorage, MattingError, 
 from service.inference.batcher import Matte
 from service.inference.models import ModelInfo
 from service.inference.preprocessing import fit_to_network
+from service.media.audio_types import AudioPacket
 from service.media.decoders import Decoder
-from service.media.video_types import AudioPacket, VideoInfo
-from service.media.video_writer import VideoWriteError, VideoWriter
+from service.media.result_writer import VideoWriteError
+from service.media.video_types import VideoInfo, Wanted
 from service.settings import Settings
-from service.video.pipeline import MattedFrame, Segment, SegmentReport, process_segment
+from service.video.backdrop import BackgroundClip, LoopedClip
+from service.video.fan_out import FanOut
+from service.video.outputs import OUTPUTS, OutputName, list_containers
+from service.video.pipeline import MattedFrame, Segment, process_segment
 from service.video.render import Look, Renderer
+from service.video.report import SegmentReport
 
 log = logging.getLogger(__name__)
-OutputName = Literal["composite", "alpha"]
 
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """What is made of a clip; `ofd_threshold` None: no smoothing, `ref_size` None: the model's."""
+    """What is made of a clip; `ofd_threshold` None: no smoothing, `ref_size` None: the model's.
+
+    `start_s`, `end_s`, `max_fps`: which frames of it, as Wanted has it.
+    """
 
     outputs: tuple[OutputName, ...]
     look: Look
@@ -38,6 +45,15 @@ class ClipPlan:
     keep_sound: bool
     crf: int
     preset: str
+    start_s: float = 0.0
+    end_s: float | None = None
+    max_fps: float | None = None
+
+    @property
+    def wanted(self) -> Wanted:
+        """What must be read of the clip for it."""
+        sound = list_containers(self.outputs) if self.keep_sound else ()
+        return Wanted(sound, self.start_s, self.end_s, self.max_fps)
 
 
 @dataclass(frozen=True)
@@ -53,21 +69,26 @@ class ResultFile:
 class MattedClip:
     """The results of a clip in the order of the plan, and the facts about it.
 
-    `width` and `height` are those of the pictures written, padded where the codec needs it.
+    `width` and `height` are those of the largest pictures written; `padded` pixels of them, right
+    and below, are there because a codec needs even sizes.
     """
 
     results: tuple[ResultFile, ...]
     width: int
     height: int
+    padded: tuple[int, int]
     info: VideoInfo
     report: SegmentReport
 
 
 @dataclass(frozen=True)
 class ClipWatch:
-    """Whom to tell: `on_open` gets the facts of the clip, `on_frame` is called after each frame."""
+    """Whom to tell: `on_open` how many frames are to come, `on_frame` after each of them.
 
-    on_open: Callable[[VideoInfo], None] = lambda info: None
+    The number follows from what the clip claims; None when it claims nothing.
+    """
+
+    on_open: Callable[[int | None], None] = lambda frames_total: None
     on_frame: Callable[[], None] = lambda: None
 
 
@@ -91,14 +112,17 @@ def matte_clip(
     stop: threading.Event,
     *,
     max_s: float,
+    behind: Decoder | None = None,
 ) -> MattedClip:
     """Matte a clip of at most `max_s` seconds into files in `folder`, none of them on an error.
+
+    `behind` decodes the background of the plan where that is a clip.
 
     Raises the errors of the decoder and the batcher, ImpossibleOutput, InsufficientStorage, and
     SegmentStopped once `stop` is set.
     """
-    info = open_clip(decoder, file, max_s)
-    watch.on_open(info)
+    info = open_clip(decoder, file, plan.wanted, max_s)
+    watch.on_open(estimate_frames(info, plan.wanted))
     segment = Segment(
         make_tensor=lambda image: fit_to_network(
             image, network.info, plan.ref_size, settings.network_max_megapixels
@@ -107,32 +131,49 @@ def matte_clip(
         ahead=network.ahead,
         ofd_threshold=plan.ofd_threshold,
     )
-    output = plan.outputs[0]
-    renderer = Renderer(plan.look, output, info.height, info.width)
-    path = folder / f"{output}.mp4"
+    looped: LoopedClip | None = None
+    if isinstance(plan.look.background, BackgroundClip):
+        assert behind is not None
+        looped = LoopedClip(
+            behind,
+            plan.look.background,
+            info.time_base,
+            max_s=settings.video_max_s,
+            max_frames=settings.video_max_frames,
+        )
+    renderer = Renderer(plan.look, info.height, info.width, looped)
     try:
-        with VideoWriter(
-            path, info, crf=plan.crf, preset=plan.preset, audio=plan.keep_sound
-        ) as writer:
+        with FanOut(
+            plan.outputs,
+            folder,
+            info,
+            crf=plan.crf,
+            preset=plan.preset,
+            limit_bytes=settings.video_result_max_mb << 20,
+        ) as files:
 
             def write(item: MattedFrame | AudioPacket) -> None:
                 if isinstance(item, AudioPacket):
-                    writer.write_audio(item)
+                    files.write_audio(item)
                     return
                 frame = item.frame
-                writer.write_frame(renderer.render(item), frame.pts, frame.duration)
+                files.write_frame(renderer.render(item).get, frame.pts, frame.duration)
                 watch.on_frame()
 
             report = process_segment(decoder.read_video(info), segment, write, stop)
     except VideoWriteError as error:
         raise explain_write_error(error) from error
-    result = ResultFile(path, "video/mp4", path.stat().st_size)
-    return MattedClip((result,), writer.width, writer.height, info, report)
+    results = tuple(
+        ResultFile(writer.path, OUTPUTS[name].content_type, writer.path.stat().st_size)
+        for name, writer in zip(plan.outputs, files.writers, strict=True)
+    )
+    largest = max(files.writers, key=lambda writer: writer.padded)
+    return MattedClip(results, largest.width, largest.height, largest.padded, info, report)
 
 
-def open_clip(decoder: Decoder, file: BinaryIO, max_s: float) -> VideoInfo:
+def open_clip(decoder: Decoder, file: BinaryIO, wanted: Wanted, max_s: float) -> VideoInfo:
     """Return the facts of a clip; raises MediaLimitExceeded for more than `max_s` seconds."""
-    info = decoder.open_video(file, max_s=max_s)
+    info = decoder.open_video(file, wanted, max_s=max_s)
     if info.duration_s is not None and info.duration_s > max_s:
         raise MediaLimitExceeded(
             f"the clip lasts {info.duration_s:.1f} s, the limit is {max_s:g}",
@@ -142,11 +183,25 @@ def open_clip(decoder: Decoder, file: BinaryIO, max_s: float) -> VideoInfo:
     return info
 
 
+def estimate_frames(info: VideoInfo, wanted: Wanted) -> int | None:
+    """Return how many frames a result will have by the claims of the clip, None without any."""
+    rate = info.average_rate
+    total = info.frames_estimate
+    if total is None and info.duration_s and rate:
+        total = round(info.duration_s * rate)
+    if total is None or rate is None:
+        return total
+    duration_s = total / float(rate)
+    end_s = duration_s if wanted.end_s is None else min(wanted.end_s, duration_s)
+    kept = min(float(rate), wanted.max_fps or float(rate))
+    return round(max(end_s - wanted.start_s, 0) * kept)
+
+
 def explain_write_error(error: VideoWriteError) -> MattingError:
     """Return what a failed encoder or disk means for the request."""
     if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
         return InsufficientStorage("the disk of the service is full", retry_after_s=60)
     log.warning("a clip could not be written", exc_info=error)
     return ImpossibleOutput(
-        "this clip cannot be written as H.264 MP4", hint="convert the clip to MP4 first"
+        f"this clip cannot be written as {error.file}", hint="convert the clip to MP4 first"
     )

@@ -17,11 +17,11 @@ from service.media.video_types import Image
 from service.metrics import Metrics
 from service.video.chunk import check_same_size, make_rate, read_picture
 from service.video.packaging import PICTURE_COMPRESSION, PICTURE_QUALITY
-from service.video.pipeline import MattedFrame, take_in
+from service.video.pipeline import MattedFrame, Smoother
 from service.video.render import Renderer
 from service.video.run import FRAME_TIMEOUT_S, finish
 from service.video.session import Session, SessionState
-from service.video.session_work import check_buffers, make_renderer
+from service.video.session_work import check_buffers, draw_picture, make_renderer
 from service.video.timeline import ChunkClock, TimedImage
 
 WAITING_FRAMES = 2  # that nobody has begun to work on
@@ -203,14 +203,16 @@ class LiveStream:
         clock = ChunkClock(state.timeline, absolute=False)
         frame = clock.place(TimedImage(Fraction(0), 1 / make_rate(options.fps), image))
         threshold = options.ofd_threshold if options.smoothing == "ofd" else None
-        segment, ready = take_in(state.segment, frame, matte.alpha, threshold)
+        ready: list[MattedFrame] = []
+        smoother = Smoother(threshold, state.segment, ready.append)
+        smoother.add(frame, matte.alpha)
         if self._renderer is None:
             self._renderer = make_renderer(options, *size)
         pictures = [(item.frame.pts, self._draw(self._renderer, item)) for item in ready]
         after = replace(
             state,
             size=size,
-            segment=segment,
+            segment=smoother.state,
             timeline=clock.timeline,
             frames_out=state.frames_out + len(ready),
         )
@@ -219,11 +221,11 @@ class LiveStream:
 
     def _draw(self, renderer: Renderer, item: MattedFrame) -> bytes:
         options = self._session.options
-        pixels = renderer.render(item)
-        if options.output == "alpha":
-            pixels = pixels[:, :, 0]
         return encode_image(
-            pixels, options.format, quality=PICTURE_QUALITY, compression=PICTURE_COMPRESSION
+            draw_picture(renderer.render(item), options),
+            options.format,
+            quality=PICTURE_QUALITY,
+            compression=PICTURE_COMPRESSION,
         )
 
     def _answer(self, pts: int, content: bytes) -> LiveAnswer:

@@ -5,14 +5,16 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.inference.batcher import Matte
-from service.media.video_types import AudioPacket, VideoFrame
+from service.media.audio_types import AudioPacket
+from service.media.video_types import VideoFrame
 from service.video.overlap import WriteBehind, read_ahead
+from service.video.report import ReportWriter, SegmentReport
 from service.video.smoothing import (
     OneFrameDelay,
     OneFrameDelayState,
@@ -65,33 +67,6 @@ class SegmentState:
     scene_cuts: tuple[int, ...] = ()
 
 
-def take_in(
-    state: SegmentState, frame: VideoFrame, alpha: Tensor, ofd_threshold: float | None
-) -> tuple[SegmentState, list[MattedFrame]]:
-    """Take in the next frame and its raw matte; return the state after it, and what is ready.
-
-    With smoothing that is the frame before, without (`ofd_threshold` None) the frame itself.
-    """
-    if ofd_threshold is None:
-        return replace(state, frames=state.frames + 1), [MattedFrame(frame, alpha)]
-    delay = OneFrameDelay(ofd_threshold, state.delay)
-    thumbnail, cuts, ready = make_thumbnail(frame.image), state.scene_cuts, []
-    if state.thumbnail is not None and is_scene_cut(state.thumbnail, thumbnail):
-        cuts = (*cuts, state.frames)
-        ready = delay.reset()
-    ready += delay.push(alpha, frame)
-    after = SegmentState(delay.state, thumbnail, state.frames + 1, cuts)
-    return after, [MattedFrame(frame, alpha) for alpha, frame in ready]
-
-
-@dataclass(frozen=True)
-class SegmentReport:
-    """What went through: frames, and where smoothing was reset (index of the first frame after)."""
-
-    frames: int
-    scene_cuts: tuple[int, ...]
-
-
 def process_segment(
     items: Iterable[VideoFrame | AudioPacket],
     segment: Segment,
@@ -105,8 +80,9 @@ def process_segment(
     segments that share frames at the cut gives the same mattes. Raises SegmentStopped when `stop`
     is set, and whatever the source, the network or `write` raise.
     """
-    state = process_piece(items, segment, write, stop, SegmentState(), is_last=True)
-    return SegmentReport(state.frames, state.scene_cuts)
+    report = ReportWriter()
+    _process(items, segment, write, stop, SegmentState(), report, is_last=True)
+    return report.finish()
 
 
 def process_piece(
@@ -121,14 +97,27 @@ def process_piece(
     """Do what `process_segment` does for one of the pieces that a clip comes in.
 
     `start` is what the piece before returned; pieces one after another give the frames of the whole
-    clip. The delayed frame stays in the state, unless the piece `is_last`. Indexes of scene cuts
-    count from the start of the clip.
+    clip. The delayed frame stays in the state, unless the piece `is_last`. There is no report, but
+    the state has the numbers of the frames that begin scenes, counted from the start of the clip.
     """
+    return _process(items, segment, write, stop, start, None, is_last=is_last)
+
+
+def _process(
+    items: Iterable[VideoFrame | AudioPacket],
+    segment: Segment,
+    write: Callable[[MattedFrame | AudioPacket], None],
+    stop: threading.Event,
+    start: SegmentState,
+    report: ReportWriter | None,
+    *,
+    is_last: bool,
+) -> SegmentState:
     with (
         closing(read_ahead(items, WAITING_FRAMES)) as source,
         WriteBehind(write, WAITING_FRAMES) as sink,
     ):
-        run = _Run(segment, sink.put, start)
+        run = _Run(segment, sink.put, start, report)
         try:
             for item in source:
                 if stop.is_set():
@@ -147,12 +136,19 @@ class _Run:
     """The state of one segment between its frames."""
 
     def __init__(
-        self, segment: Segment, emit: Callable[[MattedFrame], None], start: SegmentState
+        self,
+        segment: Segment,
+        emit: Callable[[MattedFrame], None],
+        start: SegmentState,
+        report: ReportWriter | None,
     ) -> None:
         self._segment = segment
-        self._emit = emit
         self._pending: deque[tuple[VideoFrame, Future[Matte]]] = deque()
-        self.state = start
+        self._smoother = Smoother(segment.ofd_threshold, start, emit, report)
+
+    @property
+    def state(self) -> SegmentState:
+        return self._smoother.state
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
@@ -163,10 +159,8 @@ class _Run:
     def finish(self, is_last: bool) -> None:
         while self._pending:
             self._take_oldest()
-        if is_last and self.state.delay.pending is not None:
-            alpha, frame = self.state.delay.pending
-            self.state = replace(self.state, delay=OneFrameDelayState())
-            self._emit(MattedFrame(frame, alpha))
+        if is_last:
+            self._smoother.finish()
 
     def cancel(self) -> None:
         for _, future in self._pending:
@@ -176,6 +170,67 @@ class _Run:
         frame, future = self._pending[0]
         alpha = future.result().alpha
         self._pending.popleft()
-        self.state, ready = take_in(self.state, frame, alpha, self._segment.ofd_threshold)
-        for item in ready:
-            self._emit(item)
+        self._smoother.add(frame, alpha)
+
+
+class Smoother:
+    """Frames with raw mattes in, with smoothed ones out, to `emit`; `state` is how far it came.
+
+    `start` is the state of the piece before. Without smoothing (`ofd_threshold` None) frames come
+    out at once.
+    """
+
+    def __init__(
+        self,
+        ofd_threshold: float | None,
+        start: SegmentState,
+        emit: Callable[[MattedFrame], None],
+        report: ReportWriter | None = None,
+    ) -> None:
+        self._emit = emit
+        self._report = report
+        self._previous = start.thumbnail
+        self._delay: OneFrameDelay[VideoFrame] | None = None
+        if ofd_threshold is not None:
+            self._delay = OneFrameDelay(ofd_threshold, start.delay)
+        self._frames = start.frames
+        self._scene_cuts = start.scene_cuts
+
+    @property
+    def state(self) -> SegmentState:
+        delay = self._delay.state if self._delay is not None else OneFrameDelayState()
+        return SegmentState(delay, self._previous, self._frames, self._scene_cuts)
+
+    def add(self, frame: VideoFrame, alpha: NDArray[np.float32]) -> None:
+        thumbnail = make_thumbnail(frame.image)
+        if self._previous is not None and is_scene_cut(self._previous, thumbnail):
+            if self._delay is not None:
+                self._send_raw(self._delay.reset())
+            if self._report is not None:
+                self._report.begin_scene()
+            self._scene_cuts += (self._frames,)
+        self._previous = thumbnail
+        self._frames += 1
+        if self._delay is None:
+            self._send(frame, alpha, alpha)
+            return
+        waiting = self._delay.state.pending
+        for smoothed, delayed in self._delay.push(alpha, frame):
+            assert waiting is not None
+            self._send(delayed, waiting[0], smoothed)
+
+    def finish(self) -> None:
+        """Send the frame that waits for its follower."""
+        if self._delay is not None:
+            self._send_raw(self._delay.flush())
+
+    def _send_raw(self, ready: list[tuple[NDArray[np.float32], VideoFrame]]) -> None:
+        for alpha, frame in ready:
+            self._send(frame, alpha, alpha)
+
+    def _send(
+        self, frame: VideoFrame, raw: NDArray[np.float32], smoothed: NDArray[np.float32]
+    ) -> None:
+        if self._report is not None:
+            self._report.add(frame, raw, smoothed)
+        self._emit(MattedFrame(frame, smoothed))

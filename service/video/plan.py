@@ -3,40 +3,61 @@
 from typing import BinaryIO
 
 from service.dependencies import Services
-from service.errors import ImpossibleOutput, UnsupportedMedia
+from service.errors import MattingError, UnsupportedMedia
 from service.limits import refuse_size
+from service.media.decoders import Decoder
 from service.still.pipeline import BACKGROUND, decode_picture
+from service.video.backdrop import BackgroundClip
 from service.video.clip import ClipPlan
 from service.video.options import VideoOptions
 from service.video.render import Look, Pixels
 
+# Enough for the header of a picture, and for a decoder to say that it is none.
+HEAD_BYTES = 4096
+MOVING = ("GIF",)  # pictures that are read as clips
 
-async def read_background(services: Services, file: BinaryIO | None) -> Pixels | None:
+
+async def read_background(
+    services: Services, file: BinaryIO | None
+) -> Pixels | BackgroundClip | None:
     """Decode the picture to put behind the person, (h, w, 3) uint8 of any size.
 
-    Raises ImpossibleOutput for what is no picture, PayloadTooLarge and the errors of the decoder.
+    What is no picture is taken for a clip, which is opened when the work begins. Raises
+    PayloadTooLarge and the errors of the decoder.
     """
     if file is None:
         return None
-    limit_bytes = services.settings.image_max_bytes
-    data = await services.workers.run(file.read, limit_bytes + 1)
-    if len(data) > limit_bytes:
-        raise refuse_size(BACKGROUND, limit_bytes, len(data))
-    try:
-        async with services.decoders.borrow("still") as decoder:
-            picture = await decode_picture(services, decoder, BACKGROUND, data)
-    except UnsupportedMedia as error:
-        raise ImpossibleOutput(
-            error.detail, hint="send a picture; a video behind the person is not possible yet"
-        ) from None
+    head = await services.workers.run(file.read, HEAD_BYTES)
+    async with services.decoders.borrow("still") as decoder:
+        if await is_clip(services, decoder, head):
+            return BackgroundClip(file)
+        limit_bytes = services.settings.image_max_bytes
+        data = head + await services.workers.run(file.read, limit_bytes + 1)
+        if len(data) > limit_bytes:
+            raise refuse_size(BACKGROUND, limit_bytes, len(data))
+        picture = await decode_picture(services, decoder, BACKGROUND, data)
     return picture.flat
 
 
-def make_plan(options: VideoOptions, picture: Pixels | None) -> ClipPlan:
+async def is_clip(services: Services, decoder: Decoder, head: bytes) -> bool:
+    """Say whether a file that begins so is no picture, or one that moves."""
+    try:
+        info = await services.workers.run(decoder.open_image, head)
+    except UnsupportedMedia:
+        return True
+    except MattingError:  # a picture, cut short here or broken
+        return False
+    return info.format in MOVING
+
+
+def make_plan(options: VideoOptions, background: Pixels | BackgroundClip | None) -> ClipPlan:
+    """Return the plan; `background` is what came as a file."""
     return ClipPlan(
-        outputs=(options.outputs,),
+        outputs=options.outputs,
         look=Look(
-            background=options.choose_background(picture),
+            background=background
+            if isinstance(background, BackgroundClip)
+            else options.choose_background(background),
             refines=options.refine == "auto",
             estimates_foreground=options.foreground == "auto",
         ),
@@ -45,4 +66,7 @@ def make_plan(options: VideoOptions, picture: Pixels | None) -> ClipPlan:
         keep_sound=options.audio == "keep",
         crf=options.crf,
         preset=options.preset,
+        start_s=options.start or 0.0,
+        end_s=options.end,
+        max_fps=options.max_fps,
     )

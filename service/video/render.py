@@ -1,56 +1,113 @@
 """From a matted frame to the pictures of the results: refine, colour, compose."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.inference.preprocessing import resize_alpha
-from service.matting.composite import Background, composite_over, cover, cut_out, quantise_alpha
+from service.matting.composite import (
+    Background,
+    composite_over,
+    composite_over_colour,
+    cover,
+    cut_out,
+    quantise_alpha,
+)
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
+from service.video.backdrop import BackgroundClip, LoopedClip
+from service.video.outputs import PictureName
 from service.video.pipeline import MattedFrame
 
 Pixels = NDArray[np.uint8]
 # The foreground's colour is estimated on smaller pictures than a still's: two fifths of the time,
 # for a mean difference of 0.4 of 255 where the person is half transparent.
 COLOUR_SIDE = 256
+# Chroma-key green as studios paint it, which keyers know by name.
+GREEN = (0, 177, 64)
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
     """How the frames look: refined mattes, estimated colours, and what is behind a composite.
 
-    A picture as `background` covers the frame.
+    A picture or clip as `background` covers the frame.
     """
 
-    background: Background = (255, 255, 255)
+    background: Background | BackgroundClip = (255, 255, 255)
     refines: bool = True
     estimates_foreground: bool = True
 
 
 class Renderer:
-    """Renders frames of one clip, (height, width) each; from one thread."""
+    """Renders frames of one clip, (height, width) each; from one thread.
 
-    def __init__(self, look: Look, output: str, height: int, width: int) -> None:
+    `looped`: the pictures of the background where it is a clip.
+    """
+
+    def __init__(
+        self, look: Look, height: int, width: int, looped: LoopedClip | None = None
+    ) -> None:
         self._look = look
-        self._output = output
-        self._background = look.background
-        if isinstance(self._background, np.ndarray):
-            self._background = cover(self._background, height, width)
+        self._size = height, width
+        self._looped = looped
+        self._behind: Pixels | None = None
+        self._background: Background = (0, 0, 0)
+        if isinstance(look.background, np.ndarray):
+            self._background = cover(look.background, height, width)
+        elif not isinstance(look.background, BackgroundClip):
+            self._background = look.background
 
-    def render(self, item: MattedFrame) -> Pixels:
-        """Return the picture of the output, (H, W, 3) uint8; a cutout has alpha, (H, W, 4)."""
-        image, look = item.frame.image, self._look
-        if look.refines:
-            alpha = refine_alpha(image, item.alpha)
-        else:
-            alpha = resize_alpha(item.alpha, *image.shape[:2])
-        if self._output == "alpha":
-            return np.repeat(quantise_alpha(alpha)[:, :, np.newaxis], 3, axis=2)
-        colour = image
-        if look.estimates_foreground:
-            colour = estimate_foreground(image, alpha, COLOUR_SIDE)
-        if self._output == "cutout":
-            return cut_out(colour, alpha)
-        return composite_over(self._background, colour, alpha, image)
+    def render(self, item: MattedFrame) -> "RenderedFrame":
+        if self._looped is not None:
+            picture = self._looped.get(item.frame.pts)
+            if picture is not self._behind:
+                self._behind, self._background = picture, cover(picture, *self._size)
+        return RenderedFrame(item, self._look, self._background)
+
+
+class RenderedFrame:
+    """The pictures of one frame: each is made when it is first asked for, what they share once."""
+
+    def __init__(self, item: MattedFrame, look: Look, background: Background) -> None:
+        self._image = item.frame.image
+        self._matte = item.alpha
+        self._look = look
+        self._background = background
+
+    def get(self, name: PictureName) -> Pixels:
+        """Return (H, W, 3) uint8 RGB, for `cutout` (H, W, 4) straight RGBA."""
+        picture: Pixels = getattr(self, name)
+        return picture
+
+    @cached_property
+    def alpha(self) -> NDArray[np.float32]:
+        """(H, W) float32 in [0, 1]."""
+        if self._look.refines:
+            return refine_alpha(self._image, self._matte)
+        return resize_alpha(self._matte, *self._image.shape[:2])
+
+    @cached_property
+    def colour(self) -> Pixels:
+        """The person's own colour, (H, W, 3), smooth where alpha is 0: no rim there can show."""
+        if self._look.estimates_foreground:
+            return estimate_foreground(self._image, self.alpha, COLOUR_SIDE)
+        return self._image
+
+    @cached_property
+    def composite(self) -> Pixels:
+        return composite_over(self._background, self.colour, self.alpha, self._image)
+
+    @cached_property
+    def green(self) -> Pixels:
+        return composite_over_colour(self.colour, self.alpha, GREEN)
+
+    @cached_property
+    def grey(self) -> Pixels:
+        return np.repeat(quantise_alpha(self.alpha)[:, :, np.newaxis], 3, axis=2)
+
+    @cached_property
+    def cutout(self) -> Pixels:
+        return cut_out(self.colour, self.alpha)

@@ -74,8 +74,8 @@ async def advance(
         step = await finish(run, on_cancel=end)
     except asyncio.CancelledError:
         session.stop.clear()
-        if run.exception() is None:  # it was ready, and nobody will read it
-            discard(run.result())
+        if not run.cancelled() and run.exception() is None:  # it was ready, and nobody will read it
+            discard(session, run.result())
         raise
     return commit(services, session, step)
 
@@ -84,7 +84,7 @@ def commit(services: Services, session: Session, step: Step) -> OpenAnswer:
     """Make the step the session's state and keep its answer, both or neither."""
     store, before = services.sessions, session.state
     if session.is_ended:
-        discard(step)
+        discard(session, step)
         raise Gone("the session was deleted", hint="open a new one")
     session.state, session.encoder = step.state, step.encoder
     if step.state.is_finished:
@@ -95,7 +95,9 @@ def commit(services: Services, session: Session, step: Step) -> OpenAnswer:
     return OpenAnswer(step.answer, step.file)
 
 
-def discard(step: Step) -> None:
+def discard(session: Session, step: Step) -> None:
+    """Forget a step; its encoder too, which has seen frames that nobody will get."""
+    session.encoder = None
     step.file.close()
     step.answer.path.unlink(missing_ok=True)
 

@@ -1,7 +1,9 @@
 """One chunk of a session through the network to a complete answer; blocks its thread."""
 
 import errno
+import logging
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -9,23 +11,26 @@ from service.errors import (
     Gone,
     ImpossibleOutput,
     InsufficientStorage,
-    MattingError,
     MediaLimitExceeded,
 )
 from service.inference.preprocessing import fit_to_network
+from service.matting.composite import quantise_alpha
+from service.media.audio_types import AudioPacket
 from service.media.decoders import Decoder
 from service.media.fragment_writer import FragmentWriteError, FragmentWriter, choose_level
-from service.media.video_types import AudioPacket, VideoFrame
+from service.media.video_types import VideoFrame
 from service.settings import Settings
 from service.video.chunk import Chunk, check_same_size, read_chunk
 from service.video.clip import Network
 from service.video.packaging import FragmentPackager, Packager, PicturePackager
 from service.video.pipeline import MattedFrame, Segment, SegmentStopped, process_piece
-from service.video.render import Look, Renderer
+from service.video.render import Look, Pixels, RenderedFrame, Renderer
 from service.video.session import Session, SessionState, count_buffer_bytes
 from service.video.session_answers import Answer, AnswerSpool
 from service.video.session_options import SessionOptions
 from service.video.timeline import ChunkClock
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,22 +63,26 @@ def make_step(work: Work) -> Step:
     of a failed chunk is taken from the session: the next chunk begins with a new one.
     """
     session = work.session
-    seen = 0 if session.encoder is None else session.encoder.frames
     path, file = work.answers.create()
-    try:
+    with ExitStack() as undo:
+        undo.callback(path.unlink, missing_ok=True)
+        undo.callback(file.close)
+        undo.callback(_drop_fed_encoder, session, session.encoder.frames if session.encoder else 0)
         run = _ChunkRun(work, file)
-        state = run.process()
+        with _explained():
+            state = run.process()
         headers = describe_step(session.state, state)
         digest = b"" if work.chunk is None else work.chunk.digest
         answer = Answer(path, file.tell(), run.packager.content_type, headers, digest)
         file.seek(0)
+        undo.pop_all()
         return Step(state, run.encoder, answer, file)
-    except (MattingError, FragmentWriteError, OSError, SegmentStopped) as error:
-        file.close()
-        path.unlink(missing_ok=True)
-        if session.encoder is not None and session.encoder.frames != seen:
-            session.encoder = None
-        raise _explain(error) from error
+
+
+def _drop_fed_encoder(session: Session, frames_before: int) -> None:
+    """Take an encoder from its session that has seen frames which nobody will get."""
+    if session.encoder is not None and session.encoder.frames != frames_before:
+        session.encoder = None
 
 
 class _ChunkRun:
@@ -146,9 +155,11 @@ class _ChunkRun:
         options = self._work.session.options
         if self._renderer is None:
             self._renderer = make_renderer(options, *item.frame.image.shape[:2])
-        pixels = self._renderer.render(item)
-        if options.output == "alpha" and options.packaging == "frames":
-            pixels = pixels[:, :, 0]
+        rendered = self._renderer.render(item)
+        if options.output == "alpha" and options.packaging == "fmp4":
+            pixels = rendered.grey
+        else:
+            pixels = draw_picture(rendered, options)
         self.packager.add(item.frame, pixels)
         self._frames_out += 1
 
@@ -190,7 +201,14 @@ def make_renderer(options: SessionOptions, height: int, width: int) -> Renderer:
         refines=options.refine == "auto",
         estimates_foreground=options.foreground == "auto",
     )
-    return Renderer(look, options.output, height, width)
+    return Renderer(look, height, width)
+
+
+def draw_picture(rendered: RenderedFrame, options: SessionOptions) -> Pixels:
+    """Return the output of a session as a picture of its own: a matte is (H, W)."""
+    if options.output == "alpha":
+        return quantise_alpha(rendered.alpha)
+    return rendered.get(options.output)
 
 
 def describe_step(before: SessionState, after: SessionState) -> dict[str, str]:
@@ -216,16 +234,19 @@ def check_buffers(state: SessionState, encoder: FragmentWriter | None, settings:
         )
 
 
-def _explain(error: Exception) -> MattingError:
-    """Return what a failure means for the request."""
-    if isinstance(error, MattingError):
-        return error
-    if isinstance(error, SegmentStopped):
-        return Gone("the session ended while its chunk was worked on", hint="open a new one")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return InsufficientStorage("the disk of the service is full", retry_after_s=60)
-    if isinstance(error, OSError):
-        raise error
-    return ImpossibleOutput(
-        "frames like these cannot be written as H.264", hint="ask for packaging=frames"
-    )
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Raise what a failure means for the request."""
+    try:
+        yield
+    except SegmentStopped:
+        raise Gone("the session ended while its chunk was worked on") from None
+    except FragmentWriteError as error:
+        log.warning("frames of a session could not be written", exc_info=error)
+        raise ImpossibleOutput(
+            "frames like these cannot be written as H.264", hint="ask for packaging=frames"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from None

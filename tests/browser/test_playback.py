@@ -1,36 +1,14 @@
 """Results in a real browser: the matted clip plays, the API documents work without the network."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from tests.clips import make_clip
-
-# What keeps a browser from looking for the outside world at its start.
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    assert chromium, "Chromium is needed: `make browser` installs it"
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=QUIET)
-        yield opened
-        opened.close()
-
+from tests.helpers import decode
+from tests.videos import Clip
 
 POST_AND_PLAY = """
 async (bytes) => {
@@ -75,6 +53,44 @@ def test_matted_clip_plays_to_its_end(browser: Browser, live_server, tmp_path: P
     assert played["frames"] >= 12 and played["sound"] > 0
     red, green, blue, _ = played["corner"]
     assert green > 200 and red < 60 and blue < 60, "the wall behind the person is green"
+
+
+SHOW_CUTOUT = """
+async (bytes) => {
+  const body = new FormData();
+  body.append("file", new Blob([new Uint8Array(bytes)]), "clip.mp4");
+  const answer = await fetch("/v1/video?outputs=webm", {method: "POST", body});
+  if (!answer.ok) throw new Error(await answer.text());
+  const video = document.createElement("video");
+  video.src = URL.createObjectURL(await answer.blob());
+  video.style = "display: block";
+  document.body.style = "margin: 0; background: rgb(200, 30, 120)";
+  document.body.replaceChildren(video);
+  await new Promise((resolve, reject) => {
+    video.onended = resolve;
+    video.onerror = () => reject(new Error(video.error.message));
+    video.play();
+  });
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  return {type: answer.headers.get("content-type"), sound: video.webkitAudioDecodedByteCount};
+}
+"""
+
+
+def test_page_shines_through_a_cutout(browser: Browser, live_server, tmp_path: Path) -> None:
+    """WebM with alpha over a coloured page: its colour around the person, theirs on the face."""
+    clip = make_clip(tmp_path / "clip.mp4", seconds=1, fps=12, size=(320, 256))
+    page = browser.new_page(viewport={"width": 320, "height": 256})
+    page.goto(f"{live_server().url}/docs")
+    shown = page.evaluate(SHOW_CUTOUT, list(clip.read_bytes()))
+    assert shown["type"] == "video/webm" and shown["sound"] > 0
+    image = decode(page.screenshot())[..., :3].astype(int)
+    page.close()
+    assert image.shape == (256, 320, 3)
+    wall, face = np.s_[4:30, 4:30], np.s_[65:95, 105:135]
+    assert np.abs(image[wall] - (200, 30, 120)).max() <= 3
+    last = Clip(clip.read_bytes()).images[-1]
+    assert np.abs(image[face] - last[face]).mean() < 8
 
 
 def test_api_documents_need_nothing_from_elsewhere(browser: Browser, live_server) -> None:

@@ -30,6 +30,7 @@ OTHER_VALUES = {
     "batch_max_files": ("3", 3),
     "batch_max_bytes": ("5000", 5000),
     "result_store_mb": ("12", 12),
+    "video_result_max_mb": ("100", 100),
     "max_sessions": ("31", 31),
     "max_sessions_per_key": ("7", 7),
     "max_chunks": ("3", 3),

@@ -32,7 +32,7 @@ def test_network_size_is_the_service_s(height, width, ref_size):
     assert predictor.choose_size(height, width, ref_size) == expected
 
 
-@pytest.mark.parametrize("size", [(64, 96), (32, 32), (128, 160)])
+@pytest.mark.parametrize("size", [(64, 96), (32, 32), (16, 32), (128, 160)])
 def test_pictures_are_resized_as_the_service_does(portrait, size):
     image = np.ascontiguousarray(portrait[100:164, 200:296])  # 64 x 96
     expected = preprocessing.make_tensor(image, size, mean=0.5, std=0.5)

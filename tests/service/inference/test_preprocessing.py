@@ -1,9 +1,16 @@
+import cv2
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from service.inference.preprocessing import choose_size, make_tensor, resize_alpha
+from service.inference.preprocessing import (
+    choose_size,
+    find_whole_factor,
+    make_tensor,
+    resize_alpha,
+    resize_image,
+)
 
 SIDE = st.integers(1, 20_000)
 REF_SIZE = st.integers(2, 32).map(lambda n: n * 32)
@@ -76,6 +83,18 @@ def test_shrinking_averages_the_picture():
     image[::2] = 255
     tensor = make_tensor(image, (32, 32), mean=0.5, std=0.5)
     np.testing.assert_allclose(tensor, 0, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "shape, factor", [((1440, 1440), 2), ((1300, 1950), 2), ((2400, 3600), 3), ((1200, 1500), 1)]
+)
+def test_shrinking_in_two_steps_is_near_fair_area_averaging(portrait, shape, factor):
+    image = np.asarray(cv2.resize(portrait, shape[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
+    size = (320, 320 * shape[1] // shape[0])
+    fair = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+    difference = np.abs(resize_image(image, size) - fair)
+    assert find_whole_factor(shape, size) == factor
+    assert difference.mean() < 0.6 and np.percentile(difference, 99) < 5
 
 
 def test_tensor_does_not_touch_the_picture(portrait):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange
 
+from service.media.audio_types import AudioPacket
 from service.media.video_reader import read_video
 from service.media.video_types import (
-    AudioPacket,
     UndecodableVideo,
     VideoFrame,
     VideoInfo,

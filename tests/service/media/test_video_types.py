@@ -7,13 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.media.video_types import (
-    AudioPacket,
-    AudioTrack,
-    VideoFrame,
-    VideoInfo,
-    VideoLimitExceeded,
-)
+from service.media.audio_types import AudioPacket, AudioTrack
+from service.media.video_types import VideoFrame, VideoInfo, VideoLimitExceeded
 
 TRACK = AudioTrack(0, "aac", 48_000, "stereo", Fraction(1, 48_000), b"\x11\x90", "eng", "vorbis")
 INFO = VideoInfo(
@@ -91,13 +86,19 @@ def test_frame_survives_the_wire(transposed):
         ("audio", None),
         ("audio", [3]),
         ("audio", [TRACK.to_wire()] * 2),
-        ("audio", [TRACK.to_wire() | {"index": i} for i in range(17)]),
+        ("audio", [TRACK.to_wire() | {"index": i} for i in range(49)]),
         ("audio", [TRACK.to_wire() | {"codec": "pcm_s16le"}]),
         ("audio", [TRACK.to_wire() | {"layout": "FL+FR+LFE"}]),
         ("audio", [TRACK.to_wire() | {"sample_rate": 0}]),
         ("audio", [TRACK.to_wire() | {"extradata": "A" * 400}]),
         ("audio", [TRACK.to_wire() | {"extradata": "="}]),
         ("audio", [TRACK.to_wire() | {"language": "english"}]),
+        ("audio", [TRACK.to_wire() | {"containers": "mp4"}]),
+        ("audio", [TRACK.to_wire() | {"containers": ["mp4", "avi"]}]),
+        ("audio", [TRACK.to_wire() | {"containers": ["webm"]}]),
+        ("pixel_format", "yuv 420"),
+        ("bit_depth", 0),
+        ("interlaced", 1),
     ],
 )
 def test_info_refuses_values_no_reader_sends(name, value):
@@ -131,7 +132,7 @@ def test_frame_refuses_a_header_that_does_not_fit_its_pixels(change):
 
 
 @pytest.mark.parametrize(
-    "change", [{"track": 16}, {"dts": "0"}, {"duration": -1}, {"is_keyframe": 1}, {"pts": 1e3}]
+    "change", [{"track": 48}, {"dts": "0"}, {"duration": -1}, {"is_keyframe": 1}, {"pts": 1e3}]
 )
 def test_packet_refuses_values_no_reader_sends(change):
     header, payload = PACKET.to_wire()

@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange
 
+from service.media.audio_types import AudioPacket
+from service.media.result_writer import VideoWriteError
+from service.media.video_encoders import PRESETS, h264
 from service.media.video_reader import read_video
-from service.media.video_types import (
-    AudioPacket,
-    VideoFrame,
-    VideoInfo,
-    VideoLimits,
-)
-from service.media.video_writer import PRESETS, VideoWriteError, VideoWriter
+from service.media.video_types import VideoFrame, VideoInfo, VideoLimits, Wanted
+from service.media.video_writer import VideoWriter
 from tests import clips
 
 LIMITS = VideoLimits(max_frames=36_000, max_duration_s=600, max_frame_megapixels=9, max_side=4096)
+WANTED = Wanted()
 INFO = VideoInfo(
     width=96,
     height=64,
@@ -48,11 +47,11 @@ def read(path: Path):
     return info, frames, [item for item in items if isinstance(item, AudioPacket)]
 
 
-def copy(source: Path, target: Path, **options) -> tuple[int, int]:
+def copy(source: Path, target: Path, wanted=WANTED, **options) -> tuple[int, int]:
     """Read a clip and write it again, frame by frame; return what was padded."""
     with source.open("rb") as file:
-        items = read_video(file, LIMITS)
-        with VideoWriter(target, next(items), **options) as writer:
+        items = read_video(file, LIMITS, wanted)
+        with VideoWriter(target, next(items), h264(**options)) as writer:
             for item in items:
                 if isinstance(item, VideoFrame):
                     writer.write_frame(item.image, item.pts, item.duration)
@@ -217,7 +216,7 @@ def test_pixel_shape_and_language_are_kept(tmp_path):
 
 def test_sound_can_be_left_out(tmp_path):
     source, target = clips.make_clip(tmp_path / "a.mp4"), tmp_path / "result.mp4"
-    copy(source, target, audio=False)
+    copy(source, target, Wanted(sound=()))
     assert read(target)[0].audio == ()
 
 
@@ -245,16 +244,21 @@ def test_lower_crf_gives_a_closer_and_larger_picture(tmp_path):
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_every_preset_writes(tmp_path, preset):
     target = tmp_path / "result.mp4"
-    with VideoWriter(target, INFO, preset=preset, threads=1) as writer:
+    with VideoWriter(target, INFO, h264(preset=preset), threads=1) as writer:
         for pts in range(3):
             writer.write_frame(clips.picture(pts, (96, 64)), pts, 1)
     assert len(read(target)[1]) == 3
 
 
-@pytest.mark.parametrize("options", [{"crf": 52}, {"crf": -1}, {"preset": "no"}, {"threads": 0}])
-def test_options_out_of_range_are_refused_without_a_file(tmp_path, options):
+@pytest.mark.parametrize("options", [{"crf": 52}, {"crf": -1}, {"preset": "no"}])
+def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="crf"):
-        VideoWriter(tmp_path / "result.mp4", INFO, **options)
+        h264(**options)
+
+
+def test_no_thread_at_all_is_refused_without_a_file(tmp_path):
+    with pytest.raises(ValueError, match="threads"):
+        VideoWriter(tmp_path / "result.mp4", INFO, threads=0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -355,7 +359,7 @@ def test_disk_limit_is_an_error_with_its_cause(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(VideoWriteError) as caught:
-            with VideoWriter(tmp_path / "result.mp4", INFO, crf=0) as writer:
+            with VideoWriter(tmp_path / "result.mp4", INFO, h264(crf=0)) as writer:
                 for pts in range(60):
                     writer.write_frame(random.integers(0, 256, (64, 96, 3), np.uint8), pts, 1)
     finally:

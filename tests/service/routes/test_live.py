@@ -115,9 +115,9 @@ def test_chunks_and_connections_take_turns_in_one_video(site) -> None:
     ("bad", "code"),
     [
         (b"", "undecodable-media"),
-        (b"no picture at all", "unsupported-media"),
+        (b"no picture at all", "undecodable-media"),
         (PICTURES[0][:-30], "undecodable-media"),
-        (encode(np.zeros((32, 32), np.uint8), "GIF"), "unsupported-media"),
+        (encode(np.zeros((32, 32), np.uint8), "GIF"), "undecodable-media"),
         (encode(np.zeros((48, 32, 3), np.uint8), "PNG"), "impossible-output"),
         (encode(np.zeros((1, 5000, 3), np.uint8), "PNG"), "media-limit-exceeded"),
     ],

@@ -14,6 +14,10 @@ from tests.sessions import SessionClient, number_picture, read_number, read_part
 from tests.videos import Clip
 
 PICTURES = [number_picture(number) for number in range(40)]
+NAMES = (
+    "chunk_max_bytes chunk_max_frames max_at_once max_per_key max_chunks_at_once buffer_mb disk_mb "
+    "idle_s max_s"
+).split()
 FRAMES = {"output": "cutout", "packaging": "frames"}
 
 
@@ -68,6 +72,13 @@ def test_level_of_the_codec_fits_the_size_that_is_told(client) -> None:
 def test_bad_option_is_refused_by_name(client, options: dict, code: str, words: str) -> None:
     problem = assert_problem(client.post("/v1/sessions", json=options), 422, code)
     assert words in problem["detail"] + problem.get("hint", "")
+
+
+def test_body_that_is_no_object_is_refused_with_what_to_send(client) -> None:
+    headers = {"Content-Type": "application/json"}
+    for body in (b"", b"[1]", b"{"):
+        response = client.post("/v1/sessions", content=body, headers=headers)
+        assert "options" in assert_problem(response, 400, "bad-request")["hint"]
 
 
 def test_frames_come_one_late_and_finish_brings_the_last(client) -> None:
@@ -143,8 +154,8 @@ def test_chunk_of_pictures_may_be_jpeg_png_and_webp(client) -> None:
     image = np.full((32, 32, 3), 90, np.uint8)
     session = SessionClient(client, packaging="frames")
     session.send([encode(image, "JPEG"), encode(image, "PNG"), encode(image, "WEBP")])
-    problem = assert_problem(session.put(1, [encode(image, "BMP")]), 415, "unsupported-media")
-    assert "frame 0" in problem["detail"] and "PNG" in problem["hint"]
+    problem = assert_problem(session.put(1, [encode(image, "BMP")]), 422, "undecodable-media")
+    assert "frame 0" in problem["detail"] and "PNG" in problem["detail"]
 
 
 def test_times_continue_whatever_the_clock_of_the_chunk_says(client, tmp_path: Path) -> None:
@@ -251,8 +262,20 @@ def test_answer_larger_than_the_buffers_is_refused_and_nothing_is_applied(make_c
 
 
 def test_metrics_and_capabilities_tell_of_sessions(make_client) -> None:
-    client = make_client(FakeEngine(), session_idle_s=77)
-    assert client.get("/v1/capabilities").json()["session"]["idle_s"] == 77
+    limits = {
+        "chunk_max_bytes": 100_000,
+        "chunk_max_frames": 9,
+        "max_sessions": 3,
+        "max_sessions_per_key": 2,
+        "max_chunks": 5,
+        "session_buffer_mb": 6,
+        "session_disk_mb": 7,
+        "session_idle_s": 77,
+        "session_max_s": 88,
+    }
+    client = make_client(FakeEngine(), **limits)
+    told = client.get("/v1/capabilities").json()["session"]
+    assert [told[name] for name in NAMES] == [*limits.values()]
     session = SessionClient(client)
     session.send(PICTURES[:3])
     assert read_metric(client, "matting_sessions_active") == 1

@@ -4,26 +4,12 @@ import http.client
 import threading
 from pathlib import Path
 
-import psutil
-
 from tests.clips import make_clip
-from tests.helpers import LiveServer
+from tests.helpers import LiveServer, count_bytes
 from tests.tiny_network import export_tiny
 
 MAX_DIFFERENCE_BYTES = 50 * 2**20
 SAMPLE_EVERY_S = 0.02
-
-
-def count_bytes(server: LiveServer) -> int:
-    """Return the memory of the service and its decoder children, shared pages counted once."""
-    service = psutil.Process(server.pid)
-    total = 0
-    for process in (service, *service.children(recursive=True)):
-        try:
-            total += process.memory_full_info().pss
-        except psutil.NoSuchProcess:
-            continue
-    return total
 
 
 def measure_peak(server: LiveServer, clip: bytes) -> int:

@@ -70,7 +70,7 @@ def test_pieces_give_the_frames_of_the_whole(levels: list[int], borders: list[in
     assert all(
         np.array_equal(one.alpha, other.alpha) for one, other in zip(whole, pieces, strict=True)
     )
-    assert state.scene_cuts == report.scene_cuts
+    assert state.scene_cuts == tuple(mark.frame for mark in report.scene_cuts)
     assert state.frames == report.frames == len(frames) and state.delay.pending is None
 
 

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+import service.video.render
 from service.inference.preprocessing import resize_alpha
 from service.matting.composite import Blur
 from service.media.video_types import VideoFrame
@@ -31,21 +32,21 @@ def matted(truth: np.ndarray) -> MattedFrame:
     return MattedFrame(VideoFrame(0, 1, image), small)
 
 
-def render(matted: MattedFrame, output: str, **look) -> np.ndarray:
-    return Renderer(Look(**look), output, SIDE, SIDE).render(matted)
+def render(matted: MattedFrame, picture: str, **look) -> np.ndarray:
+    return Renderer(Look(**look), SIDE, SIDE).render(matted).get(picture)
 
 
 def test_refined_matte_is_nearer_to_the_truth(matted: MattedFrame, truth: np.ndarray) -> None:
     errors = {}
     for refines in (True, False):
-        grey = render(matted, "alpha", refines=refines)
+        grey = render(matted, "grey", refines=refines)
         assert np.ptp(grey, axis=2).max() == 0
         errors[refines] = np.abs(grey[:, :, 0] / 255 - truth).mean()
     assert errors[True] < 0.6 * errors[False]
 
 
 def test_matte_without_refining_is_the_resized_one(matted: MattedFrame) -> None:
-    grey = render(matted, "alpha", refines=False)[:, :, 0]
+    grey = render(matted, "grey", refines=False)[:, :, 0]
     assert np.abs(grey / 255 - resize_alpha(matted.alpha, SIDE, SIDE)).max() <= 0.502 / 255
 
 
@@ -58,6 +59,43 @@ def test_estimated_foreground_takes_the_old_background_out(matted, truth) -> Non
         look = {"background": (0, 0, 255), "estimates_foreground": estimates}
         errors[estimates] = np.abs(render(matted, "composite", **look) - wanted)[rim].mean()
     assert errors[True] < 0.4 * errors[False]
+
+
+def test_cutout_is_straight_and_has_no_rim_of_the_old_background(matted, truth) -> None:
+    """A red disc: at the rim and around it, where alpha is 0, the colour is red, not mixed."""
+    cutout = render(matted, "cutout").astype(int)
+    assert np.abs(cutout[..., 3] / 255 - truth).mean() < 0.01
+    y, x = np.mgrid[:SIDE, :SIDE]
+    distance = np.hypot(x - SIDE / 2, y - SIDE / 2)
+    around = (distance > 76) & (distance < 92)
+    assert (truth[around] == 0).mean() > 0.4
+    assert np.abs(cutout[around][:, :3] - RED).max() < 30
+
+
+def test_green_is_the_chroma_key_colour(matted: MattedFrame) -> None:
+    green = render(matted, "green").astype(int)
+    assert np.array_equal(green[4, 4], (0, 177, 64))
+    assert np.abs(green[SIDE // 2, SIDE // 2] - RED).max() <= 2
+
+
+def test_pieces_are_made_once_and_only_when_asked_for(matted, monkeypatch) -> None:
+    calls: list[str] = []
+    for name in ("refine_alpha", "estimate_foreground"):
+        real = getattr(service.video.render, name)
+
+        def count(*arguments, name=name, real=real):
+            calls.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(service.video.render, name, count)
+    frame = Renderer(Look(), SIDE, SIDE).render(matted)
+    assert calls == []
+    frame.get("grey")
+    assert calls == ["refine_alpha"]
+    cutout = frame.get("cutout")
+    frame.get("composite"), frame.get("green")
+    assert calls == ["refine_alpha", "estimate_foreground"]
+    assert frame.get("cutout") is cutout
 
 
 def test_picture_behind_covers_the_frame(matted: MattedFrame) -> None:

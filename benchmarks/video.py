@@ -1,0 +1,120 @@
+"""`make bench-video`: frames a second of a clip, from file to file, over those of the bare network.
+
+The bare network and each output take turns in one run, so that the machine's noise meets all alike;
+the figure to read is the ratio, the median of those of the rounds. Prints a Markdown table for
+RESULTS.md.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks.serving import describe_run, make_photo
+from service.app import start_services, stop_services
+from service.dependencies import Services
+from service.inference.engine import Engine
+from service.inference.preprocessing import fit_to_network
+from service.metrics import Metrics
+from service.settings import load_settings
+from service.video.clip import ClipWatch
+from service.video.options import VideoOptions
+from service.video.plan import make_plan
+from service.video.run import run_clip
+from training.results import format_table
+
+SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
+OUTPUTS = ("composite", "alpha")
+FPS = 30
+
+
+def make_frame(index: int, size: tuple[int, int]) -> np.ndarray:
+    """Return a picture of a slow pan over the portrait, (H, W, 3) uint8 RGB for `size` (W, H)."""
+    width, height = size
+    photo = make_photo(width + 64)
+    x, y = index % 64, (photo.shape[0] - height) // 4
+    return np.ascontiguousarray(photo[y : y + height, x : x + width])
+
+
+def make_clip(path: Path, frames: int, size: tuple[int, int]) -> Path:
+    """Write an H.264 MP4 of the pan."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(make_frame(index, size), "rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def time_bare(engine: Engine, tensor: np.ndarray, frames: int) -> float:
+    """Return frames a second of the engine alone, in the batches it likes best."""
+    batch = np.stack([tensor] * engine.max_batch_size)
+    runs = -(-frames // engine.max_batch_size)
+    start_s = time.perf_counter()
+    for _ in range(runs):
+        engine.run(batch)
+    return runs * engine.max_batch_size / (time.perf_counter() - start_s)
+
+
+async def time_clip(services: Services, path: Path, output: str) -> float:
+    """Return frames a second of a whole clip: decoded, matted, smoothed, composed, encoded."""
+    plan = make_plan(VideoOptions(outputs=output), None)
+    max_s = services.settings.video_max_s
+    with path.open("rb") as file, tempfile.TemporaryDirectory() as folder:
+        start_s = time.perf_counter()
+        clip = await run_clip(services, file, plan, Path(folder), ClipWatch(), max_s=max_s)
+        return clip.report.frames / (time.perf_counter() - start_s)
+
+
+async def measure(frames: int, rounds: int) -> tuple[str, list[list[str]]]:
+    """Return the provider, and a row of the table for each size and output."""
+    services = await start_services(load_settings(decoders=1), Metrics(), None)
+    engine, rows = services.engine, []
+    try:
+        with (
+            Progress(console=Console(stderr=True)) as progress,
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            task = progress.add_task("measuring", total=len(SIZES) * rounds)
+            for name, size in SIZES.items():
+                path = make_clip(Path(folder) / f"{name}.mp4", frames, size)
+                limit = services.settings.network_max_megapixels
+                tensor = fit_to_network(make_frame(0, size), engine.info, None, limit)
+                time_bare(engine, tensor, engine.max_batch_size)  # warm
+                bare, clips = [], {output: [] for output in OUTPUTS}
+                for _ in range(rounds):
+                    bare.append(await asyncio.to_thread(time_bare, engine, tensor, frames))
+                    for output, found in clips.items():
+                        found.append(await time_clip(services, path, output))
+                    progress.advance(task)
+                for output, found in clips.items():
+                    ratio = statistics.median(f / b for f, b in zip(found, bare, strict=True))
+                    speeds = [statistics.median(bare), statistics.median(found)]
+                    rows.append([name, output, *(f"{fps:.2f}" for fps in speeds), f"{ratio:.2f}"])
+    finally:
+        await stop_services(services)
+    return engine.provider, rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench-video", description=__doc__)
+    parser.add_argument("--frames", type=int, default=48, help="of each clip")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each measurement")
+    options = parser.parse_args()
+    provider, rows = asyncio.run(measure(options.frames, options.rounds))
+    print(f"### {describe_run('make bench-video')}, {provider}\n")
+    titles = ["clip", "output", "bare frames/s", "clip frames/s", "clip over bare"]
+    print(format_table(titles, rows, left=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""`matte video IN OUT`: matte a clip on this machine, by the code of the service and without it."""
+
+import argparse
+import asyncio
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, get_args
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from service.app import start_services, stop_services
+from service.errors import ImpossibleOutput, MattingError
+from service.inference.models import ModelError
+from service.inference.providers import DeviceError
+from service.metrics import Metrics
+from service.routes.schemas import check_picture_behind, parse_options
+from service.settings import Settings, SettingsError, load_settings
+from service.still.pipeline import BACKGROUND
+from service.video.clip import ClipWatch, MattedClip
+from service.video.options import VideoOptions
+from service.video.outputs import OUTPUTS
+from service.video.plan import make_plan, read_background
+from service.video.run import describe_clip, refuse_trimap_model, run_clip
+from training.command import fail
+
+# Limits on the length guard a service from its clients; nobody's own clip is too long.
+ANY_LENGTH = {"video_max_s": 10**7, "video_max_frames": 10**9}
+ONE_CLIP = {"decoders": 1, "max_videos": 1}
+SHOWN_MARKS = 5
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code (130: interrupted). Nothing half-made is left."""
+    # The errors say it in one line; the service's log would say it again.
+    logging.getLogger("service").addHandler(logging.NullHandler())
+    arguments = build_parser().parse_args(argv)
+    try:
+        results, report = matte_file(arguments)
+    except MattingError as error:
+        return fail(f"{error.detail}; {error.hint}" if error.hint else error.detail)
+    except (SettingsError, ModelError, DeviceError) as error:
+        return fail(str(error))
+    except OSError as error:
+        return fail(f"{error.filename or arguments.out}: {error.strerror or error}")
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return fail("interrupted; nothing was written", code=EXIT_INTERRUPTED)
+    if arguments.json:
+        print(json.dumps({"results": results, "report": report}, indent=2))
+    else:
+        print("\n".join(f"{name:<15}{text}" for name, text in summarise(results, report)))
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of `matte video`; the options of a clip are those of the HTTP API."""
+    parser = argparse.ArgumentParser(
+        prog="matte video",
+        description="Matte a clip on this machine. Options are those of POST /v1/video.",
+    )
+    parser.add_argument("clip", type=Path, metavar="IN", help="MP4, MOV, MKV, WebM, TS or GIF")
+    help = "file for one output, or a folder; a folder for several"
+    parser.add_argument("out", type=Path, metavar="OUT", help=help)
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--model", type=Path, metavar="FILE", help="ONNX file (MATTING_MODEL_PATH)")
+    devices = get_args(Settings.model_fields["device"].annotation)
+    parser.add_argument("--device", choices=devices, help="where the network runs (MATTING_DEVICE)")
+    options = parser.add_argument_group("options of the clip")
+    flag = BACKGROUND.replace("_", "-")
+    options.add_argument(
+        f"--{flag}", type=Path, dest=BACKGROUND, metavar="FILE", help="what is behind the person"
+    )
+    for name, schema in VideoOptions.model_json_schema()["properties"].items():
+        options.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            metavar=describe_values(schema),
+            help=describe_option(schema).replace("%", "%%"),
+        )
+    return parser
+
+
+def describe_values(schema: Mapping[str, Any]) -> str:
+    """Return what stands for the value of an option in the help."""
+    if "enum" in schema:
+        return "|".join(schema["enum"])
+    kinds = {kind.get("type") for kind in schema.get("anyOf", [schema])}
+    return "N" if kinds & {"integer", "number"} else "TEXT"
+
+
+def describe_option(schema: Mapping[str, Any]) -> str:
+    """Return the help of an option, its default at the end."""
+    default = schema.get("default")
+    if isinstance(default, list):
+        default = ",".join(default)
+    parts = [schema.get("description"), None if default is None else f"default: {default}"]
+    return "; ".join(part for part in parts if part)
+
+
+def matte_file(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the files that are there now and the report, both for JSON.
+
+    Results are made in a folder beside OUT and moved when they are whole.
+    """
+    names = VideoOptions.model_fields
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    options = parse_options(VideoOptions, given)
+    behind: Path | None = getattr(arguments, BACKGROUND)
+    check_picture_behind(options, BACKGROUND, {} if behind is None else {BACKGROUND: behind})
+    outputs = make_plan(options, None).outputs
+    paths = choose_paths(arguments.out, [OUTPUTS[output].file for output in outputs])
+    refuse_overwriting(paths, arguments.force)
+    with ExitStack() as stack:
+        file = stack.enter_context(arguments.clip.open("rb"))
+        picture = stack.enter_context(behind.open("rb")) if behind else None
+        home = arguments.out if arguments.out.is_dir() else arguments.out.parent
+        folder = Path(stack.enter_context(make_folder(home)))
+        overrides = {"model_path": arguments.model, "device": arguments.device}
+        chosen = {name: value for name, value in overrides.items() if value is not None}
+        settings = load_settings(data_dir=folder, **ANY_LENGTH, **ONE_CLIP, **chosen)
+        watch = stack.enter_context(show_progress())
+        clip, report = asyncio.run(run(settings, file, picture, options, folder, watch))
+        refuse_overwriting(paths, arguments.force)
+        for result, path in zip(clip.results, paths, strict=True):
+            path.parent.mkdir(exist_ok=True)
+            os.replace(result.path, path)
+    written = [
+        {"path": str(path), "bytes": result.bytes, "content_type": result.content_type}
+        for result, path in zip(clip.results, paths, strict=True)
+    ]
+    return written, report
+
+
+def choose_paths(out: Path, names: list[str]) -> list[Path]:
+    """Return where the results go; raises ImpossibleOutput or OSError when they cannot."""
+    if out.is_dir():
+        return [out / name for name in names]
+    if not out.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(out.parent))
+    if len(names) > 1:
+        if out.exists():
+            raise NotADirectoryError(
+                errno.ENOTDIR, f"is no folder; {len(names)} outputs need one", str(out)
+            )
+        return [out / name for name in names]
+    suffix = Path(names[0]).suffix
+    if out.suffix.lower() != suffix:
+        raise ImpossibleOutput(
+            f"{out} does not end in {suffix}, and this output is such a file",
+            hint=f"write to {out.with_suffix(suffix).name} or into a folder that is there",
+        )
+    return [out]
+
+
+def refuse_overwriting(paths: list[Path], force: bool) -> None:
+    for path in paths:
+        if path.exists() and not force:
+            raise FileExistsError(errno.EEXIST, "is there already; --force overwrites", str(path))
+
+
+def make_folder(home: Path) -> tempfile.TemporaryDirectory[str]:
+    """Make a hidden folder in `home`, of the file system that the results end on."""
+    try:
+        return tempfile.TemporaryDirectory(prefix=".matte-", dir=home)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(home)) from None
+
+
+async def run(
+    settings: Settings,
+    file: BinaryIO,
+    picture: BinaryIO | None,
+    options: VideoOptions,
+    folder: Path,
+    watch: ClipWatch,
+) -> tuple[MattedClip, dict[str, Any]]:
+    """Matte the clip with the parts that the service has; SIGTERM and SIGHUP cancel, as Ctrl-C."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    services = await start_services(settings, Metrics(), None)
+    try:
+        refuse_trimap_model(services)
+        plan = make_plan(options, await read_background(services, picture))
+        clip = await run_clip(services, file, plan, folder, watch, max_s=settings.video_max_s)
+        return clip, describe_clip(services, clip)
+    finally:
+        await stop_services(services)
+
+
+class FrameRateColumn(ProgressColumn):
+    """Frames a second, lately."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.1f} fps")
+
+
+@contextmanager
+def show_progress() -> Iterator[ClipWatch]:
+    """Show a bar on stderr, if it is a terminal, as the frames come."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        FrameRateColumn(),
+        TimeRemainingColumn(),
+    )
+    is_hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
+        task = progress.add_task("matting", total=None)
+        yield ClipWatch(
+            on_open=lambda frames_total: progress.update(task, total=frames_total),
+            on_frame=lambda: progress.advance(task),
+        )
+
+
+def summarise(results: list[dict[str, Any]], report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the lines of the table: a name and a text each."""
+    for result in results:
+        yield "written", f"{result['path']} ({result['bytes']:,} bytes)"
+    size = f"{report['width']} x {report['height']}"
+    yield "frames", f"{report['frames']} of {size}, {report['duration_s']:.3f} s"
+    yield "network", f"{report['model']}, {report['provider']}"
+    yield "person", f"{report['mean_coverage']:.1%} of the picture"
+    share = report["pixels_smoothed"] / report["pixels"]
+    flicker = f"{report['flicker_raw']:.2f}, {report['flicker_smoothed']:.2f} after smoothing"
+    yield "flicker", f"{flicker} of {share:.2%} of the pixels"
+    yield "scene cuts", list_marks(report["scene_cuts_total"], report["scene_cuts"])
+    yield "worth a look", list_marks(report["suspicious_total"], report["suspicious"])
+
+
+def list_marks(total: int, marks: list[dict[str, Any]]) -> str:
+    """Return how many frames there are, and the first of them."""
+    shown = marks[:SHOWN_MARKS]
+    texts = [f"{mark['time_s']:.3f} s {mark.get('reason', '')}".strip() for mark in shown]
+    dots = ["..."] if total > len(shown) else []
+    return f"{total}: {', '.join(texts + dots)}" if total else "none"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Frames through `process_segment`, with the mattes of the real network or given ones."""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+
+import numpy as np
+
+from service.inference.batcher import Matte
+from service.inference.engine import Engine
+from service.inference.preprocessing import fit_to_network
+from service.media.video_types import VideoFrame
+from service.video.pipeline import MattedFrame, Segment, process_segment
+from service.video.report import SegmentReport
+from service.video.smoothing import OFD_THRESHOLD
+
+REF_SIZE = 128  # of the real network in tests: some 25 ms a frame
+
+
+def make_frames(images: Sequence[np.ndarray]) -> list[VideoFrame]:
+    """Return frames of one tick each."""
+    return [VideoFrame(pts, 1, image) for pts, image in enumerate(images)]
+
+
+def run_segment(
+    frames: Sequence[VideoFrame],
+    alphas: Iterable[np.ndarray],
+    threshold: float | None = OFD_THRESHOLD,
+) -> tuple[list[np.ndarray], SegmentReport]:
+    """Return the mattes that come out when the network answers with `alphas`, one a frame."""
+    answers = iter(alphas)
+    return process(frames, lambda image: image, lambda tensor: next(answers), threshold)
+
+
+def run_network(
+    engine: Engine, frames: Sequence[VideoFrame], threshold: float | None = OFD_THRESHOLD
+) -> tuple[list[np.ndarray], SegmentReport]:
+    """Return the mattes of the engine at REF_SIZE."""
+
+    def make_tensor(image: np.ndarray) -> np.ndarray:
+        return fit_to_network(image, engine.info, REF_SIZE, max_megapixels=1.5)
+
+    return process(frames, make_tensor, lambda tensor: engine.run(tensor[np.newaxis])[0], threshold)
+
+
+def process(
+    frames: Sequence[VideoFrame],
+    make_tensor: Callable[[np.ndarray], np.ndarray],
+    infer: Callable[[np.ndarray], np.ndarray],
+    threshold: float | None,
+) -> tuple[list[np.ndarray], SegmentReport]:
+    def queue(tensor: np.ndarray) -> Future[Matte]:
+        future: Future[Matte] = Future()
+        future.set_result(Matte(infer(tensor), 0, 0))
+        return future
+
+    out: list[MattedFrame] = []
+    segment = Segment(make_tensor, queue, ahead=2, ofd_threshold=threshold)
+    report = process_segment(iter(frames), segment, out.append, threading.Event())
+    assert [item.frame.pts for item in out] == [frame.pts for frame in frames]
+    return [item.alpha for item in out], report
