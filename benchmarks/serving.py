@@ -15,6 +15,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -48,19 +49,25 @@ def serve(**settings: object) -> Iterator[tuple[int, float]]:
     environ = {f"MATTING_{name.upper()}": str(value) for name, value in settings.items()}
     port = find_free_port()
     start_s = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "--port", str(port)],
-        env={**os.environ, "MATTING_LOG_LEVEL": "warning", **environ},
-    )
-    try:
-        while ask(port, "GET", "/readyz")[0] != 200:
-            if time.perf_counter() - start_s > START_LIMIT_S or process.poll() is not None:
-                raise SystemExit("the service did not become ready")
-            time.sleep(0.01)
-        yield port, time.perf_counter() - start_s
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+    with tempfile.TemporaryDirectory() as data_dir:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", "--port", str(port)],
+            env={
+                **os.environ,
+                "MATTING_LOG_LEVEL": "warning",
+                "MATTING_DATA_DIR": data_dir,
+                **environ,
+            },
+        )
+        try:
+            while ask(port, "GET", "/readyz")[0] != 200:
+                if time.perf_counter() - start_s > START_LIMIT_S or process.poll() is not None:
+                    raise SystemExit("the service did not become ready")
+                time.sleep(0.01)
+            yield port, time.perf_counter() - start_s
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, float]:

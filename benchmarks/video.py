@@ -77,7 +77,7 @@ async def time_clip(services: Services, path: Path, output: str) -> float:
 
 async def measure(frames: int, rounds: int) -> tuple[str, list[list[str]]]:
     """Return the provider, and a row of the table for each size and output."""
-    services = await start_services(load_settings(decoders=1), Metrics(), None)
+    services = await start_services(load_settings(decoders=1), Metrics(), None, None)
     engine, rows = services.engine, []
     try:
         with (

@@ -198,7 +198,7 @@ async def run(
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    services = await start_services(settings, Metrics(), None)
+    services = await start_services(settings, Metrics(), None, None)
     try:
         refuse_trimap_model(services)
         plan = make_plan(options, await read_background(services, picture))

@@ -3,8 +3,10 @@
 import argparse
 import logging
 import signal
+import socket
 import sys
 import tempfile
+from collections.abc import Callable
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -17,7 +19,7 @@ EXIT_CANNOT_START = 3
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code (3: a setting, model or device is off).
+    """Serve until SIGTERM or SIGINT; return the exit code (3: it cannot start).
 
     Settings come from `MATTING_*` variables; the two flags are for convenience.
     """
@@ -45,19 +47,23 @@ def main(argv: list[str] | None = None) -> int:
     from service.inference.models import ModelError
     from service.inference.providers import DeviceError
     from service.log import configure_logging
+    from service.video.job_schema import JobStoreError
+    from service.video.job_store import JobStore
 
     configure_logging(settings.log_level)
     tempfile.tempdir = str(settings.data_dir)  # uploads are spooled there too
     try:
+        job_store = JobStore.open(settings.data_dir)
         engine = OnnxEngine(settings)
-    except (ModelError, DeviceError) as error:
+    except (JobStoreError, ModelError, DeviceError) as error:
         return _refuse(str(error))
-    config = make_config(create_app(settings, engine), settings)
+    app = create_app(settings, engine, job_store)
+    config = make_config(app, settings)
     logging.getLogger("uvicorn.error").setLevel(settings.log_level.upper())
     # uvicorn raises the signal again once it has shut down: ending when told to is a success.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    server = uvicorn.Server(config)
+    server = _Server(config, on_shutdown=lambda: app.state.services.jobs.drain())
     server.run()
     return 0 if server.started else EXIT_CANNOT_START
 
@@ -79,6 +85,18 @@ def make_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=int(settings.drain_timeout_s),
     )
+
+
+class _Server(uvicorn.Server):
+    """Tells the app at once that it is ending: streams of events would hold up the end."""
+
+    def __init__(self, config: uvicorn.Config, on_shutdown: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_shutdown = on_shutdown
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_shutdown()
+        await super().shutdown(sockets)
 
 
 def _refuse(reason: str) -> int:

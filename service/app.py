@@ -21,10 +21,13 @@ from service.log import RequestLayer
 from service.media.decoder_pool import DecoderPool
 from service.media.work import Workers
 from service.metrics import Metrics
-from service.routes import compat, image, live, operations, sessions, video
+from service.routes import compat, image, jobs, live, operations, sessions, video
 from service.routes.uploads import ClientGone
 from service.settings import Settings
 from service.still.result_store import ResultStore
+from service.video.job_intake import JobIntake
+from service.video.job_store import JobStore
+from service.video.jobs import Jobs
 from service.video.session_store import SessionStore
 from service.video.slots import VideoSlots
 
@@ -32,16 +35,19 @@ DESCRIPTION = """Trimap-free portrait matting with MODNet: photo in, alpha out; 
 out. Errors are `application/problem+json` (RFC 9457)."""
 
 
-def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
-    """Build the ASGI app; without an engine it loads the one of the settings when it starts.
+def create_app(
+    settings: Settings, engine: Engine | None = None, job_store: JobStore | None = None
+) -> FastAPI:
+    """Build the ASGI app; an engine or a job store that is not given is opened when it starts.
 
-    Starting raises ModelError or DeviceError when the model or the device cannot be used.
+    Starting raises ModelError or DeviceError when the model or the device cannot be used,
+    JobStoreError when the jobs cannot.
     """
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = await start_services(settings, metrics, engine)
+        services = await start_services(settings, metrics, engine, job_store)
         app.state.services = services
         yield
         await stop_services(services)
@@ -61,7 +67,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     install_error_handlers(app)
     for left in (ClientGone, ClientDisconnect):  # with the body sent, and inside it
         app.add_exception_handler(left, answer_nobody)
-    for routes in (image, video, sessions, live, compat, operations):
+    for routes in (image, video, jobs, sessions, live, compat, operations):
         app.include_router(routes.router)
     app.mount("/assets", StaticFiles(directory=operations.ASSETS))
     return app
@@ -72,8 +78,10 @@ async def answer_nobody(request: object, error: Exception) -> Response:
     return Response(status_code=499)
 
 
-async def start_services(settings: Settings, metrics: Metrics, engine: Engine | None) -> Services:
-    """Load the model, warm it up, start the decoder children."""
+async def start_services(
+    settings: Settings, metrics: Metrics, engine: Engine | None, job_store: JobStore | None
+) -> Services:
+    """Load the model, warm it up, start the decoder children, go on with the jobs."""
     cores = count_threads()
     health = Health()
     stills = settings.decoders or max(1, cores // 2)
@@ -87,6 +95,8 @@ async def start_services(settings: Settings, metrics: Metrics, engine: Engine | 
     if engine is None:
         engine = await asyncio.to_thread(OnnxEngine, settings)
     await asyncio.to_thread(engine.warm_up)
+    if job_store is None:
+        job_store = await asyncio.to_thread(JobStore.open, settings.data_dir)
     await decoders.start()  # last: a network that fails above must not leave children behind
     gate = AdmissionGate(
         max_requests=settings.max_requests,
@@ -101,7 +111,8 @@ async def start_services(settings: Settings, metrics: Metrics, engine: Engine | 
     health.started = True
     metrics.ready.set(1)
     workers = Workers(stills + cores)
-    return Services(
+    jobs = Jobs(job_store, settings, metrics)
+    services = Services(
         settings=settings,
         metrics=metrics,
         health=health,
@@ -113,13 +124,21 @@ async def start_services(settings: Settings, metrics: Metrics, engine: Engine | 
         videos=VideoSlots(settings.max_videos, metrics),
         results=ResultStore(settings.data_dir, settings.result_store_mb * 2**20, workers),
         sessions=SessionStore(settings, metrics),
+        jobs=jobs,
+        intake=JobIntake(jobs, job_store, settings, metrics, workers),
     )
+    await jobs.start(services)
+    return services
 
 
 async def stop_services(services: Services) -> None:
-    """End in the order of the data path; what waits for the network is answered 503."""
+    """End in the order of the data path; what waits for the network is answered 503.
+
+    Jobs end first: they go on when the service starts again.
+    """
     services.health.draining = True
     services.metrics.ready.set(0)
+    await services.jobs.aclose()
     await services.batcher.aclose()
     services.videos.threads.shutdown(wait=False)
     await services.results.aclose()

@@ -1,7 +1,7 @@
 """What the routes need, made once by the app and handed out from its state."""
 
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
@@ -17,6 +17,10 @@ from service.settings import Settings
 from service.still.result_store import ResultStore
 from service.video.session_store import SessionStore
 from service.video.slots import VideoSlots
+
+if TYPE_CHECKING:  # jobs run on all the other parts
+    from service.video.job_intake import JobIntake
+    from service.video.jobs import Jobs
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Services:
     videos: VideoSlots
     results: ResultStore
     sessions: SessionStore
+    jobs: "Jobs"
+    intake: "JobIntake"
 
 
 def get_services(connection: HTTPConnection) -> Services:

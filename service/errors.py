@@ -1,7 +1,10 @@
 """The error tree, and the only place that turns an error into HTTP (RFC 9457)."""
 
+import errno
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -117,6 +120,10 @@ class UnsupportedMedia(MattingError):
     status, slug, title = 415, "unsupported-media", "This kind of file is not supported"
 
 
+class RangeNotSatisfiable(MattingError):
+    status, slug, title = 416, "range-not-satisfiable", "The file has no such range"
+
+
 class InvalidOption(MattingError):
     status, slug, title = 422, "invalid-option", "An option cannot be used"
 
@@ -127,6 +134,14 @@ class ImpossibleOutput(MattingError):
 
 class UndecodableMedia(MattingError):
     status, slug, title = 422, "undecodable-media", "The file cannot be decoded"
+
+
+class DecoderCrashed(UndecodableMedia):
+    """The decoder child ended by itself: for a request the file is at fault, a job tries again."""
+
+
+class IdempotencyKeyReused(MattingError):
+    status, slug, title = 422, "idempotency-key-reused", "The key belongs to another request"
 
 
 class UnknownForeground(MattingError):
@@ -161,6 +176,20 @@ class DeadlineExceeded(MattingError):
 
 class InsufficientStorage(MattingError):
     status, slug, title = 507, "insufficient-storage", "There is no room on disk"
+
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+@contextmanager
+def explain_full_disk() -> Iterator[None]:
+    """Raise InsufficientStorage for a disk that is full or fails."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL_DISK:
+            raise
+        raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from error
 
 
 # What the framework raises by itself, in the words of the tree above.
@@ -220,6 +249,13 @@ def install_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, MattingError)
         return error_response(error, request.scope)
 
+    async def on_os_error(request: Request, error: Exception) -> JSONResponse:
+        try:
+            with explain_full_disk():
+                raise error
+        except InsufficientStorage as full:  # most of all while an upload was spooled
+            return error_response(full, request.scope)
+
     async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         status = error.status_code
@@ -247,6 +283,7 @@ def install_error_handlers(app: FastAPI) -> None:
         return error_response(invalid, request.scope)
 
     app.add_exception_handler(MattingError, on_matting_error)
+    app.add_exception_handler(OSError, on_os_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
 

@@ -73,6 +73,7 @@ class Metrics:
             "Frames of live sockets that waited too long and were left out.",
             registry=self.registry,
         )
+        self.jobs = self._gauge("matting_jobs", "Jobs that are known.", ("state",))
         self.sessions_active = self._gauge("matting_sessions_active", "Sessions that are open.")
         self.session_buffer_bytes = self._gauge(
             "matting_session_buffer_bytes", "Memory of all sessions between chunks."

@@ -34,7 +34,8 @@ class Settings(BaseSettings):
         (), description="comma-separated keys; none: everybody is one anonymous owner"
     )
     data_dir: Path = Field(
-        Path(tempfile.gettempdir()), description="folder for uploads and results in progress"
+        Path(tempfile.gettempdir()),
+        description="folder for uploads, results and jobs; one process at a time",
     )
 
     model_path: Path = Field(DEFAULT_MODEL, description="the ONNX file to serve")
@@ -73,6 +74,17 @@ class Settings(BaseSettings):
     network_max_megapixels: float = Field(1.5, gt=0, description="largest network input")
 
     result_store_mb: int = Field(256, ge=1, description="MiB of kept results (`keep_s`)")
+
+    max_queued_jobs: int = Field(100, ge=1, description="jobs that may wait for their turn")
+    job_ttl_s: float = Field(86_400, gt=0, description="life of a finished job and its results")
+    job_max_attempts: int = Field(
+        2, ge=1, description="runs of a job that may end in a crash of the service or a decoder"
+    )
+    jobs_max_bytes: int = Field(20 * 2**30, ge=1, description="bytes of the files of all jobs")
+    disk_min_free_bytes: int = Field(
+        2**28, ge=0, description="no new job when less is free on the disk of the data folder"
+    )
+    disk_min_free_percent: float = Field(10, ge=0, le=100, description="the same in per cent")
 
     max_sessions: int = Field(32, ge=1, description="sessions at once")
     max_sessions_per_key: int = Field(8, ge=1, description="sessions of one key at once")

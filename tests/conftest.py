@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 
 import hypothesis
@@ -20,7 +21,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tests")
 
 # Decoder children cost time to start; one is enough where a test does not say otherwise.
-TEST_SETTINGS = {"decoders": 1, "device": "cpu"}
+TEST_SETTINGS = {"decoders": 1, "device": "cpu", "disk_min_free_percent": 0}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -78,15 +79,20 @@ def client(engine) -> Iterator:
         yield opened
 
 
+@contextlib.contextmanager
 def open_client(engine, **settings):
+    """Open a client of an app with a data folder of its own: no two apps share their jobs."""
     # Imported late: tests of training need neither the app nor what it imports.
     from starlette.testclient import TestClient
 
     from service.app import create_app
     from service.settings import Settings
 
-    app = create_app(Settings(**(TEST_SETTINGS | settings)), engine)
-    return TestClient(app, raise_server_exceptions=False, follow_redirects=False)
+    with tempfile.TemporaryDirectory(prefix="matting-test-") as folder:
+        own = TEST_SETTINGS | {"data_dir": folder} | settings
+        app = create_app(Settings(**own), engine)
+        with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
+            yield client
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +106,9 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
     def start(**settings: object) -> LiveServer:
         key = tuple(sorted(settings.items()))
         if key not in servers or not servers[key].is_alive():
-            log = tmp_path_factory.mktemp("server") / "log"
-            servers[key] = start_live_server(log, **settings)
+            folder = tmp_path_factory.mktemp("server")
+            own = {"data_dir": folder} | settings
+            servers[key] = start_live_server(folder / "log", **own)
         return servers[key]
 
     yield start

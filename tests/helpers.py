@@ -8,16 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import psutil
 from PIL import Image
 
 from service.settings import ENV_PREFIX
@@ -28,12 +28,12 @@ START_TIMEOUT_S = 60
 EXIT_TIMEOUT_S = 40
 
 
-def wait_until(condition: Callable[[], T], timeout_s: float = 10) -> T:
+def wait_until(condition: Callable[[], T], timeout_s: float = 10, every_s: float = 0.01) -> T:
     """Return the first true value of `condition`; fail when none comes in time."""
     end_s = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < end_s, "the condition did not come true in time"
-        time.sleep(0.01)
+        time.sleep(every_s)
     return value
 
 
@@ -79,15 +79,16 @@ def make_environ(**settings: object) -> dict[str, str]:
 
 
 def run_service(*flags: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run `python -m service` until it ends by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "service", *flags],
-        cwd=ROOT,
-        env=make_environ(**settings),
-        capture_output=True,
-        text=True,
-        timeout=START_TIMEOUT_S,
-    )
+    """Run `python -m service`, in a data folder of its own, until it ends by itself."""
+    with tempfile.TemporaryDirectory(prefix="matting-test-") as folder:
+        return subprocess.run(
+            [sys.executable, "-m", "service", *flags],
+            cwd=ROOT,
+            env=make_environ(**({"data_dir": folder} | settings)),
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+        )
 
 
 @dataclass(frozen=True)
@@ -123,37 +124,31 @@ class LiveServer:
         return self.process.wait(EXIT_TIMEOUT_S)
 
 
-def start_live_server(log: Path, **settings: object) -> LiveServer:
+def start_live_server(log: Path, *prefix: str, **settings: object) -> LiveServer:
     """Start `python -m service` on a free port and wait until it is ready."""
-    port = find_free_port()
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
-            cwd=ROOT,
-            env=make_environ(port=port, decoders=1, **settings),
-            stdout=output,
-            stderr=output,
-        )
-    server = LiveServer(process, port, log)
+    server = launch_server(log, *prefix, **settings)
     try:
         wait_until(server.is_ready, START_TIMEOUT_S)
     except BaseException:
-        process.kill()
-        process.wait()
+        server.process.kill()
+        server.process.wait()
         raise
     return server
 
 
-def count_bytes(server: LiveServer) -> int:
-    """Return the memory of the service and its decoder children, shared pages counted once."""
-    service = psutil.Process(server.pid)
-    total = 0
-    for process in (service, *service.children(recursive=True)):
-        try:
-            total += process.memory_full_info().pss
-        except psutil.NoSuchProcess:
-            continue
-    return total
+def launch_server(log: Path, *prefix: str, **settings: object) -> LiveServer:
+    """Start `python -m service`, run by the command `prefix`, and do not wait for it."""
+    port = find_free_port()
+    own = {"port": port, "decoders": 1, "disk_min_free_percent": 0} | settings
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "service"],
+            cwd=ROOT,
+            env=make_environ(**own),
+            stdout=output,
+            stderr=output,
+        )
+    return LiveServer(process, port, log)
 
 
 class RawConnection:
@@ -247,6 +242,7 @@ class Exchange:
         is_whole: bool = True,
         method: str = "POST",
         content_type: bytes = b"application/octet-stream",
+        headers: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
         self.sent: list[dict] = []
         self._client = client
@@ -261,7 +257,7 @@ class Exchange:
             "raw_path": path.encode(),
             "root_path": "",
             "query_string": b"",
-            "headers": [(b"host", b"test"), (b"content-type", content_type)],
+            "headers": [(b"host", b"test"), (b"content-type", content_type), *headers],
             "client": ("test", 1),
             "server": ("test", 80),
         }

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,19 +51,20 @@ class LiveSession(SessionClient):
 @contextlib.contextmanager
 def serve(engine, **settings: object) -> Iterator[httpx.Client]:
     """Serve an app in a thread as `python -m service` would; yield a client of it."""
-    chosen = Settings(**(TEST_SETTINGS | {"port": 0} | settings))
-    server = uvicorn.Server(make_config(create_app(chosen, engine), chosen))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started or not thread.is_alive())
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join(30)
-    assert not thread.is_alive()
+    with tempfile.TemporaryDirectory(prefix="matting-test-") as folder:
+        chosen = Settings(**(TEST_SETTINGS | {"port": 0, "data_dir": folder} | settings))
+        server = uvicorn.Server(make_config(create_app(chosen, engine), chosen))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            wait_until(lambda: server.started or not thread.is_alive())
+            port = server.servers[0].sockets[0].getsockname()[1]
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join(30)
+        assert not thread.is_alive()
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 import io
 import zipfile
+from pathlib import Path
 
 import av
 import numpy as np
 
+from service.video.job_store import FOLDER
 from tests.helpers import decode
 
 
@@ -57,3 +59,8 @@ def _read_cutout(frame: av.VideoFrame) -> np.ndarray:
     plane = frame.planes[3]
     alpha = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
     return np.dstack([frame.to_ndarray(format="rgb24"), alpha[:, : plane.width]])
+
+
+def list_leftovers(data_dir: Path) -> list[Path]:
+    """Return what is in a data folder besides the jobs."""
+    return [path for path in data_dir.iterdir() if path.name != FOLDER]

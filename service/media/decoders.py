@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import service
 from service.errors import (
+    DecoderCrashed,
     InvalidOption,
     MattingError,
     MediaLimitExceeded,
@@ -221,7 +222,7 @@ class Decoder:
         if isinstance(error, TimeoutError):
             timeout_s = settings.decoder_timeout_s
             return MediaTooComplex(f"decoding takes over {timeout_s:g} s", limit=timeout_s)
-        return UndecodableMedia("the decoder failed on this file")
+        return DecoderCrashed("the decoder failed on this file")
 
 
 def _read_number(value: object) -> float | None:

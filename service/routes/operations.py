@@ -19,6 +19,7 @@ from service.routes.live import PROTOCOL
 from service.still.negotiation import OFFERS
 from service.still.options import MAX_KEEP_S
 from service.video.chunk import PICTURE_FORMATS
+from service.video.job_intake import IDEMPOTENCY_S
 from service.video.live import WAITING_FRAMES
 from service.video.options import VideoOptions
 from service.video.outputs import OUTPUTS, Output
@@ -154,6 +155,14 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
             "waiting_frames": WAITING_FRAMES,
             "max_per_session": 1,
             "ping_s": settings.socket_ping_s,
+        },
+        "jobs": {
+            "max_s": settings.video_max_s,
+            "max_queued": settings.max_queued_jobs,
+            "max_attempts": settings.job_max_attempts,
+            "ttl_s": settings.job_ttl_s,
+            "idempotency_s": IDEMPOTENCY_S,
+            "max_bytes": settings.jobs_max_bytes,
         },
         "network_max_megapixels": settings.network_max_megapixels,
         "queue_s": settings.queue_s,

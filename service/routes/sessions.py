@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field
 from service.dependencies import Services, ServicesDependency
 from service.errors import BadRequest, ImpossibleOutput, InvalidOption
 from service.media.fragment_writer import choose_level, describe_mime
+from service.routes.files import stream_file
 from service.routes.schemas import describe_upload, parse_options
 from service.routes.uploads import Accepted, Upload, read_upload, run_until_disconnect
-from service.routes.video import stream_file
 from service.video.chunk import Chunk, check_frame_size, make_chunk
 from service.video.run import refuse_trimap_model
 from service.video.session import Session, refuse_finished

@@ -1,7 +1,6 @@
 """`POST /v1/video`: one clip in, the matted clip out."""
 
 import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,9 +8,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from service.dependencies import Services, ServicesDependency
-from service.errors import ImpossibleOutput, MediaLimitExceeded
+from service.errors import MediaLimitExceeded
+from service.routes.files import stream_file
+from service.routes.job_schemas import JobDocument
+from service.routes.jobs import accept_job, prefers_job, read_idempotency_key
 from service.routes.schemas import check_picture_behind, describe_upload, parse_options
-from service.routes.uploads import Accepted, read_upload, run_until_disconnect
+from service.routes.uploads import Accepted, Upload, read_upload, run_until_disconnect
 from service.still.pipeline import BACKGROUND
 from service.video.clip import ClipPlan, ClipWatch, MattedClip
 from service.video.options import VideoOptions
@@ -21,7 +23,6 @@ from service.video.run import refuse_trimap_model, run_clip
 
 router = APIRouter(tags=["video"])
 FILE_NAMES = ("file", "video_file")
-CHUNK_BYTES = 1 << 18
 RESULT_TYPES = {
     output.content_type: {"schema": {"type": "string", "format": "binary"}}
     for output in OUTPUTS.values()
@@ -35,21 +36,37 @@ RESULTS = "The result: " + ", ".join(
     "/v1/video",
     summary="Matte one video",
     response_class=Response,
-    responses={200: {"description": RESULTS, "content": RESULT_TYPES}},
+    responses={
+        200: {"description": RESULTS, "content": RESULT_TYPES},
+        202: {
+            "model": JobDocument,
+            "description": "a job has been made; `Location` is its address",
+        },
+    },
     openapi_extra=describe_upload(VideoOptions, "video", FILE_NAMES, BACKGROUND),
 )
 async def matte_video(request: Request, services: ServicesDependency) -> Response:
     """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer the person over a colour, a
     picture, another clip or green as H.264 MP4, cut out as WebM, ProRes MOV or PNGs, or the matte:
-    the same frames at the same times, upright, with the sound."""
+    the same frames at the same times, upright, with the sound.
+
+    `Prefer: respond-async` makes it a job, and so do several outputs. With an `Idempotency-Key`
+    the same request makes one job only, for 24 hours."""
     refuse_trimap_model(services)
-    services.videos.check()  # before a long upload
     limit_bytes = services.settings.video_max_bytes
     accepted = Accepted("video", FILE_NAMES, limit_bytes, extra=(BACKGROUND,))
+    owner, key = request.scope["owner"], read_idempotency_key(request)
+    if prefers_job(request):
+        async with services.intake.admit(owner, key) as admission:
+            async with read_upload(request, accepted) as upload:
+                return await accept_job(request, services, admission, upload, check_upload(upload))
+    if "," not in request.query_params.get("outputs", ""):
+        services.videos.check()  # before a long upload
     async with read_upload(request, accepted) as upload:
-        options = parse_options(VideoOptions, upload.options)
-        check_picture_behind(options, BACKGROUND, upload.extra)
-        check_one_output(options)
+        options = check_upload(upload)
+        if len(options.outputs) > 1:
+            async with services.intake.admit(owner, key) as admission:
+                return await accept_job(request, services, admission, upload, options)
         with services.videos.enter():
             behind = await read_background(services, upload.extra.get(BACKGROUND))
             work = make_video(services, upload.file, make_plan(options, behind))
@@ -85,15 +102,11 @@ def make_headers(services: Services, video: MattedClip) -> dict[str, str]:
     return headers
 
 
-def check_one_output(options: VideoOptions) -> None:
-    """Refuse several results at once, which one answer does not hold; raises ImpossibleOutput."""
-    if len(options.outputs) > 1:
-        raise ImpossibleOutput(
-            f"outputs names {len(options.outputs)} results, an answer holds one",
-            hint="send a request for each of them",
-            limit=1,
-            actual=len(options.outputs),
-        )
+def check_upload(upload: Upload) -> VideoOptions:
+    """Return the options of an upload; raises InvalidOption."""
+    options = parse_options(VideoOptions, upload.options)
+    check_picture_behind(options, BACKGROUND, upload.extra)
+    return options
 
 
 async def make_video(
@@ -110,15 +123,9 @@ async def make_video(
         except MediaLimitExceeded as error:
             if error.limit == sync_s:
                 error.hint = (
-                    f"a request may wait for {sync_s:g} s of video: ask for a part by start and "
-                    "end, or raise MATTING_SYNC_VIDEO_MAX_S"
+                    f"a request may wait for {sync_s:g} s of video: send it as a job with "
+                    f"`Prefer: respond-async`, up to {settings.video_max_s:g} s, or raise "
+                    "MATTING_SYNC_VIDEO_MAX_S"
                 )
             raise
         return clip, clip.results[0].path.open("rb")
-
-
-async def stream_file(services: Services, file: BinaryIO) -> AsyncIterator[bytes]:
-    """Yield the file in pieces and close it, also when the client leaves."""
-    with file:
-        while chunk := await services.workers.run(file.read, CHUNK_BYTES):
-            yield chunk

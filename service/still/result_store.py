@@ -1,7 +1,6 @@
 """Kept results: uploads and their mattes on disk, for other output options without the network."""
 
 import asyncio
-import errno
 import secrets
 import time
 from collections import OrderedDict
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import Gone, InsufficientStorage, NotFound
+from service.errors import Gone, InsufficientStorage, NotFound, explain_full_disk
 from service.media.work import Workers
 from service.scratch import ScratchFolder
 
@@ -85,13 +84,9 @@ class ResultStore:
         # In the index first: what is written at the same time must find the room taken.
         self._entries[result_id] = _Entry(owner, self._clock() + keep_s, result.bytes)
         try:
-            await self._workers.run(self._write, result_id, result)
-        except OSError as error:
-            self._forget(result_id)
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from None
-        except asyncio.CancelledError:  # nobody will ever know the id
+            with explain_full_disk():
+                await self._workers.run(self._write, result_id, result)
+        except BaseException:  # cancelled, too: nobody will ever know the id
             self._forget(result_id)
             raise
         return result_id

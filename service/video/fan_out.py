@@ -90,7 +90,7 @@ class FanOut:
 
     def _check_size(self) -> None:
         """PNGs and ProRes have hundreds of times the bytes of the clip that they come from."""
-        size_bytes = sum(writer.path.stat().st_size for writer in self.writers)
+        size_bytes = sum(_count_bytes(writer.path) for writer in self.writers)
         if size_bytes > self._limit_bytes:
             raise InsufficientStorage(
                 f"the results have {size_bytes} bytes or more, the limit is {self._limit_bytes}",
@@ -103,6 +103,13 @@ class FanOut:
         """One result that failed takes those with it that were finished before."""
         for writer in self.writers:
             writer.path.unlink(missing_ok=True)
+
+
+def _count_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # its thread has just given it up, and says why at the next picture
+        return 0
 
 
 def _feed(writer: ResultWriter) -> Callable[[Picture | AudioPacket], None]:

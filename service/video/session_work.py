@@ -1,6 +1,5 @@
 """One chunk of a session through the network to a complete answer; blocks its thread."""
 
-import errno
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +9,6 @@ from typing import BinaryIO
 from service.errors import (
     Gone,
     ImpossibleOutput,
-    InsufficientStorage,
     MediaLimitExceeded,
 )
 from service.inference.preprocessing import fit_to_network
@@ -58,8 +56,8 @@ class Work:
 def make_step(work: Work) -> Step:
     """Return the step that a chunk makes; the session stays as it is, and on an error no file.
 
-    Raises the errors of the decoder and the batcher, ImpossibleOutput, MediaLimitExceeded,
-    InsufficientStorage, and Gone once the session's `stop` is set. An encoder that has seen frames
+    Raises the errors of the decoder, the batcher and the disk, ImpossibleOutput,
+    MediaLimitExceeded, and Gone once the session's `stop` is set. An encoder that has seen frames
     of a failed chunk is taken from the session: the next chunk begins with a new one.
     """
     session = work.session
@@ -246,7 +244,3 @@ def _explained() -> Iterator[None]:
         raise ImpossibleOutput(
             "frames like these cannot be written as H.264", hint="ask for packaging=frames"
         ) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from None

@@ -1,5 +1,7 @@
-"""Places for videos in progress; none free means 429, never a queue."""
+"""Places for videos in progress: for a request none free means 429, jobs wait their turn."""
 
+import asyncio
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ class VideoSlots:
         self.count = count
         self.taken = 0
         self.threads = ThreadPoolExecutor(count, thread_name_prefix="video")
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._metrics = metrics
 
     def check(self) -> None:
@@ -23,7 +26,8 @@ class VideoSlots:
             self._metrics.requests_rejected.labels("overloaded").inc()
             raise Overloaded(
                 f"{self.taken} videos are in progress, the limit is {self.count}",
-                hint="send the video again after Retry-After seconds",
+                hint="send the video again after Retry-After seconds, or as a job: "
+                "`Prefer: respond-async`",
                 limit=self.count,
                 actual=self.taken,
                 retry_after_s=10,
@@ -37,4 +41,27 @@ class VideoSlots:
         try:
             yield
         finally:
+            self.leave()
+
+    async def wait(self) -> None:
+        """Wait for a place, first come first served, and hold it until `leave`."""
+        if self.taken < self.count:
+            self.taken += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._waiting.remove(turn)
+            else:  # it was given the place in the same moment
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give a place back, to the one who has waited longest."""
+        if self._waiting:
+            self._waiting.popleft().set_result(None)
+        else:
             self.taken -= 1

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import BrowserContext, sync_playwright
 
-from tests.browser.test_playback import QUIET
+from tests.browser.conftest import QUIET
 from tests.helpers import ROOT
 from tests.sockets import LiveSession
 

@@ -51,6 +51,19 @@ def test_pool_lends_the_same_child_again():
     run_with_pool(story)
 
 
+def test_clip_and_the_one_behind_it_have_a_child_each():
+    """With one place for videos, which a pool of one count for both would never let work."""
+
+    async def story(pool, metrics):
+        async with asyncio.timeout(30):
+            async with pool.borrow("video") as front, pool.borrow("background") as behind:
+                assert front.pid != behind.pid
+                async with pool.borrow("still") as still:
+                    assert still.pid not in (front.pid, behind.pid)
+
+    run_with_pool(story)
+
+
 def test_pool_replaces_an_idle_child_that_died(portrait_jpeg):
     async def story(pool, metrics):
         async with pool.borrow("still") as child:

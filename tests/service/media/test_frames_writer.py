@@ -11,7 +11,7 @@ import pytest
 from service.media.frames_writer import FramesWriter
 from service.media.result_writer import VideoWriteError
 from tests.helpers import decode
-from tests.service.media.test_video_writer import INFO
+from tests.video_copies import INFO
 
 CLOCK = dataclasses.replace(INFO, time_base=Fraction(1, 1000), origin_pts=5000)
 

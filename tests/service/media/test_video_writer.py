@@ -1,67 +1,16 @@
 import dataclasses
-import resource
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from av.video.reformatter import ColorRange
 
-from service.media.audio_types import AudioPacket
-from service.media.result_writer import VideoWriteError
 from service.media.video_encoders import PRESETS, h264
-from service.media.video_reader import read_video
-from service.media.video_types import VideoFrame, VideoInfo, VideoLimits, Wanted
+from service.media.video_types import Wanted
 from service.media.video_writer import VideoWriter
 from tests import clips
-
-LIMITS = VideoLimits(max_frames=36_000, max_duration_s=600, max_frame_megapixels=9, max_side=4096)
-WANTED = Wanted()
-INFO = VideoInfo(
-    width=96,
-    height=64,
-    rotation_deg=0,
-    mirrored=False,
-    time_base=Fraction(1, 30),
-    average_rate=Fraction(30),
-    sample_aspect_ratio=Fraction(1),
-    container="mp4",
-    codec="h264",
-    color_range=1,
-    color_primaries=1,
-    color_trc=1,
-    colorspace=1,
-    frames_estimate=None,
-    duration_s=None,
-    origin_pts=0,
-    audio=(),
-)
-
-
-def read(path: Path):
-    """Return info, frames and packets of a clip."""
-    with path.open("rb") as file:
-        info, *items = read_video(file, LIMITS)
-    frames = [item for item in items if isinstance(item, VideoFrame)]
-    return info, frames, [item for item in items if isinstance(item, AudioPacket)]
-
-
-def copy(source: Path, target: Path, wanted=WANTED, **options) -> tuple[int, int]:
-    """Read a clip and write it again, frame by frame; return what was padded."""
-    with source.open("rb") as file:
-        items = read_video(file, LIMITS, wanted)
-        with VideoWriter(target, next(items), h264(**options)) as writer:
-            for item in items:
-                if isinstance(item, VideoFrame):
-                    writer.write_frame(item.image, item.pts, item.duration)
-                else:
-                    writer.write_audio(item)
-    return writer.padded
-
-
-def seconds(frames, info) -> list[Fraction]:
-    return [frame.pts * info.time_base for frame in frames]
+from tests.video_copies import INFO, copy, read, seconds
 
 
 @pytest.mark.parametrize(
@@ -250,82 +199,6 @@ def test_every_preset_writes(tmp_path, preset):
     assert len(read(target)[1]) == 3
 
 
-@pytest.mark.parametrize("options", [{"crf": 52}, {"crf": -1}, {"preset": "no"}])
-def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="crf"):
-        h264(**options)
-
-
-def test_no_thread_at_all_is_refused_without_a_file(tmp_path):
-    with pytest.raises(ValueError, match="threads"):
-        VideoWriter(tmp_path / "result.mp4", INFO, threads=0)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_abort_leaves_nothing(tmp_path):
-    writer = VideoWriter(tmp_path / "result.mp4", INFO)
-    for pts in range(40):
-        writer.write_frame(clips.picture(pts, (96, 64)), pts, 1)
-    writer.abort()
-    writer.abort()
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(VideoWriteError, match="given up"):
-        writer.close()
-    with pytest.raises(VideoWriteError, match="given up"):
-        writer.write_frame(clips.picture(0, (96, 64)), 40, 1)
-
-
-def test_exception_inside_aborts(tmp_path):
-    with pytest.raises(KeyError), VideoWriter(tmp_path / "result.mp4", INFO) as writer:
-        writer.write_frame(clips.picture(0, (96, 64)), 0, 1)
-        raise KeyError
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_closing_twice_is_harmless(tmp_path):
-    writer = VideoWriter(tmp_path / "result.mp4", INFO)
-    writer.write_frame(clips.picture(0, (96, 64)), 0, 1)
-    writer.close()
-    writer.close()
-    writer.abort()
-    assert len(read(tmp_path / "result.mp4")[1]) == 1
-
-
-def test_result_without_frames_is_refused(tmp_path):
-    with pytest.raises(VideoWriteError, match="no frame"):
-        VideoWriter(tmp_path / "result.mp4", INFO).close()
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("image", "pts"),
-    [
-        (np.zeros((64, 95, 3), np.uint8), 1),
-        (np.zeros((64, 96), np.uint8), 1),
-        (np.zeros((64, 96, 3), np.float32), 1),
-        (np.zeros((64, 96, 3), np.uint8), 0),
-        (np.zeros((64, 96, 3), np.uint8), -1),
-        (np.zeros((64, 96, 3), np.uint8), 1 << 53),
-    ],
-)
-def test_frame_that_does_not_fit_ends_the_result(tmp_path, image, pts):
-    writer = VideoWriter(tmp_path / "result.mp4", INFO)
-    writer.write_frame(clips.picture(0, (96, 64)), 0, 1)
-    with pytest.raises(VideoWriteError):
-        writer.write_frame(image, pts, 1)
-        writer.close()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_packet_of_an_unknown_track_ends_the_result(tmp_path):
-    source = clips.make_clip(tmp_path / "a.mp4", seconds=0.2)
-    info, _, packets = read(source)
-    writer = VideoWriter(tmp_path / "result.mp4", info)
-    with pytest.raises(VideoWriteError, match="unknown sound track"):
-        writer.write_audio(dataclasses.replace(packets[0], track=1))
-    assert list(tmp_path.iterdir()) == [source]
-
-
 def test_sound_that_stands_still_in_time_is_moved_on(tmp_path):
     source = clips.make_clip(tmp_path / "a.mp4", seconds=0.3)
     info, frames, packets = read(source)
@@ -337,11 +210,6 @@ def test_sound_that_stands_still_in_time_is_moved_on(tmp_path):
     assert [packet.data for packet in result] == [packet.data for packet in packets]
 
 
-def test_folder_that_is_missing_is_an_error(tmp_path):
-    with pytest.raises(VideoWriteError):
-        VideoWriter(tmp_path / "none" / "result.mp4", INFO)
-
-
 @pytest.mark.parametrize(
     ("codec", "samples"), [("libmp3lame", 1152), ("aac", 1024), ("libopus", 960)]
 )
@@ -351,19 +219,3 @@ def test_sound_of_a_millisecond_clock_is_even_again(tmp_path, codec, samples):
     copy(source, target)
     pts = [packet.pts for packet in read(target)[2]]
     assert set(np.diff(pts).tolist()) == {samples}
-
-
-def test_disk_limit_is_an_error_with_its_cause(tmp_path):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    random = np.random.default_rng(0)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    try:
-        with pytest.raises(VideoWriteError) as caught:
-            with VideoWriter(tmp_path / "result.mp4", INFO, h264(crf=0)) as writer:
-                for pts in range(60):
-                    writer.write_frame(random.integers(0, 256, (64, 96, 3), np.uint8), pts, 1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert isinstance(caught.value.__cause__, OSError)
-    assert str(tmp_path) not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []

@@ -63,6 +63,10 @@ def test_capabilities_equal_the_settings(make_client):
         "video_max_frame_megapixels": 2,
         "video_max_side": 320,
         "max_videos": 3,
+        "max_queued_jobs": 5,
+        "job_max_attempts": 4,
+        "job_ttl_s": 99,
+        "jobs_max_bytes": 3000,
         "network_max_megapixels": 0.5,
         "queue_s": 4,
     }
@@ -75,6 +79,9 @@ def test_capabilities_equal_the_settings(make_client):
     assert (video["max_side"], video["max_at_once"]) == (320, 3)
     assert (answer["network_max_megapixels"], answer["queue_s"]) == (0.5, 4)
     assert image["ref_size"]["default"] == 64
+    jobs = answer["jobs"]
+    assert (jobs["max_s"], jobs["max_queued"], jobs["max_attempts"]) == (11, 5, 4)
+    assert (jobs["ttl_s"], jobs["max_bytes"]) == (99, 3000)
 
 
 def test_capabilities_are_true(client, portrait):
@@ -113,6 +120,7 @@ NAMES = {
     "matting_inference_failures",
     "matting_decoder_restarts",
     "matting_frames",
+    "matting_jobs",
     "matting_model_info",
     "matting_ready",
     "matting_build_info",

@@ -11,6 +11,7 @@ import pytest
 from service.app import create_app
 from service.inference.engine import InferenceError
 from service.settings import Settings
+from service.video.session_answers import PREFIX
 from tests.fakes import FakeEngine
 from tests.helpers import encode
 from tests.sessions import encode_multipart, read_parts
@@ -121,7 +122,7 @@ async def fly(engine: FakeEngine, folder, frames: int, chunk: int) -> tuple[int,
         await asyncio.gather(*(canary.run() for canary in canaries))
         assert app.state.services.sessions.buffer_bytes == 0
         assert app.state.services.sessions.answers.size_bytes == 0
-    assert list(folder.iterdir()) == []
+    assert list(folder.glob(f"{PREFIX}*")) == []
     return sum(one.checked for one in canaries), sum(one.foreign for one in canaries)
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.video.session_answers import PREFIX
 from service.video.session_store import SWEEP_S, SessionStore
 from tests.clips import picture
 from tests.fakes import FakeEngine
-from tests.helpers import count_bytes, encode, read_metric, wait_until
+from tests.helpers import encode, read_metric, wait_until
+from tests.memory import count_bytes
 from tests.sessions import Clock, SessionClient
 from tests.tiny_network import export_tiny
 
@@ -52,7 +54,7 @@ def test_abandoned_sessions_free_memory_and_disk(
 
 
 def list_files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
+    return [path for path in folder.glob(f"{PREFIX}*/*") if path.name != "lock"]
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from tests.compat_helpers import see_nobody
 from tests.conftest import open_client
 from tests.fakes import BlockedEngine, FakeEngine
 from tests.helpers import Exchange, assert_problem, encode
-from tests.videos import Clip, post
+from tests.videos import Clip, list_leftovers, post
 
 WALL, FACE = np.s_[:40, :40], np.s_[60:100, 100:140]
 
@@ -83,7 +83,7 @@ def test_bad_background_is_refused_by_its_name_and_frees_the_place(
     problem = assert_problem(post(client, clip, {"background_file": make(clip)}), status, code)
     assert "background_file" in problem["detail"]
     assert post(client, clip).status_code == 200
-    assert list(tmp_path.iterdir()) == []
+    assert list_leftovers(tmp_path) == []
 
 
 def make_steps(path: Path, levels: list[int], milliseconds: list[int], rate: int = 10) -> bytes:
@@ -183,7 +183,7 @@ def test_client_that_leaves_frees_the_place_and_both_children(
     exchange.disconnect()
     engine.release.set()
     exchange.wait()
-    assert services.videos.taken == 0 and list(tmp_path.iterdir()) == []
+    assert services.videos.taken == 0 and list_leftovers(tmp_path) == []
     assert post(client, front, {"background_file": front}).status_code == 200
 
 

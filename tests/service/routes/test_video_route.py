@@ -13,7 +13,7 @@ from service.media.decoders import Decoder
 from tests.clips import make_clip, make_concat_script, make_playlist, make_sound_only, truncate
 from tests.fakes import BlockedEngine, BrokenEngine, FakeEngine
 from tests.helpers import assert_problem, decode, encode, wait_until
-from tests.videos import Clip, post
+from tests.videos import Clip, list_leftovers, post
 
 
 @pytest.fixture(scope="module")
@@ -175,9 +175,10 @@ def test_clip_over_a_limit_is_refused_with_the_limit(
     response = post(make_client(FakeEngine(), data_dir=data, **settings), portrait_clip)
     problem = assert_problem(response, 422, "media-limit-exceeded")
     assert problem["limit"] == float(what) and problem["actual"] > problem["limit"]
-    assert list(data.iterdir()) == [], "nothing is left on disk"
+    assert list_leftovers(data) == [], "nothing is left on disk"
     if "sync_video_max_s" in settings:
         assert "MATTING_SYNC_VIDEO_MAX_S" in problem["hint"]
+        assert "respond-async" in problem["hint"]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ def test_failing_network_is_an_internal_error_and_frees_everything(
     assert_problem(post(client, portrait_clip), 500, "internal-error")
     engine.broken = False
     assert post(client, portrait_clip).status_code == 200
-    assert list(data.iterdir()) == []
+    assert list_leftovers(data) == []
 
 
 def test_decoder_that_dies_half_way_is_422_and_is_replaced(
@@ -282,4 +283,4 @@ def test_client_that_leaves_frees_place_and_disk(live_server, portrait_clip, tmp
     wait_until(lambda: list(data.glob("matting-*/*.mp4")))
     connection.sock.close()
     wait_until(lambda: count_videos() == 0, timeout_s=5)
-    wait_until(lambda: not list(data.iterdir()), timeout_s=2)
+    wait_until(lambda: not list_leftovers(data), timeout_s=2)
