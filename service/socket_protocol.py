@@ -5,7 +5,7 @@ import socket
 from asyncio import BaseTransport
 from typing import Any
 
-from uvicorn._types import ASGISendEvent
+from uvicorn._types import ASGISendEvent, WebSocketDisconnectEvent
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
@@ -56,6 +56,29 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
         else:
             super().handle_cont(event)
+
+    def handle_parser_exception(self) -> None:
+        """Say why the message is refused, and let the rest of it come to nothing.
+
+        Closing while bytes arrive resets the connection, and the peer would never read the reason.
+        """
+        if self.close_sent:
+            return
+        close = self.conn.close_sent
+        assert close is not None
+        event: WebSocketDisconnectEvent = {
+            "type": "websocket.disconnect",
+            "code": close.code,
+            "reason": close.reason,
+        }
+        self.queue.put_nowait(event)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write_eof()
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(LAST_BYTES_S, self.transport.close)
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
 
     def send_keepalive_ping(self) -> None:
         self._was_heard = False

@@ -172,3 +172,17 @@ def test_message_in_very_many_fragments_closes_with_1008(peer, session) -> None:
     payload, _ = peer.read_until(Opcode.CLOSE)
     assert read_code(payload) == 1008
     assert is_free(session)
+
+
+def test_message_over_the_limit_is_refused_by_its_header_without_a_reset(patient) -> None:
+    session = LiveSession(patient)
+    peer = RawPeer(session)
+    message = Frame(Opcode.BINARY, bytes(3 * 2**20)).serialize(mask=True)
+    peer.send_bytes(message[:1000])
+    payload, _ = peer.read_until(Opcode.CLOSE)
+    assert read_code(payload) == 1009
+    for start in range(1000, len(message), 2**18):
+        peer.send_bytes(message[start : start + 2**18])
+    peer.close()
+    session.renew_ticket()
+    assert is_free(session)
