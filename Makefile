@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # onnxruntime comes in two builds that overwrite each other: one is chosen, once.
 RUNTIME := $(shell test -e /proc/driver/nvidia/version && echo gpu || echo cpu)
 
-.PHONY: serve setup browser lint test gate bench bench-stills bench-video clean
+.PHONY: serve setup browser lint test gate bench bench-live bench-stills bench-video clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT)
@@ -23,6 +23,9 @@ gate: setup browser
 
 bench-stills: setup
 	$(BIN)/python -m benchmarks.stills
+
+bench-live: setup
+	$(BIN)/python -m benchmarks.live
 
 bench-video: setup
 	$(BIN)/python -m benchmarks.video

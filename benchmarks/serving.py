@@ -44,14 +44,20 @@ def find_free_port() -> int:
 
 
 @contextmanager
-def serve() -> Iterator[tuple[int, float]]:
+def serve(**settings: object) -> Iterator[tuple[int, float]]:
     """Start the service; yield its port and the seconds until it was ready."""
+    environ = {f"MATTING_{name.upper()}": str(value) for name, value in settings.items()}
     port = find_free_port()
     start_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as data_dir:
         process = subprocess.Popen(
             [sys.executable, "-m", "service", "--port", str(port)],
-            env={**os.environ, "MATTING_LOG_LEVEL": "warning", "MATTING_DATA_DIR": data_dir},
+            env={
+                **os.environ,
+                "MATTING_LOG_LEVEL": "warning",
+                "MATTING_DATA_DIR": data_dir,
+                **environ,
+            },
         )
         try:
             while ask(port, "GET", "/readyz")[0] != 200:

@@ -32,6 +32,7 @@ COMMANDS = {
     "pack": Command("training.pack", "keep the weights of a checkpoint, at half the size"),
     "evaluate": Command("training.evaluate", "measure a network's mattes against true ones"),
     "bench": Command("training.bench", "print parameters, multiply-adds and speed of a network"),
+    "live": Command("cli.live", "send a webcam or a clip through the live socket of a service"),
     "models": Command("cli.models", "fetch the official MODNet weights and convert them"),
 }
 

@@ -9,9 +9,11 @@ import tempfile
 from collections.abc import Callable
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from service import __version__
-from service.settings import SettingsError, describe_settings, load_settings
+from service.settings import Settings, SettingsError, describe_settings, load_settings
+from service.socket_protocol import SocketProtocol
 
 EXIT_CANNOT_START = 3
 
@@ -56,16 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     except (JobStoreError, ModelError, DeviceError) as error:
         return _refuse(str(error))
     app = create_app(settings, engine, job_store)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http="h11",  # bounds the size of headers; httptools does not
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(settings.drain_timeout_s),
-    )
+    config = make_config(app, settings)
     logging.getLogger("uvicorn.error").setLevel(settings.log_level.upper())
     # uvicorn raises the signal again once it has shut down: ending when told to is a success.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,6 +66,25 @@ def main(argv: list[str] | None = None) -> int:
     server = _Server(config, on_shutdown=lambda: app.state.services.jobs.drain())
     server.run()
     return 0 if server.started else EXIT_CANNOT_START
+
+
+def make_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """Return how uvicorn serves the app."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="h11",  # bounds the size of headers; httptools does not
+        ws=SocketProtocol,
+        ws_max_size=settings.socket_message_max_bytes,
+        ws_ping_interval=settings.socket_ping_s,
+        ws_ping_timeout=settings.socket_ping_s,
+        ws_per_message_deflate=False,  # pictures do not shrink, and a bomb would grow
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.drain_timeout_s),
+    )
 
 
 class _Server(uvicorn.Server):

@@ -21,7 +21,7 @@ from service.log import RequestLayer
 from service.media.decoder_pool import DecoderPool
 from service.media.work import Workers
 from service.metrics import Metrics
-from service.routes import compat, image, jobs, operations, sessions, video
+from service.routes import compat, image, jobs, live, operations, sessions, video
 from service.routes.uploads import ClientGone
 from service.settings import Settings
 from service.still.result_store import ResultStore
@@ -67,7 +67,7 @@ def create_app(
     install_error_handlers(app)
     for left in (ClientGone, ClientDisconnect):  # with the body sent, and inside it
         app.add_exception_handler(left, answer_nobody)
-    for routes in (image, video, jobs, sessions, compat, operations):
+    for routes in (image, video, jobs, sessions, live, compat, operations):
         app.include_router(routes.router)
     app.mount("/assets", StaticFiles(directory=operations.ASSETS))
     return app

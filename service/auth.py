@@ -6,12 +6,14 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import Unauthorized, error_response
+from service.errors import BadRequest, Unauthorized, error_response
 from service.metrics import Metrics
 
 ANONYMOUS = "anonymous"
 PROTECTED_PREFIXES = ("/v1/", "/v1.0/", "/api/")
 MAX_KEY_BYTES = 512
+# A browser cannot send a key with a socket; it offers `ticket.SECRET` as a sub-protocol instead.
+TICKET_PREFIX = "ticket."
 
 
 class Keys:
@@ -50,8 +52,18 @@ def read_key(scope: Scope) -> bytes | None:
     return key.strip() if scheme.lower() == b"bearer" else None
 
 
+def read_ticket(scope: Scope) -> str | None:
+    """Return the ticket that a socket offers, None when there is none or more than one."""
+    offered = [name for name in scope["subprotocols"] if name.startswith(TICKET_PREFIX)]
+    return offered[0].removeprefix(TICKET_PREFIX) if len(offered) == 1 else None
+
+
 class AuthLayer:
-    """Refuses protected routes without a valid key; sets `scope["owner"]`."""
+    """Refuses protected routes without a valid key; sets `scope["owner"]`.
+
+    A socket may bring a ticket instead of a key: then it has no owner, and its route checks the
+    ticket.
+    """
 
     def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics) -> None:
         self.app = app
@@ -59,16 +71,27 @@ class AuthLayer:
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PROTECTED_PREFIXES):
-            owner = self.keys.find_owner(read_key(scope))
-            if owner is None:
+        is_socket = scope["type"] == "websocket"
+        if is_socket and scope["query_string"]:
+            scope["query_string"] = b""  # it may be a key, and the server logs it
+            error = BadRequest(
+                "a live connection takes no query parameters",
+                hint="a key goes into a header, a ticket into the sub-protocols",
+            )
+            await error_response(error, scope)(scope, receive, send)
+            return
+        if scope["type"] != "lifespan" and scope["path"].startswith(PROTECTED_PREFIXES):
+            key = read_key(scope)
+            owner = self.keys.find_owner(key)
+            has_ticket = is_socket and key is None and read_ticket(scope) is not None
+            if owner is None and not has_ticket:
                 self.metrics.requests_rejected.labels("unauthorized").inc()
-                error = Unauthorized(
+                refusal = Unauthorized(
                     "no valid API key came with this request",
                     hint="send `Authorization: Bearer KEY` or `X-API-Key: KEY`, one of them once",
                     headers={"WWW-Authenticate": 'Bearer realm="matting"'},
                 )
-                await error_response(error, scope)(scope, receive, send)
+                await error_response(refusal, scope)(scope, receive, send)
                 return
             scope["owner"] = owner
         await self.app(scope, receive, send)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends
+from starlette.requests import HTTPConnection
 
 from service.inference.batcher import Batcher
 from service.inference.engine import Engine
@@ -41,8 +42,8 @@ class Services:
     intake: "JobIntake"
 
 
-def get_services(request: Request) -> Services:
-    return cast(Services, request.app.state.services)
+def get_services(connection: HTTPConnection) -> Services:
+    return cast(Services, connection.app.state.services)
 
 
 ServicesDependency = Annotated[Services, Depends(get_services)]

@@ -14,6 +14,7 @@ from service.errors import internal_error_response
 from service.metrics import Metrics
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+SWITCHING_PROTOCOLS, INTERNAL_ERROR = 101, 1011  # of HTTP, and of WebSocket (RFC 6455)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 current_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class RequestLayer:
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         given = read_header(scope, b"x-request-id") or b""
@@ -72,10 +73,10 @@ class RequestLayer:
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            if message["type"].endswith(("http.response.start", "websocket.accept")):
+                status = message.get("status", SWITCHING_PROTOCOLS)
                 message["headers"] = [
-                    *message["headers"],
+                    *message.get("headers", []),
                     (b"x-request-id", request_id.encode()),
                     (b"x-content-type-options", b"nosniff"),
                 ]
@@ -89,17 +90,21 @@ class RequestLayer:
                 log.exception("unforeseen error")
                 if not status:
                     await internal_error_response(scope)(scope, receive, send_with_id)
+                elif status == SWITCHING_PROTOCOLS:
+                    await send({"type": "websocket.close", "code": INTERNAL_ERROR})
         self._finish(scope, status, time.perf_counter() - start_s)
 
     def _finish(self, scope: Scope, status: int, duration_s: float) -> None:
         # Route templates and known methods only: free text would let clients create series.
         route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if scope["method"] in METHODS else "other"
+        given = scope.get("method", "GET")  # sockets begin as one
+        method = given if given in METHODS else "other"
         self.metrics.requests.labels(route, method, status).inc()
-        self.metrics.request_duration.labels(route).observe(duration_s)
+        if status != SWITCHING_PROTOCOLS:  # a socket lasts as long as its user likes
+            self.metrics.request_duration.labels(route).observe(duration_s)
         trace = read_header(scope, b"traceparent")
         fields: dict[str, object] = {
-            "method": scope["method"],
+            "method": given,
             "route": route,
             "status": status,
             "duration_ms": round(duration_s * 1000, 1),

@@ -68,6 +68,11 @@ class Metrics:
         self.frames = Counter(
             "matting_frames_total", "Frames matted.", ("kind",), registry=self.registry
         )
+        self.frames_dropped = Counter(
+            "matting_live_frames_dropped_total",
+            "Frames of live sockets that waited too long and were left out.",
+            registry=self.registry,
+        )
         self.jobs = self._gauge("matting_jobs", "Jobs that are known.", ("state",))
         self.sessions_active = self._gauge("matting_sessions_active", "Sessions that are open.")
         self.session_buffer_bytes = self._gauge(
@@ -83,7 +88,7 @@ class Metrics:
             self.stage_duration.labels(stage)
         for reason in REJECTIONS:
             self.requests_rejected.labels(reason)
-        for kind in ("image", "video", "session"):
+        for kind in ("image", "video", "session", "live"):
             self.frames.labels(kind)
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:

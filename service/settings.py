@@ -99,6 +99,12 @@ class Settings(BaseSettings):
     )
     session_idle_s: float = Field(60, gt=0, description="life of a session that nobody uses")
     session_max_s: float = Field(7200, gt=0, description="life of a session in all")
+    socket_message_max_bytes: int = Field(
+        2 * 2**20, ge=1, description="bytes of one message on a live socket"
+    )
+    socket_ping_s: float = Field(
+        20, gt=0, description="pause between pings on a live socket, and longest wait for a pong"
+    )
 
     body_idle_timeout_s: float = Field(10, gt=0, description="longest pause inside a body")
     image_body_timeout_s: float = Field(120, gt=0, description="whole body of an image request")

@@ -32,7 +32,8 @@ def read_examples(page: str) -> list[str]:
 EXAMPLES = read_examples(README)
 COMPAT = read_examples(COMPAT_PAGE)
 CURL = [line for line in EXAMPLES if "curl " in line]
-MATTE = [line for line in EXAMPLES if line.startswith("matte ")]
+LIVE = [line for line in EXAMPLES if line.startswith("matte live ")]
+MATTE = [line for line in EXAMPLES if line.startswith("matte ") and line not in LIVE]
 VIDEO_STARTS = {".mp4": (4, b"ftyp"), ".mov": (4, b"ftypqt"), ".webm": (0, b"\x1a\x45\xdf\xa3")}
 # `make test` is what runs this; `make serve` has a test of its own below.
 ELSEWHERE = ["make serve", "make test"]
@@ -40,7 +41,7 @@ ELSEWHERE = ["make serve", "make test"]
 
 def test_every_example_is_run_by_a_test() -> None:
     assert len(CURL) > 10 and len(MATTE) > 3
-    assert sorted(EXAMPLES) == sorted([*CURL, *MATTE, *ELSEWHERE])
+    assert sorted(EXAMPLES) == sorted([*CURL, *MATTE, *LIVE, *ELSEWHERE])
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +153,14 @@ def test_make_serve_serves_on_the_port(tmp_path: Path) -> None:
     finally:
         os.killpg(process.pid, 15)
         process.wait(30)
+
+
+@pytest.mark.parametrize("command", LIVE)
+def test_live_example_works(command: str, folder: Path, live_server) -> None:
+    program = Path(sys.executable).parent / "matte"
+    here = command.replace("matte ", f"{program} ", 1)
+    run_example(here, folder, live_server)
+    assert (folder / "live.mp4").read_bytes()[4:8] == b"ftyp"
 
 
 @pytest.mark.timeout(600)

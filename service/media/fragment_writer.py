@@ -8,17 +8,15 @@ from fractions import Fraction
 from typing import Any
 
 import av
-import cv2
-import numpy as np
 from av.codec.context import Flags
-from av.video.reformatter import ColorRange, VideoReformatter
+from av.video.reformatter import ColorRange
 
-from service.media.video_frames import SCALING, SWS_MATRIX
 from service.media.video_types import Image
+from service.media.yuv_pictures import YuvConverter
 
 # Frames of 24, 25, 30 and 60 Hz, those of NTSC, milliseconds and MPEG's 90 kHz are exact on it.
 TICKS_PER_S = 360_000
-CRF, PRESET = 20, "veryfast"
+CRF, PRESET, PIXEL_FORMAT = 20, "veryfast", "yuv420p"
 GROUP_S = 2  # between frames that can be decoded by themselves
 # Measured on x264 with these options: what one encoder takes, beside what each pixel takes.
 _ENCODER_BYTES, _ENCODER_BYTES_PER_PIXEL = 3 << 20, 22
@@ -75,8 +73,7 @@ class FragmentWriter:
     """
 
     def __init__(self, size: tuple[int, int], fps: float, level: int) -> None:
-        self._padding = size[0] % 2, size[1] % 2
-        self._reformatter = VideoReformatter()
+        self._converter = YuvConverter(size[1], size[0], PIXEL_FORMAT, _BT709)
         self.frames = 0
         with _refusals("the encoder cannot be opened"):
             # By itself, not as a stream: a file and its streams hold each other, and the memory of
@@ -87,8 +84,9 @@ class FragmentWriter:
 
     def _open_encoder(self, size: tuple[int, int], fps: float, level: int) -> Any:
         encoder = av.CodecContext.create("libx264", "w")
-        encoder.height, encoder.width = (a + b for a, b in zip(size, self._padding, strict=True))
-        encoder.pix_fmt = "yuv420p"
+        right, below = self._converter.padded
+        encoder.width, encoder.height = size[1] + right, size[0] + below
+        encoder.pix_fmt = PIXEL_FORMAT
         encoder.framerate = Fraction(fps).limit_denominator(1001)
         encoder.time_base = Fraction(1, TICKS_PER_S)
         encoder.thread_count = 1
@@ -108,19 +106,7 @@ class FragmentWriter:
 
     def encode(self, image: Image, pts: int) -> Any:
         """Return the packet of one frame; `pts` in ticks, above that of the frame before."""
-        bottom, right = self._padding
-        if bottom or right:
-            replicate = cv2.BORDER_REPLICATE
-            image = np.asarray(cv2.copyMakeBorder(image, 0, bottom, 0, right, replicate), np.uint8)
-        frame = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(image, "rgb24"),
-            format="yuv420p",
-            dst_colorspace=SWS_MATRIX[_BT709],
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=SCALING,
-            threads=1,
-        )
+        frame = self._converter.convert(image)
         frame.pts = pts
         frame.time_base = Fraction(1, TICKS_PER_S)
         self.frames += 1

@@ -8,14 +8,13 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, VideoReformatter
 
 from service.media.audio_types import AudioPacket, AudioTrack
 from service.media.result_writer import ResultWriter
 from service.media.sound_writer import SoundWriter
 from service.media.video_encoders import Encoding, add_video, h264, state_colour
-from service.media.video_frames import SCALING, SWS_MATRIX
 from service.media.video_types import Image, VideoInfo
+from service.media.yuv_pictures import YuvConverter
 
 # MP4 counts a frame's duration in 31 bits; a finer clock is rounded to this one.
 MAX_TIMESCALE = 1_000_000
@@ -46,12 +45,13 @@ class VideoWriter(ResultWriter):
             raise ValueError("threads is at least 1")
         super().__init__(path, info, channels=encoding.channels)
         self._size = width, height = encoding.choose_size(info)
-        self.padded = width % 2, height % 2
+        self._converter = YuvConverter(
+            width, height, encoding.pixel_format, encoding.choose_matrix(info)
+        )
+        self.padded = self._converter.padded
         self.width, self.height = width + self.padded[0], height + self.padded[1]
         self._encoding = encoding
         self._ticks_per_s = encoding.ticks or min(info.time_base.denominator, MAX_TIMESCALE)
-        self._matrix = SWS_MATRIX[encoding.choose_matrix(info)]
-        self._reformatter = VideoReformatter()
         self._last_ticks = -1
         self._end = 0
         self._durations: dict[int, int] = {}  # of the frames inside the encoder, by pts
@@ -110,19 +110,7 @@ class VideoWriter(ResultWriter):
     def _to_yuv(self, image: Image) -> Any:
         if image.shape[1::-1] != self._size:
             image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_LINEAR))
-        right, below = self.padded
-        if right or below:
-            replicate = cv2.BORDER_REPLICATE
-            image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, replicate), np.uint8)
-        frame = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(image, "rgb24" if image.shape[2] == 3 else "rgba"),
-            format=self._encoding.pixel_format,
-            dst_colorspace=self._matrix,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=SCALING,
-            threads=1,
-        )
+        frame = self._converter.convert(image)
         # ProRes writes what its frames say, not its encoder.
         frame.color_primaries = state_colour(self._info.color_primaries)
         frame.color_trc = state_colour(self._info.color_trc)

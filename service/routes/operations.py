@@ -15,10 +15,12 @@ from service.errors import MattingError, NotReady
 from service.media.audio_types import CARRIED_AUDIO
 from service.media.images import FORMATS
 from service.options import MAX_REF_SIZE, MIN_REF_SIZE
+from service.routes.live import PROTOCOL
 from service.still.negotiation import OFFERS
 from service.still.options import MAX_KEEP_S
 from service.video.chunk import PICTURE_FORMATS
 from service.video.job_intake import IDEMPOTENCY_S
+from service.video.live import WAITING_FRAMES
 from service.video.options import VideoOptions
 from service.video.outputs import OUTPUTS, Output
 
@@ -144,6 +146,15 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
             "disk_mb": settings.session_disk_mb,
             "idle_s": settings.session_idle_s,
             "max_s": settings.session_max_s,
+        },
+        "live": {
+            "protocol": PROTOCOL,
+            "frames": [name.lower() for name in PICTURE_FORMATS],
+            "formats": ["png", "webp", "jpeg"],
+            "message_max_bytes": settings.socket_message_max_bytes,
+            "waiting_frames": WAITING_FRAMES,
+            "max_per_session": 1,
+            "ping_s": settings.socket_ping_s,
         },
         "jobs": {
             "max_s": settings.video_max_s,

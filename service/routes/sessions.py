@@ -89,6 +89,8 @@ async def open_session(
         options = parse_options(SessionOptions, upload.options)
     if options.output == "cutout" and options.packaging == "fmp4":
         raise ImpossibleOutput("H.264 has no alpha", hint="ask for packaging=frames")
+    if options.output == "cutout" and options.format == "jpeg":
+        raise ImpossibleOutput("JPEG has no alpha", hint="ask for format=webp or format=png")
     if options.size is not None:
         check_frame_size(*options.size, services.settings)
     session = services.sessions.open(request.scope["owner"], options)

@@ -87,14 +87,15 @@ def _read_pictures(
     length_s = 1 / make_rate(fps)
     for index, file in enumerate(files):
         try:
-            image = _read_picture(decoder, file.read(), settings)
+            image = read_picture(decoder, file.read(), settings)
         except MattingError as error:
             error.detail = f"frame {index} of the chunk: {error.detail}"
             raise
         yield TimedImage(index * length_s, length_s, image)
 
 
-def _read_picture(decoder: Decoder, data: bytes, settings: Settings) -> Image:
+def read_picture(decoder: Decoder, data: bytes, settings: Settings) -> Image:
+    """Decode one picture, (H, W, 3) uint8 RGB over white; raises the errors of the decoder."""
     try:
         info = decoder.open_image(data)
     except UnsupportedMedia:

@@ -143,20 +143,12 @@ class _Run:
         report: ReportWriter | None,
     ) -> None:
         self._segment = segment
-        self._emit = emit
         self._pending: deque[tuple[VideoFrame, Future[Matte]]] = deque()
-        self._report = report
-        self._previous = start.thumbnail
-        self._delay: OneFrameDelay[VideoFrame] | None = None
-        if segment.ofd_threshold is not None:
-            self._delay = OneFrameDelay(segment.ofd_threshold, start.delay)
-        self._frames = start.frames
-        self._scene_cuts = start.scene_cuts
+        self._smoother = Smoother(segment.ofd_threshold, start, emit, report)
 
     @property
     def state(self) -> SegmentState:
-        delay = self._delay.state if self._delay is not None else OneFrameDelayState()
-        return SegmentState(delay, self._previous, self._frames, self._scene_cuts)
+        return self._smoother.state
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
@@ -167,8 +159,8 @@ class _Run:
     def finish(self, is_last: bool) -> None:
         while self._pending:
             self._take_oldest()
-        if is_last and self._delay is not None:
-            self._send_raw(self._delay.flush())
+        if is_last:
+            self._smoother.finish()
 
     def cancel(self) -> None:
         for _, future in self._pending:
@@ -178,6 +170,38 @@ class _Run:
         frame, future = self._pending[0]
         alpha = future.result().alpha
         self._pending.popleft()
+        self._smoother.add(frame, alpha)
+
+
+class Smoother:
+    """Frames with raw mattes in, with smoothed ones out, to `emit`; `state` is how far it came.
+
+    `start` is the state of the piece before. Without smoothing (`ofd_threshold` None) frames come
+    out at once.
+    """
+
+    def __init__(
+        self,
+        ofd_threshold: float | None,
+        start: SegmentState,
+        emit: Callable[[MattedFrame], None],
+        report: ReportWriter | None = None,
+    ) -> None:
+        self._emit = emit
+        self._report = report
+        self._previous = start.thumbnail
+        self._delay: OneFrameDelay[VideoFrame] | None = None
+        if ofd_threshold is not None:
+            self._delay = OneFrameDelay(ofd_threshold, start.delay)
+        self._frames = start.frames
+        self._scene_cuts = start.scene_cuts
+
+    @property
+    def state(self) -> SegmentState:
+        delay = self._delay.state if self._delay is not None else OneFrameDelayState()
+        return SegmentState(delay, self._previous, self._frames, self._scene_cuts)
+
+    def add(self, frame: VideoFrame, alpha: NDArray[np.float32]) -> None:
         thumbnail = make_thumbnail(frame.image)
         if self._previous is not None and is_scene_cut(self._previous, thumbnail):
             if self._delay is not None:
@@ -194,6 +218,11 @@ class _Run:
         for smoothed, delayed in self._delay.push(alpha, frame):
             assert waiting is not None
             self._send(delayed, waiting[0], smoothed)
+
+    def finish(self) -> None:
+        """Send the frame that waits for its follower."""
+        if self._delay is not None:
+            self._send_raw(self._delay.flush())
 
     def _send_raw(self, ready: list[tuple[NDArray[np.float32], VideoFrame]]) -> None:
         for alpha, frame in ready:

@@ -54,10 +54,14 @@ class Session:
     used_s: float
     state: SessionState
     users: int = 0
-    is_ended: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     stop: threading.Event = field(default_factory=threading.Event)
     encoder: FragmentWriter | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        return self.ended.is_set()
 
     @property
     def buffer_bytes(self) -> int:

@@ -28,7 +28,9 @@ class SessionOptions(MattingOptions):
         description="answers are pieces of one fragmented H.264 MP4, or multipart/mixed with a "
         "picture a frame",
     )
-    format: Literal["png", "webp"] = Field("png", description="pictures of packaging=frames")
+    format: Literal["png", "webp", "jpeg"] = Field(
+        "png", description="pictures of packaging=frames; no JPEG for a cutout"
+    )
     smoothing: Literal["ofd", "off"] = Field(
         "ofd", description="one-frame delay against flicker, across chunks too"
     )

@@ -98,7 +98,11 @@ class SessionStore:
             yield session
         finally:
             session.users -= 1
-            session.used_s = self._clock()
+            self.touch(session)
+
+    def touch(self, session: Session) -> None:
+        """Take in that a session is in use: it may idle from now on anew."""
+        session.used_s = self._clock()
 
     @asynccontextmanager
     async def hold(self, session: Session, wait_s: float = LOCK_WAIT_S) -> AsyncIterator[None]:
@@ -124,7 +128,8 @@ class SessionStore:
         """End a session; `reason` completes "the session ..."."""
         if self._sessions.pop(session.id, None) is None:
             return
-        session.is_ended = self._has_freed_memory = True
+        session.ended.set()
+        self._has_freed_memory = True
         session.stop.set()
         self.answers.drop(session.id)
         self._ended[session.id] = session.owner, reason
@@ -141,6 +146,14 @@ class SessionStore:
         """Return the seconds until the session ends if nobody uses it."""
         idle_end_s = session.used_s + self._settings.session_idle_s
         return min(idle_end_s, session.created_s + self._settings.session_max_s) - self._clock()
+
+    def end_expired(self, session: Session) -> bool:
+        """End a session whose time is over, also one in use; say whether it was."""
+        if self.expires_in_s(session) > 0:
+            return False
+        idle = session.used_s + self._settings.session_idle_s <= self._clock()
+        self.end(session, "was idle for too long" if idle else "lasted too long")
+        return True
 
     def issue_ticket(self, session: Session) -> str:
         """Return a secret that admits one live connection to the session, within TICKET_S."""
@@ -187,9 +200,8 @@ class SessionStore:
 
     def _drop_expired(self) -> None:
         for session in list(self._sessions.values()):
-            if self.expires_in_s(session) <= 0 and not session.users:
-                idle = session.used_s + self._settings.session_idle_s <= self._clock()
-                self.end(session, "was idle for too long" if idle else "lasted too long")
+            if not session.users:
+                self.end_expired(session)
 
     def _drop_tickets(self) -> None:
         now_s = self._clock()

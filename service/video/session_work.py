@@ -22,9 +22,10 @@ from service.video.chunk import Chunk, check_same_size, read_chunk
 from service.video.clip import Network
 from service.video.packaging import FragmentPackager, Packager, PicturePackager
 from service.video.pipeline import MattedFrame, Segment, SegmentStopped, process_piece
-from service.video.render import Look, Renderer
+from service.video.render import Look, Pixels, RenderedFrame, Renderer
 from service.video.session import Session, SessionState, count_buffer_bytes
 from service.video.session_answers import Answer, AnswerSpool
+from service.video.session_options import SessionOptions
 from service.video.timeline import ChunkClock
 
 log = logging.getLogger(__name__)
@@ -151,19 +152,12 @@ class _ChunkRun:
             return
         options = self._work.session.options
         if self._renderer is None:
-            look = Look(
-                background=options.choose_background(None),
-                refines=options.refine == "auto",
-                estimates_foreground=options.foreground == "auto",
-            )
-            self._renderer = Renderer(look, *item.frame.image.shape[:2])
+            self._renderer = make_renderer(options, *item.frame.image.shape[:2])
         rendered = self._renderer.render(item)
-        if options.output != "alpha":
-            pixels = rendered.get(options.output)
-        elif options.packaging == "fmp4":
+        if options.output == "alpha" and options.packaging == "fmp4":
             pixels = rendered.grey
         else:
-            pixels = quantise_alpha(rendered.alpha)
+            pixels = draw_picture(rendered, options)
         self.packager.add(item.frame, pixels)
         self._frames_out += 1
 
@@ -196,6 +190,23 @@ def make_segment(settings: Settings, network: Network, session: Session) -> Segm
         ahead=network.ahead,
         ofd_threshold=options.ofd_threshold if options.smoothing == "ofd" else None,
     )
+
+
+def make_renderer(options: SessionOptions, height: int, width: int) -> Renderer:
+    """Return what renders the frames of a session, (height, width) each."""
+    look = Look(
+        background=options.choose_background(None),
+        refines=options.refine == "auto",
+        estimates_foreground=options.foreground == "auto",
+    )
+    return Renderer(look, height, width)
+
+
+def draw_picture(rendered: RenderedFrame, options: SessionOptions) -> Pixels:
+    """Return the output of a session as a picture of its own: a matte is (H, W)."""
+    if options.output == "alpha":
+        return quantise_alpha(rendered.alpha)
+    return rendered.get(options.output)
 
 
 def describe_step(before: SessionState, after: SessionState) -> dict[str, str]:

@@ -40,6 +40,8 @@ OTHER_VALUES = {
     "session_disk_mb": ("511", 511),
     "session_idle_s": ("59", 59),
     "session_max_s": ("7199", 7199),
+    "socket_message_max_bytes": ("5000", 5000),
+    "socket_ping_s": ("11", 11.0),
     "video_max_bytes": ("2000", 2000),
     "video_max_s": ("30", 30.0),
     "video_max_frames": ("900", 900),
