@@ -27,6 +27,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.logger = self.conn.logger = _quiet
         self.conn.debug = False
         self._was_heard = False
+        self._late_pong = b""
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
@@ -48,7 +49,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self.writable.is_set():
             super().handle_ping()
         else:
-            self.conn.data_to_send()  # a peer that sends and never reads would fill the memory
+            # A peer that sends and never reads would fill the memory; the newest ping is enough.
+            self._late_pong = b"".join(self.conn.data_to_send())
+
+    def resume_writing(self) -> None:
+        if self._late_pong:
+            self.transport.write(self._late_pong)
+            self._late_pong = b""
+        super().resume_writing()
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= MAX_FRAGMENTS:
