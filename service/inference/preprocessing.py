@@ -134,4 +134,5 @@ def resize_alpha(alpha: NDArray[np.float32], height: int, width: int) -> NDArray
     grows = height * width > alpha.shape[0] * alpha.shape[1]
     method = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
     resized: NDArray[np.float32] = cv2.resize(alpha, (width, height), interpolation=method)
-    return np.minimum(resized, 1, out=resized)  # the weights may sum to a little more than one
+    cv2.min(resized, 1.0, dst=resized)  # the weights may sum to a little more than one
+    return resized

@@ -42,14 +42,16 @@ def refine_alpha(image: Image, alpha: Floats, small: Image | None = None) -> Flo
     fade = cv2.blur(band.astype(np.float32), (3, 3)) / np.float32(255)
     model *= cv2.merge([fade] * 4)
     scale = alpha.shape[0] / height, alpha.shape[1] / width
+    ones = np.ones(4, np.float32)
     for rows, columns in find_cells(band, (height, width)):
         tile = image[rows, columns]
         shift = ((rows.start + 0.5) * scale[0] - 0.5, (columns.start + 0.5) * scale[1] - 0.5)
         linear = sample(model, scale, shift, tile.shape[:2])
         colours = cv2.cvtColor(tile, cv2.COLOR_RGB2RGBA)  # a fourth channel of 255 for the constant
-        change = cv2.transform(cv2.multiply(linear, colours, dtype=cv2.CV_32F), np.ones((1, 4)))
+        products = cv2.multiply(linear, colours, dtype=cv2.CV_32F).reshape(-1, 4)
         target = refined[rows, columns]
-        np.clip(target + change, 0, 1, out=target)
+        # A product with ones sums the four in a fifth of the time of any sum along that axis.
+        np.clip(target + (products @ ones).reshape(target.shape), 0, 1, out=target)
     return refined
 
 
