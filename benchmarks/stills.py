@@ -67,7 +67,7 @@ def time_request(connection: http.client.HTTPConnection, jpeg: bytes) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-stills", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15, help="requests of each size")
+    parser.add_argument("--rounds", type=int, default=60, help="requests of each size")
     options = parser.parse_args()
     settings = Settings()
     engine = OnnxEngine(settings)

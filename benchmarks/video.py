@@ -1,8 +1,10 @@
 """`make bench-video`: frames a second of a clip, from file to file, over those of the bare network.
 
 The bare network and each output take turns in one run, so that the machine's noise meets all alike;
-the figure to read is the ratio, the median of those of the rounds. Prints a Markdown table for
-RESULTS.md.
+the figure to read is the ratio, the median of those of the rounds. On a CPU the network alone keeps
+all cores busy, and decoding, refining and encoding take their share of it; the rows `elsewhere`
+show what is left of a network of the same speed that needs none of these cores. Prints a Markdown
+table for RESULTS.md.
 """
 
 import argparse
@@ -10,6 +12,8 @@ import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import av
@@ -75,33 +79,74 @@ async def time_clip(services: Services, path: Path, output: str) -> float:
         return clip.report.frames / (time.perf_counter() - start_s)
 
 
+class ElsewhereEngine:
+    """The network as if on a device of its own: as slow as on these cores, and none of their work.
+
+    Its answers are those of one run for each shape.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.info, self.provider, self.note = engine.info, engine.provider, engine.note
+        self.max_batch_size = engine.max_batch_size
+        self._engine = engine
+        self._mattes: dict[tuple[int, ...], np.ndarray] = {}
+        self.seconds = 0.0
+
+    def warm_up(self) -> None:
+        """There is nothing to warm up."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        if batch.shape not in self._mattes:
+            self._mattes[batch.shape] = self._engine.run(batch)
+        time.sleep(self.seconds)
+        return self._mattes[batch.shape].copy()
+
+
+@asynccontextmanager
+async def start(engine: Engine | None) -> AsyncIterator[Services]:
+    """Yield the parts of the service with an engine; None: the network on these cores."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = load_settings(decoders=1, data_dir=Path(folder))
+        services = await start_services(settings, Metrics(), engine, None)
+        try:
+            yield services
+        finally:
+            await stop_services(services)
+
+
 async def measure(frames: int, rounds: int) -> tuple[str, list[list[str]]]:
-    """Return the provider, and a row of the table for each size and output."""
-    services = await start_services(load_settings(decoders=1), Metrics(), None, None)
-    engine, rows = services.engine, []
-    try:
-        with (
-            Progress(console=Console(stderr=True)) as progress,
-            tempfile.TemporaryDirectory() as folder,
-        ):
-            task = progress.add_task("measuring", total=len(SIZES) * rounds)
-            for name, size in SIZES.items():
-                path = make_clip(Path(folder) / f"{name}.mp4", frames, size)
-                limit = services.settings.network_max_megapixels
-                tensor = fit_to_network(make_frame(0, size), engine.info, None, limit)
-                time_bare(engine, tensor, engine.max_batch_size)  # warm
-                bare, clips = [], {output: [] for output in OUTPUTS}
-                for _ in range(rounds):
-                    bare.append(await asyncio.to_thread(time_bare, engine, tensor, frames))
-                    for output, found in clips.items():
-                        found.append(await time_clip(services, path, output))
-                    progress.advance(task)
-                for output, found in clips.items():
-                    ratio = statistics.median(f / b for f, b in zip(found, bare, strict=True))
-                    speeds = [statistics.median(bare), statistics.median(found)]
-                    rows.append([name, output, *(f"{fps:.2f}" for fps in speeds), f"{ratio:.2f}"])
-    finally:
-        await stop_services(services)
+    """Return the provider, and a row of the table for each size, output and place."""
+    rows = []
+    async with start(None) as here:
+        engine = here.engine
+        apart = ElsewhereEngine(engine)
+        async with start(apart) as elsewhere:
+            places = {"these cores": here, "elsewhere": elsewhere}
+            with (
+                Progress(console=Console(stderr=True)) as progress,
+                tempfile.TemporaryDirectory() as folder,
+            ):
+                task = progress.add_task("measuring", total=len(SIZES) * rounds)
+                for name, size in SIZES.items():
+                    path = make_clip(Path(folder) / f"{name}.mp4", frames, size)
+                    limit = here.settings.network_max_megapixels
+                    tensor = fit_to_network(make_frame(0, size), engine.info, None, limit)
+                    time_bare(engine, tensor, engine.max_batch_size)  # warm
+                    found = {(output, place): [] for place in places for output in OUTPUTS}
+                    for _ in range(rounds):
+                        bare_fps = await asyncio.to_thread(time_bare, engine, tensor, frames)
+                        apart.seconds = engine.max_batch_size / bare_fps
+                        for output, place in found:
+                            fps = await time_clip(places[place], path, output)
+                            found[output, place].append((bare_fps, fps))
+                        progress.advance(task)
+                    for (output, place), speeds in found.items():
+                        ratio = statistics.median(fps / bare for bare, fps in speeds)
+                        medians = [
+                            statistics.median(column) for column in zip(*speeds, strict=True)
+                        ]
+                        texts = [f"{value:.2f}" for value in (*medians, ratio)]
+                        rows.append([name, output, place, *texts])
     return engine.provider, rows
 
 
@@ -112,8 +157,8 @@ def main() -> None:
     options = parser.parse_args()
     provider, rows = asyncio.run(measure(options.frames, options.rounds))
     print(f"### {describe_run('make bench-video')}, {provider}\n")
-    titles = ["clip", "output", "bare frames/s", "clip frames/s", "clip over bare"]
-    print(format_table(titles, rows, left=2))
+    titles = ["clip", "output", "network on", "bare frames/s", "clip frames/s", "clip over bare"]
+    print(format_table(titles, rows, left=3))
 
 
 if __name__ == "__main__":

@@ -70,6 +70,8 @@ def open_session(
     options.log_severity_level = 3
     # Threads that spin while they wait take the cores from the decoders and encoders.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Small pieces of work: a core that is busy with a codec does not keep the other one waiting.
+    options.add_session_config_entry("session.dynamic_block_base", "4")
     if device == "cpu":
         return _open_on_cpu(model, options, None)
     reason = explain_missing_cuda()
