@@ -53,9 +53,9 @@ def make_frames(size: tuple[int, int]) -> list[bytes]:
     return frames
 
 
-def open_session(port: int, smoothing: str) -> dict[str, str]:
+def open_session(port: int, session: dict[str, object]) -> dict[str, str]:
     """Return the document of a new session: composites as JPEG."""
-    options = {"packaging": "frames", "format": "jpeg", "smoothing": smoothing}
+    options = {"packaging": "frames", "format": "jpeg"} | session
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/sessions",
         json.dumps(options).encode(),
@@ -76,10 +76,10 @@ async def send_frames(socket: ClientConnection, frames: list[bytes], end_s: floa
 
 
 async def run_client(
-    port: int, frames: list[bytes], smoothing: str, end_s: float, measured: Measured
+    port: int, frames: list[bytes], session: dict[str, object], end_s: float, measured: Measured
 ) -> None:
     """Be one client until `end_s`."""
-    opened = await asyncio.to_thread(open_session, port, smoothing)
+    opened = await asyncio.to_thread(open_session, port, session)
     url = f"ws://127.0.0.1:{port}/v1/sessions/{opened['id']}/live"
     protocols = ["matting.v1", f"ticket.{opened['ticket']}"]
     dropped = 0
@@ -94,18 +94,19 @@ async def run_client(
 
     async with connect(url, subprotocols=protocols, compression=None, max_size=None) as socket:
         receiving = asyncio.create_task(receive(socket))
-        measured.sent += await send_frames(socket, frames, end_s)
+        sent = await send_frames(socket, frames, end_s)
     await receiving
+    measured.sent += sent
     measured.dropped += dropped
 
 
 async def measure(
-    port: int, clients: int, frames: list[bytes], smoothing: str, seconds: float
+    port: int, clients: int, frames: list[bytes], session: dict[str, object], seconds: float
 ) -> Measured:
     """Run so many clients beside each other for some seconds."""
     measured = Measured(seconds=seconds)
     end_s = time.perf_counter() + seconds
-    runs = (run_client(port, frames, smoothing, end_s, measured) for _ in range(clients))
+    runs = (run_client(port, frames, session, end_s, measured) for _ in range(clients))
     await asyncio.gather(*runs)
     return measured
 
@@ -114,21 +115,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-live", description=__doc__)
     parser.add_argument("--seconds", type=float, default=15, help="length of each measurement")
     parser.add_argument("--smoothing", choices=("ofd", "off"), default="ofd")
+    parser.add_argument("--ref-size", type=int, help="shorter side at the network")
     options = parser.parse_args()
+    session: dict[str, object] = {"smoothing": options.smoothing}
+    if options.ref_size:
+        session["ref_size"] = options.ref_size
     rows = []
     most = {"max_sessions": 100, "max_sessions_per_key": 100}
     with Progress(console=Console(stderr=True)) as progress, serve(**most) as (port, _):
         task = progress.add_task("measuring", total=len(SIZES) * len(CLIENTS))
         for name, size in SIZES.items():
             frames = make_frames(size)
-            asyncio.run(measure(port, 1, frames, options.smoothing, 1))  # warm
+            asyncio.run(measure(port, 1, frames, session, 1))  # warm
             for clients in CLIENTS:
-                found = asyncio.run(
-                    measure(port, clients, frames, options.smoothing, options.seconds)
-                )
+                found = asyncio.run(measure(port, clients, frames, session, options.seconds))
                 rows.append(describe(name, clients, found))
                 progress.advance(task)
-    print(f"### {describe_run('make bench-live')}, smoothing={options.smoothing}\n")
+    told = ", ".join(f"{name}={value}" for name, value in session.items())
+    print(f"### {describe_run('make bench-live')}, {told}\n")
     titles = ["frames", "clients", "answers/s", "of each", "latency p50", "p95", "dropped"]
     print(format_table(titles, rows))
 
