@@ -202,9 +202,8 @@ class LiveStream:
         size = image.shape[0], image.shape[1]
         clock = ChunkClock(state.timeline, absolute=False)
         frame = clock.place(TimedImage(Fraction(0), 1 / make_rate(options.fps), image))
-        threshold = options.ofd_threshold if options.smoothing == "ofd" else None
         ready: list[MattedFrame] = []
-        smoother = Smoother(threshold, state.segment, ready.append)
+        smoother = Smoother(options.threshold, state.segment, ready.append)
         smoother.add(frame, matte.alpha)
         if self._renderer is None:
             self._renderer = make_renderer(options, *size)

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from service.options import BLUR, MattingOptions, Needs
 from service.video.outputs import NAMES, OUTPUTS, OutputName
+from service.video.smoothing import OFD_THRESHOLD
 
 
 def split_outputs(value: Any) -> Any:
@@ -34,7 +35,23 @@ def is_carried_by(*containers: str | None) -> Any:
     return lambda options: any(OUTPUTS[name].container in containers for name in options.outputs)
 
 
-class VideoOptions(MattingOptions):
+class SmoothedOptions(MattingOptions):
+    """Options that clips and sessions share."""
+
+    smoothing: Literal["ofd", "off"] = Field(
+        "ofd", description="one-frame delay against flicker, across chunks too"
+    )
+    ofd_threshold: float = Field(
+        OFD_THRESHOLD, gt=0, lt=1, description="difference that counts as flicker"
+    )
+
+    @property
+    def threshold(self) -> float | None:
+        """The difference that counts as flicker; None: no smoothing."""
+        return self.ofd_threshold if self.smoothing == "ofd" else None
+
+
+class VideoOptions(SmoothedOptions):
     """Options of `POST /v1/video`."""
 
     needs: ClassVar[Needs] = {
@@ -64,8 +81,6 @@ class VideoOptions(MattingOptions):
         description="comma list of results made in one pass: "
         + "; ".join(f"`{name}`: {o.codec}, {o.about}" for name, o in OUTPUTS.items()),
     )
-    smoothing: Literal["ofd", "off"] = Field("ofd", description="one-frame delay against flicker")
-    ofd_threshold: float = Field(0.1, gt=0, lt=1, description="difference that counts as flicker")
     audio: Literal["keep", "drop"] = "keep"
     crf: int = Field(20, ge=0, le=51, description="x264's constant rate factor; lower is better")
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (

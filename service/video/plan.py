@@ -62,7 +62,7 @@ def make_plan(options: VideoOptions, background: Pixels | BackgroundClip | None)
             estimates_foreground=options.foreground == "auto",
         ),
         ref_size=options.ref_size,
-        ofd_threshold=options.ofd_threshold if options.smoothing == "ofd" else None,
+        ofd_threshold=options.threshold,
         keep_sound=options.audio == "keep",
         crf=options.crf,
         preset=options.preset,

@@ -5,10 +5,11 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from service.media.video_types import MAX_SIDE
-from service.options import BLUR, MattingOptions, Needs, check_background
+from service.options import BLUR, Needs, check_background
+from service.video.options import SmoothedOptions
 
 
-class SessionOptions(MattingOptions):
+class SessionOptions(SmoothedOptions):
     """Options of `POST /v1/sessions`."""
 
     needs: ClassVar[Needs] = {
@@ -31,10 +32,6 @@ class SessionOptions(MattingOptions):
     format: Literal["png", "webp", "jpeg"] = Field(
         "png", description="pictures of packaging=frames; no JPEG for a cutout"
     )
-    smoothing: Literal["ofd", "off"] = Field(
-        "ofd", description="one-frame delay against flicker, across chunks too"
-    )
-    ofd_threshold: float = Field(0.1, gt=0, lt=1, description="difference that counts as flicker")
     fps: float = Field(
         30,
         ge=0.1,

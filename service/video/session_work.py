@@ -188,7 +188,7 @@ def make_segment(settings: Settings, network: Network, session: Session) -> Segm
         ),
         infer=network.infer,
         ahead=network.ahead,
-        ofd_threshold=options.ofd_threshold if options.smoothing == "ofd" else None,
+        ofd_threshold=options.threshold,
     )
 
 
