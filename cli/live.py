@@ -17,8 +17,9 @@ from cli.live_movie import MovieWriter
 from cli.live_session import LiveSession, RequestFailed
 from training.command import fail
 
-# With smoothing one frame waits for its follower; the service lets two more wait.
-MOST_UNANSWERED = 3
+# The service lets two frames wait and drops the oldest of three, which would never be answered; the
+# first answer needs two, because a frame waits for its follower.
+MOST_UNANSWERED = 2
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
 
 
