@@ -19,7 +19,7 @@ from service.video.clip import ClipPlan, ClipWatch, MattedClip
 from service.video.options import VideoOptions
 from service.video.outputs import OUTPUTS
 from service.video.plan import make_plan, read_background
-from service.video.run import refuse_trimap_model, run_clip
+from service.video.run import describe_clip, refuse_trimap_model, run_clip
 
 router = APIRouter(tags=["video"])
 FILE_NAMES = ("file", "video_file")
@@ -79,26 +79,26 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
 
 
 def make_headers(services: Services, video: MattedClip) -> dict[str, str]:
-    """Return the headers of an answer; those about the unusual only where it is so."""
-    info = video.info
+    """Return the headers of an answer: what the report says, the unusual only where it is so."""
+    told = describe_clip(services, video)
     headers = {
         "Content-Length": str(video.results[0].bytes),
-        "X-Width": str(video.width),
-        "X-Height": str(video.height),
-        "X-Frames": str(video.report.frames),
-        "X-Scene-Cuts": str(len(video.report.scene_cuts)),
-        "X-Rotation-Applied": str(info.rotation_deg),
-        "X-Model": services.engine.info.name,
-        "X-Provider": services.engine.provider,
+        "X-Width": str(told["width"]),
+        "X-Height": str(told["height"]),
+        "X-Frames": str(told["frames"]),
+        "X-Scene-Cuts": str(told["scene_cuts_total"]),
+        "X-Rotation-Applied": str(told["rotation_applied_deg"]),
+        "X-Model": told["model"],
+        "X-Provider": told["provider"],
     }
-    if any(video.padded):
-        headers["X-Padding"] = "{},{}".format(*video.padded)
-    if info.bit_depth > 8:
-        headers["X-Converted-From-Bits"] = str(info.bit_depth)
-    if info.interlaced:
+    if "padding" in told:
+        headers["X-Padding"] = "{},{}".format(*told["padding"])
+    if "converted_from_bits" in told:
+        headers["X-Converted-From-Bits"] = str(told["converted_from_bits"])
+    if "interlaced" in told:
         headers["X-Interlaced"] = "yes"
-    if codecs := {t.reencoded_from for t in info.audio if t.reencoded_from}:
-        headers["X-Sound-Converted-From"] = ", ".join(sorted(codecs))
+    if "sound_converted_from" in told:
+        headers["X-Sound-Converted-From"] = ", ".join(told["sound_converted_from"])
     return headers
 
 

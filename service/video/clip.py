@@ -101,6 +101,20 @@ class Network:
     ahead: int
 
 
+def make_segment(
+    settings: Settings, network: Network, ref_size: int | None, ofd_threshold: float | None
+) -> Segment:
+    """Return how the network mattes frames; None: the model's own size, no smoothing."""
+    return Segment(
+        make_tensor=lambda image: fit_to_network(
+            image, network.info, ref_size, settings.network_max_megapixels
+        ),
+        infer=network.infer,
+        ahead=network.ahead,
+        ofd_threshold=ofd_threshold,
+    )
+
+
 def matte_clip(
     settings: Settings,
     network: Network,
@@ -123,14 +137,7 @@ def matte_clip(
     """
     info = open_clip(decoder, file, plan.wanted, max_s)
     watch.on_open(estimate_frames(info, plan.wanted))
-    segment = Segment(
-        make_tensor=lambda image: fit_to_network(
-            image, network.info, plan.ref_size, settings.network_max_megapixels
-        ),
-        infer=network.infer,
-        ahead=network.ahead,
-        ofd_threshold=plan.ofd_threshold,
-    )
+    segment = make_segment(settings, network, plan.ref_size, plan.ofd_threshold)
     looped: LoopedClip | None = None
     if isinstance(plan.look.background, BackgroundClip):
         assert behind is not None

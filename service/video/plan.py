@@ -10,7 +10,7 @@ from service.still.pipeline import BACKGROUND, decode_picture
 from service.video.backdrop import BackgroundClip
 from service.video.clip import ClipPlan
 from service.video.options import VideoOptions
-from service.video.render import Look, Pixels
+from service.video.render import Pixels, make_look
 
 # Enough for the header of a picture, and for a decoder to say that it is none.
 HEAD_BYTES = 4096
@@ -54,12 +54,11 @@ def make_plan(options: VideoOptions, background: Pixels | BackgroundClip | None)
     """Return the plan; `background` is what came as a file."""
     return ClipPlan(
         outputs=options.outputs,
-        look=Look(
-            background=background
+        look=make_look(
+            options,
+            background
             if isinstance(background, BackgroundClip)
             else options.choose_background(background),
-            refines=options.refine == "auto",
-            estimates_foreground=options.foreground == "auto",
         ),
         ref_size=options.ref_size,
         ofd_threshold=options.threshold,

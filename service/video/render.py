@@ -17,6 +17,7 @@ from service.matting.composite import (
 )
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
+from service.options import MattingOptions
 from service.video.backdrop import BackgroundClip, LoopedClip
 from service.video.outputs import PictureName
 from service.video.pipeline import MattedFrame
@@ -39,6 +40,15 @@ class Look:
     background: Background | BackgroundClip = (255, 255, 255)
     refines: bool = True
     estimates_foreground: bool = True
+
+
+def make_look(options: MattingOptions, background: Background | BackgroundClip) -> Look:
+    """Return how the options let frames look before a background."""
+    return Look(
+        background=background,
+        refines=options.refine == "auto",
+        estimates_foreground=options.foreground == "auto",
+    )
 
 
 class Renderer:

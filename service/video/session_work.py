@@ -11,7 +11,6 @@ from service.errors import (
     ImpossibleOutput,
     MediaLimitExceeded,
 )
-from service.inference.preprocessing import fit_to_network
 from service.matting.composite import quantise_alpha
 from service.media.audio_types import AudioPacket
 from service.media.decoders import Decoder
@@ -19,10 +18,10 @@ from service.media.fragment_writer import FragmentWriteError, FragmentWriter, ch
 from service.media.video_types import VideoFrame
 from service.settings import Settings
 from service.video.chunk import Chunk, check_same_size, read_chunk
-from service.video.clip import Network
+from service.video.clip import Network, make_segment
 from service.video.packaging import FragmentPackager, Packager, PicturePackager
-from service.video.pipeline import MattedFrame, Segment, SegmentStopped, process_piece
-from service.video.render import Look, Pixels, RenderedFrame, Renderer
+from service.video.pipeline import MattedFrame, SegmentStopped, process_piece
+from service.video.render import Pixels, RenderedFrame, Renderer, make_look
 from service.video.session import Session, SessionState, count_buffer_bytes
 from service.video.session_answers import Answer, AnswerSpool
 from service.video.session_options import SessionOptions
@@ -105,9 +104,10 @@ class _ChunkRun:
         """Write the whole answer and return the state after it."""
         work, session = self._work, self._work.session
         state, is_last = session.state, self._work.chunk is None
+        options = session.options
         segment = process_piece(
             self._read(),
-            make_segment(work.settings, work.network, session),
+            make_segment(work.settings, work.network, options.ref_size, options.threshold),
             self._write,
             session.stop,
             state.segment,
@@ -179,26 +179,9 @@ class _ChunkRun:
         )
 
 
-def make_segment(settings: Settings, network: Network, session: Session) -> Segment:
-    """Return how the frames of a session are matted."""
-    options = session.options
-    return Segment(
-        make_tensor=lambda image: fit_to_network(
-            image, network.info, options.ref_size, settings.network_max_megapixels
-        ),
-        infer=network.infer,
-        ahead=network.ahead,
-        ofd_threshold=options.threshold,
-    )
-
-
 def make_renderer(options: SessionOptions, height: int, width: int) -> Renderer:
     """Return what renders the frames of a session, (height, width) each."""
-    look = Look(
-        background=options.choose_background(None),
-        refines=options.refine == "auto",
-        estimates_foreground=options.foreground == "auto",
-    )
+    look = make_look(options, options.choose_background(None))
     return Renderer(look, height, width)
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
+from tests.browser_scripts import with_player
 from tests.clips import make_clip
 from tests.helpers import decode
 from tests.videos import Clip
 
-POST_AND_PLAY = """
+POST_AND_PLAY = with_player("""
 async (bytes) => {
   const body = new FormData();
   body.append("file", new Blob([new Uint8Array(bytes)]), "clip.mp4");
@@ -18,17 +19,7 @@ async (bytes) => {
   if (!answer.ok) throw new Error(await answer.text());
   const video = document.createElement("video");
   video.src = URL.createObjectURL(await answer.blob());
-  const ended = new Promise((resolve, reject) => {
-    video.onended = resolve;
-    video.onerror = () => reject(new Error(video.error.message));
-  });
-  await video.play();
-  await ended;
-  const canvas = document.createElement("canvas");
-  canvas.width = video.videoWidth;
-  canvas.height = video.videoHeight;
-  const context = canvas.getContext("2d");
-  context.drawImage(video, 0, 0);
+  const context = await playToTheEnd(video);
   const quality = video.getVideoPlaybackQuality();
   return {
     width: video.videoWidth,
@@ -39,7 +30,7 @@ async (bytes) => {
     corner: Array.from(context.getImageData(4, 4, 1, 1).data),
   };
 }
-"""
+""")
 
 
 def test_matted_clip_plays_to_its_end(browser: Browser, live_server, tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from tests.browser_scripts import with_player
 from tests.clips import make_clip
 
-SEND_AND_PLAY = """
+SEND_AND_PLAY = with_player("""
 async (chunks) => {
   const options = {packaging: "fmp4", background: "#00ff00", fps: 12, ref_size: 128};
   const opened = await (await fetch("/v1/sessions", {
@@ -47,17 +48,7 @@ async (chunks) => {
     }));
   await append(await fetch(`${path}/finish`, {method: "POST"}));
   source.endOfStream();
-  const ended = new Promise((resolve, reject) => {
-    video.onended = resolve;
-    video.onerror = () => reject(new Error(video.error.message));
-  });
-  await video.play();
-  await ended;
-  const canvas = document.createElement("canvas");
-  canvas.width = video.videoWidth;
-  canvas.height = video.videoHeight;
-  const context = canvas.getContext("2d");
-  context.drawImage(video, 0, 0);
+  const context = await playToTheEnd(video);
   return {
     ranges,
     width: video.videoWidth,
@@ -66,7 +57,7 @@ async (chunks) => {
     corner: Array.from(context.getImageData(4, 4, 1, 1).data),
   };
 }
-"""
+""")
 
 
 def test_answers_play_as_they_come(browser: Browser, live_server, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Clips that several tests of jobs bring."""
+"""Clips that several tests of jobs bring, and counting what rendering costs."""
 
 import pytest
 
+import service.video.render
 from tests.clips import make_clip
 
 
@@ -15,3 +16,18 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("clip") / "long.mp4"
     return make_clip(path, seconds=2, tone=False).read_bytes()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The expensive steps of rendering, one name for each call as it happens."""
+    seen: list[str] = []
+    for name in ("refine_alpha", "estimate_foreground"):
+        real = getattr(service.video.render, name)
+
+        def count(*arguments, name=name, real=real):
+            seen.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(service.video.render, name, count)
+    return seen

@@ -77,16 +77,7 @@ def run(decoder: Decoder, source: Path, plan: ClipPlan, folder: Path, **watch) -
         )
 
 
-def test_all_outputs_come_from_one_pass(decoder, source, tmp_path, monkeypatch) -> None:
-    calls: list[str] = []
-    for name in ("refine_alpha", "estimate_foreground"):
-        real = getattr(service.video.render, name)
-
-        def count(*arguments, name=name, real=real):
-            calls.append(name)
-            return real(*arguments)
-
-        monkeypatch.setattr(service.video.render, name, count)
+def test_all_outputs_come_from_one_pass(decoder, source, tmp_path, calls) -> None:
     seen: list[int] = []
     clip = run(decoder, source, make_plan(NAMES), tmp_path, on_frame=lambda: seen.append(1))
     assert calls.count("refine_alpha") == calls.count("estimate_foreground") == FRAMES

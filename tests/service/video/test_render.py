@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import pytest
 
-import service.video.render
 from service.inference.preprocessing import resize_alpha
 from service.matting.composite import Blur
 from service.media.video_types import VideoFrame
@@ -78,16 +77,7 @@ def test_green_is_the_chroma_key_colour(matted: MattedFrame) -> None:
     assert np.abs(green[SIDE // 2, SIDE // 2] - RED).max() <= 2
 
 
-def test_pieces_are_made_once_and_only_when_asked_for(matted, monkeypatch) -> None:
-    calls: list[str] = []
-    for name in ("refine_alpha", "estimate_foreground"):
-        real = getattr(service.video.render, name)
-
-        def count(*arguments, name=name, real=real):
-            calls.append(name)
-            return real(*arguments)
-
-        monkeypatch.setattr(service.video.render, name, count)
+def test_pieces_are_made_once_and_only_when_asked_for(matted, calls) -> None:
     frame = Renderer(Look(), SIDE, SIDE).render(matted)
     assert calls == []
     frame.get("grey")
