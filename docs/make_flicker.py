@@ -21,7 +21,7 @@ from skimage import data
 
 from service.inference.batcher import Matte
 from service.inference.engine import OnnxEngine
-from service.inference.preprocessing import fit_to_network
+from service.inference.preprocessing import show_network
 from service.media.video_types import VideoFrame
 from service.settings import Settings
 from service.video.pipeline import Segment, process_segment
@@ -90,7 +90,7 @@ def matte_clip(frames: list[VideoFrame]) -> tuple[list[np.ndarray], list[np.ndar
         return future
 
     segment = Segment(
-        make_tensor=lambda image: fit_to_network(image, engine.info, REF_SIZE, 1.5),
+        show=lambda image: show_network(image, engine.info, REF_SIZE, 1.5),
         infer=infer,
         ahead=1,
         ofd_threshold=OFD_THRESHOLD,

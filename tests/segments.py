@@ -8,7 +8,7 @@ import numpy as np
 
 from service.inference.batcher import Matte
 from service.inference.engine import Engine
-from service.inference.preprocessing import fit_to_network
+from service.inference.preprocessing import show_network
 from service.media.video_types import VideoFrame
 from service.video.pipeline import MattedFrame, Segment, process_segment
 from service.video.report import SegmentReport
@@ -29,7 +29,7 @@ def run_segment(
 ) -> tuple[list[np.ndarray], SegmentReport]:
     """Return the mattes that come out when the network answers with `alphas`, one a frame."""
     answers = iter(alphas)
-    return process(frames, lambda image: image, lambda tensor: next(answers), threshold)
+    return process(frames, lambda image: (image, image), lambda tensor: next(answers), threshold)
 
 
 def run_network(
@@ -37,15 +37,15 @@ def run_network(
 ) -> tuple[list[np.ndarray], SegmentReport]:
     """Return the mattes of the engine at REF_SIZE."""
 
-    def make_tensor(image: np.ndarray) -> np.ndarray:
-        return fit_to_network(image, engine.info, REF_SIZE, max_megapixels=1.5)
+    def show(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return show_network(image, engine.info, REF_SIZE, max_megapixels=1.5)
 
-    return process(frames, make_tensor, lambda tensor: engine.run(tensor[np.newaxis])[0], threshold)
+    return process(frames, show, lambda tensor: engine.run(tensor[np.newaxis])[0], threshold)
 
 
 def process(
     frames: Sequence[VideoFrame],
-    make_tensor: Callable[[np.ndarray], np.ndarray],
+    show: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     infer: Callable[[np.ndarray], np.ndarray],
     threshold: float | None,
 ) -> tuple[list[np.ndarray], SegmentReport]:
@@ -55,7 +55,7 @@ def process(
         return future
 
     out: list[MattedFrame] = []
-    segment = Segment(make_tensor, queue, ahead=2, ofd_threshold=threshold)
+    segment = Segment(show, queue, ahead=2, ofd_threshold=threshold)
     report = process_segment(iter(frames), segment, out.append, threading.Event())
     assert [item.frame.pts for item in out] == [frame.pts for frame in frames]
     return [item.alpha for item in out], report

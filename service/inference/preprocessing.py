@@ -1,5 +1,7 @@
 """From pixels to the network's input and from its matte back to pixels."""
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ MIN_SIDE = 32
 # A picture may first shrink by a whole factor that leaves it this many times too large: several
 # times faster than fair area averaging, and hard to tell from it (as Pillow's `reducing_gap`).
 REDUCING_GAP = 2
+Value = TypeVar("Value", np.uint8, np.float32)
 
 
 def choose_size(
@@ -49,30 +52,32 @@ def make_tensor(
     return tensor
 
 
-def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def resize_image(
+    image: NDArray[Value], size: tuple[int, int], gap: int = REDUCING_GAP
+) -> NDArray[Value]:
     """Return the picture at (height, width), as the network sees it.
 
-    Area averaging where the picture shrinks, in two steps where it shrinks much; linear
-    interpolation where it grows.
+    Area averaging where the picture shrinks, in two steps where it shrinks much (see
+    `find_whole_factor`); linear interpolation where it grows.
     """
     height, width = size
     if image.shape[:2] == size:
         return image
-    factor = find_whole_factor(image.shape[:2], size)
+    factor = find_whole_factor(image.shape[:2], size, gap)
     if factor > 1:
-        image = np.asarray(
-            cv2.resize(image, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA),
-            np.uint8,
-        )
+        share = 1 / factor
+        image = cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
     shrinks = image.shape[0] * image.shape[1] > height * width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized: NDArray[np.uint8] = cv2.resize(image, (width, height), interpolation=method)
+    resized: NDArray[Value] = cv2.resize(image, (width, height), interpolation=method)
     return resized
 
 
-def find_whole_factor(shape: tuple[int, ...], size: tuple[int, int]) -> int:
-    """Return the largest factor that divides both sides and leaves REDUCING_GAP times `size`."""
-    most = int(min(side / wanted for side, wanted in zip(shape, size, strict=True)) / REDUCING_GAP)
+def find_whole_factor(
+    shape: tuple[int, ...], size: tuple[int, int], gap: int = REDUCING_GAP
+) -> int:
+    """Return the largest factor that divides both sides and leaves `gap` times `size`."""
+    most = int(min(side / wanted for side, wanted in zip(shape, size, strict=True)) / gap)
     return next((n for n in range(most, 1, -1) if all(side % n == 0 for side in shape)), 1)
 
 

@@ -1,10 +1,12 @@
 """The colour of the person alone, free of the background that shines through at the edges."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.matting.runs import find_runs
+from service.inference.preprocessing import resize_image
 
 Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -19,8 +21,19 @@ WIDE_WINDOWS, NARROW_WINDOWS = (0.5, 0.5, 0.5, 0.16), (0.05, 0.02, 0.01)
 # How much more a solid pixel says about a colour than one that mixes two: its share to this power.
 TRUST = 3
 FAINT = 1e-5  # weight of a wider window's colour in a narrower one
-INVISIBLE = 1 / 510  # alpha this near to 0 or 1 is that in 8 bits
-CELL = 64  # pixels: the full picture is worked on in cells of that size
+INVISIBLE = 1 / 255  # alpha this near to 0 or 1 changes no colour by more than one of 255
+BLOCK = 1 << 14  # mixed pixels that are worked on at once
+
+
+@dataclass(frozen=True, eq=False)
+class MixedPixels:
+    """The pixels that mix the person with the background: where, and the person's colour there.
+
+    `index` (n,) counts pixels row by row, `colours` is (n, 3) uint8.
+    """
+
+    index: NDArray[np.intp]
+    colours: Image
 
 
 def estimate_foreground(image: Image, alpha: Floats, small_side: int = SMALL_SIDE) -> Image:
@@ -32,28 +45,83 @@ def estimate_foreground(image: Image, alpha: Floats, small_side: int = SMALL_SID
     Foreground Colour Estimation", ICIP 2021) on a picture whose shorter side is `small_side`, its
     last step on the full one.
     """
-    height, width = alpha.shape
-    foreground, background = estimate_means(image, alpha, small_side)
-    size = (width, height)
-    result: Image = cv2.resize(foreground, size, interpolation=cv2.INTER_LINEAR)
-    behind = cv2.resize(background, size, interpolation=cv2.INTER_LINEAR)
-    is_solid = alpha >= 1 - INVISIBLE
-    cv2.copyTo(image, is_solid.astype(np.uint8), result)
-    is_mixed = ~is_solid & (alpha > INVISIBLE)
-    for top in range(0, height, CELL):
-        rows = slice(top, top + CELL)
-        for first, last in find_runs(np.any(is_mixed[rows], axis=0), CELL):
-            part = rows, slice(first * CELL, last * CELL)
-            result[part] = unmix(image[part], alpha[part], result[part], behind[part])
-    return result
+    foreground, background = enlarge(estimate_means(image, alpha, small_side), alpha.shape)
+    mixed = unmix_pixels(image, alpha, foreground, background)
+    cv2.copyTo(image, find_solid(alpha), foreground)
+    foreground.reshape(-1, 3)[mixed.index] = mixed.colours
+    return foreground
+
+
+def estimate_mixed(image: Image, alpha: Floats, small_side: int = SMALL_SIDE) -> MixedPixels:
+    """Return what `estimate_foreground` does where a composite needs more than the image."""
+    means = enlarge(estimate_means(image, alpha, small_side), alpha.shape)
+    return unmix_pixels(image, alpha, *means)
+
+
+def keep_mixed(image: Image, alpha: Floats) -> MixedPixels:
+    """Return the mixed pixels with the colours that the image has there, nothing taken out."""
+    index = find_mixed(alpha)
+    return MixedPixels(index, image.reshape(-1, 3).take(index, axis=0))
+
+
+def paste_over(background: Image, image: Image, alpha: Floats, mixed: MixedPixels) -> Image:
+    """Return the person of `image` before the background, all (H, W, 3) uint8.
+
+    The same as blending everything by alpha, in less time: most pixels are of one or the other.
+    """
+    pasted = background.copy()
+    cv2.copyTo(image, find_solid(alpha), pasted)
+    pixels, shares = pasted.reshape(-1, 3), alpha.reshape(-1)
+    for start in range(0, mixed.index.size, BLOCK):
+        index, colours = (x[start : start + BLOCK] for x in (mixed.index, mixed.colours))
+        behind = pixels.take(index, axis=0)
+        share = np.repeat(shares.take(index), 3).reshape(behind.shape)
+        missing = np.subtract(colours, behind, dtype=np.float32)
+        # OpenCV rounds to nearest and stays in 0 to 255.
+        pixels[index] = cv2.add(behind, share * missing, dtype=cv2.CV_8U)
+    return pasted
+
+
+def find_solid(alpha: Floats) -> NDArray[np.uint8]:
+    return (alpha >= 1 - INVISIBLE).astype(np.uint8)
+
+
+def find_mixed(alpha: Floats) -> NDArray[np.intp]:
+    """Return the pixels, row by row, whose alpha is neither 0 nor 1 for the eye."""
+    # The upper bound is outside: there pixels are solid.
+    most = float(np.nextafter(np.float32(1 - INVISIBLE), np.float32(0)))
+    return np.flatnonzero(cv2.inRange(alpha, INVISIBLE, most).view(np.bool_))
+
+
+def enlarge(means: tuple[Image, Image], shape: tuple[int, ...]) -> tuple[Image, Image]:
+    foreground, background = (
+        cv2.resize(mean, shape[::-1], interpolation=cv2.INTER_LINEAR) for mean in means
+    )
+    return foreground, background
+
+
+def unmix_pixels(image: Image, alpha: Floats, foreground: Image, background: Image) -> MixedPixels:
+    """Return the mixed pixels; `foreground` and `background` are mean colours, (H, W, 3) uint8."""
+    layers = [x.reshape(-1, 3) for x in (image, foreground, background)]
+    shares, index = alpha.reshape(-1), find_mixed(alpha)
+    colours = np.empty((index.size, 3), np.uint8)
+    for start in range(0, index.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        seen, own, other = (x.take(index[part], axis=0) for x in layers)
+        colours[part] = unmix(seen, shares.take(index[part]), own, other)
+    return MixedPixels(index, colours)
 
 
 def unmix(image: Image, alpha: Floats, foreground: Image, background: Image) -> Image:
-    """Return the foreground that, mixed with the mean background, comes nearer to the image."""
-    share = spread(np.ascontiguousarray(alpha))
+    """Return the foreground that, mixed with the mean background, comes nearer to the image.
+
+    The pictures are (n, 3) uint8, `alpha` (n,) float32: pixels from anywhere.
+    """
+    share = np.repeat(alpha, 3).reshape(image.shape)
     expected = foreground.astype(np.float32)
     missing = image - share * expected - (1 - share) * background
-    return np.rint(np.clip(expected + share * missing, 0, 255)).astype(np.uint8)
+    # OpenCV rounds to nearest and stays in 0 to 255.
+    return cv2.add(expected, share * missing, dtype=cv2.CV_8U)
 
 
 def estimate_means(
@@ -63,18 +131,14 @@ def estimate_means(
     height, width = alpha.shape
     area = SMALL_SQUARES * small_side**2
     scale = min(1.0, small_side / min(height, width), (area / (height * width)) ** 0.5)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    share = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    small, share = resize_image(image, size, gap=1), resize_image(alpha, size, gap=1)
     # Wide windows see nothing of the fine picture: they work on one a quarter as large.
     coarse = max(1, size[0] // 4), max(1, size[1] // 4)
-    wide = refine_means(
-        cv2.resize(small, coarse, interpolation=cv2.INTER_AREA),
-        cv2.resize(share, coarse, interpolation=cv2.INTER_AREA),
-        None,
-        WIDE_WINDOWS,
-    )
-    means = refine_means(small, share, [cv2.resize(mean, size) for mean in wide], NARROW_WINDOWS)
+    small_coarse, share_coarse = resize_image(small, coarse), resize_image(share, coarse)
+    wide = refine_means(small_coarse, share_coarse, None, WIDE_WINDOWS)
+    means = [cv2.resize(mean, size[::-1]) for mean in wide]
+    means = refine_means(small, share, means, NARROW_WINDOWS)
     return np.rint(means[0]).astype(np.uint8), np.rint(means[1]).astype(np.uint8)
 
 

@@ -16,7 +16,7 @@ RADIUS = 2  # of the windows, in pixels of the matte
 EPSILON = 1e-4  # variance of colours in [0, 1] below which a window counts as flat
 DECIDED = 0.02  # alpha this near to 0 or 1 is left alone
 REACH = 2  # pixels of the matte by which the undecided band is widened
-CELL = 8  # pixels of the matte: the photo is worked on in cells of that size
+CELL = 16  # pixels of the matte: the photo is worked on in cells of that size
 
 
 def refine_alpha(image: Image, alpha: Floats, small: Image | None = None) -> Floats:
@@ -74,24 +74,30 @@ def fit_colours(image: Floats, alpha: Floats, band: NDArray[np.bool_]) -> Floats
     """
     side = 2 * RADIUS + 1
     reach = side + 2
-    needed = cv2.dilate(band.view(np.uint8), np.ones((reach, reach), np.uint8)).view(np.bool_)
+    wide = cv2.dilate(band.view(np.uint8), np.ones((reach, reach), np.uint8))
+    needed = np.flatnonzero(wide.view(np.bool_))
 
     def mean(x: Floats) -> Floats:
         return cv2.blur(x, (side, side), borderType=cv2.BORDER_REFLECT_101)
 
+    def pick_mean(x: Floats) -> Floats:
+        return mean(x).reshape(-1).take(needed)
+
     channels = cv2.split(image)  # whole planes: twice as fast as an axis of three
-    means, mean_alpha = [mean(x) for x in channels], mean(alpha)
-    covariance = [mean(x * alpha) - m * mean_alpha for x, m in zip(channels, means, strict=True)]
+    means, mean_alpha = [pick_mean(x) for x in channels], pick_mean(alpha)
+    covariance = [
+        pick_mean(x * alpha) - m * mean_alpha for x, m in zip(channels, means, strict=True)
+    ]
     spread = [
-        mean(channels[i] * channels[j]) - means[i] * means[j]
+        pick_mean(channels[i] * channels[j]) - means[i] * means[j]
         for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
     ]
-    factors = [np.zeros_like(alpha) for _ in channels]
-    solved = solve_symmetric([x[needed] for x in spread], [x[needed] for x in covariance])
-    for plane, values in zip(factors, solved, strict=True):
-        plane[needed] = values
+    factors = solve_symmetric(spread, covariance)
     constant = mean_alpha - sum(f * m for f, m in zip(factors, means, strict=True))
-    return cv2.merge([mean(x) for x in (*factors, constant)])
+    planes = [np.zeros_like(alpha) for _ in range(4)]
+    for plane, values in zip(planes, (*factors, constant), strict=True):
+        plane.reshape(-1)[needed] = values
+    return cv2.merge([mean(plane) for plane in planes])
 
 
 def solve_symmetric(matrix: Sequence[Floats], right: Sequence[Floats]) -> list[Floats]:

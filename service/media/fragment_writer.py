@@ -64,7 +64,9 @@ def count_encoder_bytes(size: tuple[int, int]) -> int:
 
 
 class FragmentWriter:
-    """Encodes frames (height, width, 3) uint8 RGB, each at once; for one thread at a time.
+    """Encodes frames, uint8, each at once; for one thread at a time.
+
+    Frames are (height, width, 3) RGB or (height, width) grey.
 
     What comes out depends on the frames and their times alone, not on the fragments they are cut
     into: the encoder holds no frame back, looks at none ahead, has one thread and groups of fixed

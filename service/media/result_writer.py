@@ -31,8 +31,8 @@ class ResultWriter(ABC):
     """Writes one file; used from one thread; as a context manager it closes or aborts.
 
     `info`: the clip as the reader describes it; frames are (info.height, info.width, `channels`)
-    uint8, RGB or straight RGBA. `padded` says how many pixels were added right and below, `width`
-    and `height` are the file's.
+    uint8, RGB or straight RGBA; in place of RGB also (info.height, info.width), grey. `padded` says
+    how many pixels were added right and below, `width` and `height` are the file's.
     """
 
     def __init__(self, path: Path, info: VideoInfo, *, channels: int) -> None:
@@ -40,7 +40,8 @@ class ResultWriter(ABC):
         self.padded = 0, 0
         self.width, self.height = info.width, info.height
         self._info = info
-        self._shape = info.height, info.width, channels
+        size = info.height, info.width
+        self._shapes = [(*size, channels), *([size] if channels == 3 else [])]
         self._last_pts: int | None = None
         self._closed = self._finished = False
 
@@ -50,7 +51,7 @@ class ResultWriter(ABC):
         `pts` increases from frame to frame. Raises VideoWriteError; the file is then gone.
         """
         with self._abort_on_error():
-            if image.shape != self._shape or image.dtype != np.uint8:
+            if image.shape not in self._shapes or image.dtype != np.uint8:
                 raise ValueError("a frame of another size or type")
             if pts <= (self._info.origin_pts - 1 if self._last_pts is None else self._last_pts):
                 raise ValueError("timestamps of frames must increase, from the clip's origin on")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from service.errors import ImpossibleOutput, InsufficientStorage, MattingError, MediaLimitExceeded
 from service.inference.batcher import Matte
 from service.inference.models import ModelInfo
-from service.inference.preprocessing import fit_to_network
+from service.inference.preprocessing import show_network
 from service.media.audio_types import AudioPacket
 from service.media.decoders import Decoder
 from service.media.result_writer import VideoWriteError
@@ -106,7 +106,7 @@ def make_segment(
 ) -> Segment:
     """Return how the network mattes frames; None: the model's own size, no smoothing."""
     return Segment(
-        make_tensor=lambda image: fit_to_network(
+        show=lambda image: show_network(
             image, network.info, ref_size, settings.network_max_megapixels
         ),
         infer=network.infer,

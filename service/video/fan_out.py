@@ -55,7 +55,7 @@ class FanOut:
     def write_frame(
         self, get: Callable[[PictureName], Image], pts: int, duration: int | None
     ) -> None:
-        """Hand a frame's pictures, (H, W, 3 or 4) uint8, to the writers."""
+        """Hand a frame's pictures, uint8, RGB, RGBA or grey, to the writers."""
         self._check_size()
         for picture, queue in self._queues:
             queue.put(Picture(get(picture), pts, duration))

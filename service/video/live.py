@@ -11,13 +11,13 @@ from typing import Any, Generic, TypeVar
 from service.dependencies import Services
 from service.errors import Draining, MattingError
 from service.inference.batcher import Matte
-from service.inference.preprocessing import fit_to_network
+from service.inference.preprocessing import show_network
 from service.media.image_writer import encode_image
 from service.media.video_types import Image
 from service.metrics import Metrics
 from service.video.chunk import check_same_size, make_rate, read_picture
 from service.video.packaging import PICTURE_COMPRESSION, PICTURE_QUALITY
-from service.video.pipeline import MattedFrame, Smoother
+from service.video.pipeline import MattedFrame, SeenFrame, Smoother
 from service.video.render import Renderer
 from service.video.run import FRAME_TIMEOUT_S, finish
 from service.video.session import Session, SessionState
@@ -93,7 +93,7 @@ class _Matted:
     """A frame and what the decoder and the network made of it, or why they could not."""
 
     frame: LiveFrame
-    result: tuple[Image, Matte] | MattingError
+    result: tuple[Image, Image, Matte] | MattingError
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ class LiveStream:
         """Decode frames and run the network on them, for ever; raises Draining."""
         while True:
             frame = await self._inbox.take()
-            result: tuple[Image, Matte] | MattingError
+            result: tuple[Image, Image, Matte] | MattingError
             try:
                 result = await self._matte(frame)
             except Draining:
@@ -166,12 +166,13 @@ class LiveStream:
             for answer in answers:
                 await self._answers.give(answer)
 
-    async def _matte(self, frame: LiveFrame) -> tuple[Image, Matte]:
+    async def _matte(self, frame: LiveFrame) -> tuple[Image, Image, Matte]:
+        """Return the picture, as the network sees it, and its matte."""
         services, options = self._services, self._session.options
         # A child that is left half-way would have to be replaced: leaving waits for its answer.
         image = await finish(asyncio.ensure_future(self._decode(frame.data)))
-        tensor = await services.workers.run(
-            fit_to_network,
+        tensor, seen = await services.workers.run(
+            show_network,
             image,
             services.engine.info,
             options.ref_size,
@@ -179,7 +180,7 @@ class LiveStream:
         )
         matte = await services.batcher.infer(tensor, timeout_s=FRAME_TIMEOUT_S)
         services.metrics.frames.labels("live").inc()
-        return image, matte
+        return image, seen, matte
 
     async def _decode(self, data: bytes) -> Image:
         services = self._services
@@ -189,14 +190,16 @@ class LiveStream:
         check_same_size(found, self._session.state.size or found)
         return image
 
-    async def _render(self, frame: LiveFrame, image: Image, matte: Matte) -> list[LiveAnswer]:
+    async def _render(
+        self, frame: LiveFrame, image: Image, seen: Image, matte: Matte
+    ) -> list[LiveAnswer]:
         """Take the session one frame on and return the answers that are ready."""
-        step = await self._services.workers.run(self._step, self._session.state, image, matte)
+        step = await self._services.workers.run(self._step, self._session.state, image, seen, matte)
         self._session.state = step.state
         self._inside[step.pts] = LiveFrame(frame.number, frame.arrived_s)
         return [self._answer(pts, content) for pts, content in step.pictures]
 
-    def _step(self, state: SessionState, image: Image, matte: Matte) -> _Step:
+    def _step(self, state: SessionState, image: Image, seen: Image, matte: Matte) -> _Step:
         """Return where a frame takes the session; runs in a thread and changes nothing."""
         options = self._session.options
         size = image.shape[0], image.shape[1]
@@ -204,7 +207,7 @@ class LiveStream:
         frame = clock.place(TimedImage(Fraction(0), 1 / make_rate(options.fps), image))
         ready: list[MattedFrame] = []
         smoother = Smoother(options.threshold, state.segment, ready.append)
-        smoother.add(frame, matte.alpha)
+        smoother.add(SeenFrame(frame, seen), matte.alpha)
         if self._renderer is None:
             self._renderer = make_renderer(options, *size)
         pictures = [(item.frame.pts, self._draw(self._renderer, item)) for item in ready]

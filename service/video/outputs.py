@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from service.inference.providers import count_threads
 from service.media.audio_types import Container
 from service.media.frames_writer import FramesWriter
 from service.media.result_writer import ResultWriter
@@ -15,6 +16,7 @@ from service.media.video_writer import VideoWriter
 OutputName = Literal["composite", "alpha", "webm", "prores", "frames", "green"]
 PictureName = Literal["composite", "grey", "green", "cutout"]
 NAMES: tuple[OutputName, ...] = get_args(OutputName)
+MAX_ENCODER_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,15 @@ def open_writer(
     """Begin the file of one result in `folder`; raises VideoWriteError."""
     output = OUTPUTS[name]
     path = folder / output.file
+    # Every further thread of an encoder adds to its work and its memory: no more than are of use
+    # beside the network and the other stages.
+    threads = max(1, min(MAX_ENCODER_THREADS, count_threads() // 2))
     match output.container:
         case None:
             return FramesWriter(path, info)
         case "mp4":
-            return VideoWriter(path, info, h264(crf, preset))
+            return VideoWriter(path, info, h264(crf, preset), threads=threads)
         case "webm":
-            return VideoWriter(path, info, VP9)
+            return VideoWriter(path, info, VP9, threads=threads)
         case "mov":
-            return VideoWriter(path, info, PRORES)
+            return VideoWriter(path, info, PRORES, threads=threads)

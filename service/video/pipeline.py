@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.inference.batcher import Matte
 from service.media.audio_types import AudioPacket
-from service.media.video_types import VideoFrame
+from service.media.video_types import Image, VideoFrame
 from service.video.overlap import WriteBehind, read_ahead
 from service.video.report import ReportWriter, SegmentReport
 from service.video.smoothing import (
@@ -32,11 +32,18 @@ class SegmentStopped(Exception):
     """The segment was told to stop; nobody waits for its result."""
 
 
-@dataclass(frozen=True)
-class MattedFrame:
-    """A frame with its own matte, (h, w) float32 at network size, smoothed if asked for."""
+@dataclass(frozen=True, eq=False)
+class SeenFrame:
+    """A frame and its picture at network size, (h, w, 3) uint8 RGB, as the network sees it."""
 
     frame: VideoFrame
+    seen: Image
+
+
+@dataclass(frozen=True, eq=False)
+class MattedFrame(SeenFrame):
+    """A frame with its own matte, (h, w) float32 at network size, smoothed if asked for."""
+
     alpha: NDArray[np.float32]
 
 
@@ -44,11 +51,12 @@ class MattedFrame:
 class Segment:
     """How the frames of one segment are matted.
 
-    `make_tensor` turns a picture into the network's input, `infer` hands it to the batcher.
-    `ahead` frames are with the network at once. `ofd_threshold` None: no smoothing.
+    `show` turns a picture into the network's input and the small picture that it was made of,
+    `infer` hands the input to the batcher. `ahead` frames are with the network at once.
+    `ofd_threshold` None: no smoothing.
     """
 
-    make_tensor: Callable[[NDArray[np.uint8]], Tensor]
+    show: Callable[[Image], tuple[Tensor, Image]]
     infer: Callable[[Tensor], Future[Matte]]
     ahead: int
     ofd_threshold: float | None
@@ -61,7 +69,7 @@ class SegmentState:
     `thumbnail` is that of the last frame; `frames` and `scene_cuts` came so far.
     """
 
-    delay: OneFrameDelayState[VideoFrame] = OneFrameDelayState()
+    delay: OneFrameDelayState[SeenFrame] = OneFrameDelayState()
     thumbnail: NDArray[np.uint8] | None = None
     frames: int = 0
     scene_cuts: tuple[int, ...] = ()
@@ -143,7 +151,7 @@ class _Run:
         report: ReportWriter | None,
     ) -> None:
         self._segment = segment
-        self._pending: deque[tuple[VideoFrame, Future[Matte]]] = deque()
+        self._pending: deque[tuple[SeenFrame, Future[Matte]]] = deque()
         self._smoother = Smoother(segment.ofd_threshold, start, emit, report)
 
     @property
@@ -152,7 +160,8 @@ class _Run:
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
-        self._pending.append((frame, segment.infer(segment.make_tensor(frame.image))))
+        tensor, seen = segment.show(frame.image)
+        self._pending.append((SeenFrame(frame, seen), segment.infer(tensor)))
         if len(self._pending) >= segment.ahead:
             self._take_oldest()
 
@@ -190,7 +199,7 @@ class Smoother:
         self._emit = emit
         self._report = report
         self._previous = start.thumbnail
-        self._delay: OneFrameDelay[VideoFrame] | None = None
+        self._delay: OneFrameDelay[SeenFrame] | None = None
         if ofd_threshold is not None:
             self._delay = OneFrameDelay(ofd_threshold, start.delay)
         self._frames = start.frames
@@ -201,8 +210,8 @@ class Smoother:
         delay = self._delay.state if self._delay is not None else OneFrameDelayState()
         return SegmentState(delay, self._previous, self._frames, self._scene_cuts)
 
-    def add(self, frame: VideoFrame, alpha: NDArray[np.float32]) -> None:
-        thumbnail = make_thumbnail(frame.image)
+    def add(self, frame: SeenFrame, alpha: NDArray[np.float32]) -> None:
+        thumbnail = make_thumbnail(frame.seen)
         if self._previous is not None and is_scene_cut(self._previous, thumbnail):
             if self._delay is not None:
                 self._send_raw(self._delay.reset())
@@ -224,13 +233,13 @@ class Smoother:
         if self._delay is not None:
             self._send_raw(self._delay.flush())
 
-    def _send_raw(self, ready: list[tuple[NDArray[np.float32], VideoFrame]]) -> None:
+    def _send_raw(self, ready: list[tuple[NDArray[np.float32], SeenFrame]]) -> None:
         for alpha, frame in ready:
             self._send(frame, alpha, alpha)
 
     def _send(
-        self, frame: VideoFrame, raw: NDArray[np.float32], smoothed: NDArray[np.float32]
+        self, frame: SeenFrame, raw: NDArray[np.float32], smoothed: NDArray[np.float32]
     ) -> None:
         if self._report is not None:
-            self._report.add(frame, raw, smoothed)
-        self._emit(MattedFrame(frame, smoothed))
+            self._report.add(frame.frame, raw, smoothed)
+        self._emit(MattedFrame(frame.frame, frame.seen, smoothed))

@@ -76,8 +76,8 @@ def count_buffer_bytes(state: SessionState, encoder: FragmentWriter | None) -> i
     if delay.previous is not None:
         total += delay.previous.nbytes
     if delay.pending is not None:
-        alpha, frame = delay.pending
-        total += alpha.nbytes + frame.image.nbytes
+        alpha, waiting = delay.pending
+        total += alpha.nbytes + waiting.frame.image.nbytes + waiting.seen.nbytes
     if encoder is not None and state.size is not None:
         total += count_encoder_bytes(state.size)
     return total

@@ -11,7 +11,6 @@ from service.errors import (
     ImpossibleOutput,
     MediaLimitExceeded,
 )
-from service.matting.composite import quantise_alpha
 from service.media.audio_types import AudioPacket
 from service.media.decoders import Decoder
 from service.media.fragment_writer import FragmentWriteError, FragmentWriter, choose_level
@@ -115,7 +114,7 @@ class _ChunkRun:
         )
         pending = segment.delay.pending
         fragments = state.fragments + (self._frames_out > 0)
-        self.packager.close(None if pending is None else pending[1])
+        self.packager.close(None if pending is None else pending[1].frame)
         after = SessionState(
             size=self._size,
             next_sequence=state.next_sequence + (not is_last),
@@ -154,11 +153,7 @@ class _ChunkRun:
         if self._renderer is None:
             self._renderer = make_renderer(options, *item.frame.image.shape[:2])
         rendered = self._renderer.render(item)
-        if options.output == "alpha" and options.packaging == "fmp4":
-            pixels = rendered.grey
-        else:
-            pixels = draw_picture(rendered, options)
-        self.packager.add(item.frame, pixels)
+        self.packager.add(item.frame, draw_picture(rendered, options))
         self._frames_out += 1
 
     def _make_packager(self) -> Packager:
@@ -188,7 +183,7 @@ def make_renderer(options: SessionOptions, height: int, width: int) -> Renderer:
 def draw_picture(rendered: RenderedFrame, options: SessionOptions) -> Pixels:
     """Return the output of a session as a picture of its own: a matte is (H, W)."""
     if options.output == "alpha":
-        return quantise_alpha(rendered.alpha)
+        return rendered.grey
     return rendered.get(options.output)
 
 

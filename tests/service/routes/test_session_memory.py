@@ -38,7 +38,7 @@ def test_abandoned_sessions_free_memory_and_disk(
     assert read_metric(client, "matting_session_buffer_bytes") > 20 * 320 * 240 * 3
     store = client.app.state.services.sessions
     inside = store.find("anonymous", sessions[0].opened["id"])
-    encoder, frame = map(weakref.ref, (inside.encoder, inside.state.segment.delay.pending[1]))
+    encoder, frame = map(weakref.ref, (inside.encoder, inside.state.segment.delay.pending[1].frame))
     assert len(list_files(tmp_path)) == 20
     clock.now_s += 61
     del inside

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.inference.batcher import Matte
-from service.inference.preprocessing import fit_to_network
+from service.inference.preprocessing import show_network
 from service.media.video_types import VideoFrame
 from service.video.pipeline import MattedFrame, Segment, process_segment
 from service.video.render import Look, Renderer
@@ -39,7 +39,7 @@ def matte_whole(engine, images: list[np.ndarray]) -> list[np.ndarray]:
         return future
 
     segment = Segment(
-        make_tensor=lambda image: fit_to_network(image, engine.info, REF_SIZE, 1.5),
+        show=lambda image: show_network(image, engine.info, REF_SIZE, 1.5),
         infer=infer,
         ahead=2,
         ofd_threshold=0.1,

@@ -27,8 +27,11 @@ def matted(truth: np.ndarray) -> MattedFrame:
     """A red disc before green, its matte at a quarter of the size as the network gives it."""
     share = truth[:, :, np.newaxis]
     image = np.rint(share * RED + (1 - share) * GREEN).astype(np.uint8)
-    small = cv2.resize(truth, (SIDE // 4, SIDE // 4), interpolation=cv2.INTER_AREA)
-    return MattedFrame(VideoFrame(0, 1, image), small)
+    return MattedFrame(VideoFrame(0, 1, image), shrink(image), shrink(truth))
+
+
+def shrink(picture: np.ndarray) -> np.ndarray:
+    return cv2.resize(picture, (SIDE // 4, SIDE // 4), interpolation=cv2.INTER_AREA)
 
 
 def render(matted: MattedFrame, picture: str, **look) -> np.ndarray:
@@ -39,13 +42,12 @@ def test_refined_matte_is_nearer_to_the_truth(matted: MattedFrame, truth: np.nda
     errors = {}
     for refines in (True, False):
         grey = render(matted, "grey", refines=refines)
-        assert np.ptp(grey, axis=2).max() == 0
-        errors[refines] = np.abs(grey[:, :, 0] / 255 - truth).mean()
+        errors[refines] = np.abs(grey / 255 - truth).mean()
     assert errors[True] < 0.6 * errors[False]
 
 
 def test_matte_without_refining_is_the_resized_one(matted: MattedFrame) -> None:
-    grey = render(matted, "grey", refines=False)[:, :, 0]
+    grey = render(matted, "grey", refines=False)
     assert np.abs(grey / 255 - resize_alpha(matted.alpha, SIDE, SIDE)).max() <= 0.502 / 255
 
 
@@ -108,7 +110,7 @@ def test_blurred_background_has_no_halo_of_the_person(matted: MattedFrame) -> No
 def test_wider_blur_is_smoother(matted: MattedFrame, truth: np.ndarray) -> None:
     frame = matted.frame.image.copy()
     frame[:20] = np.where(np.arange(SIDE)[:, None] // 8 % 2, 255, 0)  # stripes at the top
-    striped = MattedFrame(VideoFrame(0, 1, frame), matted.alpha)
+    striped = MattedFrame(VideoFrame(0, 1, frame), shrink(frame), matted.alpha)
     spread = [
         np.ptp(render(striped, "composite", background=Blur(radius))[10, 60:-60, 0].astype(int))
         for radius in (1, 12, None)
