@@ -37,40 +37,44 @@ def cut_out(image: NDArray[np.uint8], alpha: NDArray[np.float32]) -> NDArray[np.
 def composite_over_colour(
     image: NDArray[np.uint8], alpha: NDArray[np.float32], colour: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
-    """Return alpha * image + (1 - alpha) * colour, (H, W, 3) uint8 RGB."""
-    return composite_over_image(image, alpha, fill(colour, image.shape))
+    """Return alpha * image + (1 - alpha) * colour, (H, W, 3) uint8 RGB.
+
+    Porter and Duff's `over` on an opaque background (SIGGRAPH 1984), in the picture's own
+    (gamma-encoded) values as every other matting tool does.
+    """
+    # Row by row: NumPy is twenty times slower where it repeats an axis of three.
+    background = np.empty(image.shape, np.uint8)
+    background.reshape(len(image), -1)[:] = np.tile(np.array(colour, np.uint8), image.shape[1])
+    blended: NDArray[np.uint8] = cv2.blendLinear(image, background, alpha, 1 - alpha)
+    return blended
+
+
+def composite_over(
+    background: Background,
+    foreground: NDArray[np.uint8],
+    alpha: NDArray[np.float32],
+    image: NDArray[np.uint8],
+) -> NDArray[np.uint8]:
+    """Return the person before a background, (H, W, 3) uint8.
+
+    `foreground` holds the person's colour, `image` is the picture with its own background.
+    """
+    if isinstance(background, tuple):
+        return composite_over_colour(foreground, alpha, background)
+    if isinstance(background, Blur):
+        radius = background.radius or max(alpha.shape) * BLUR_SHARE
+        behind = blur_background(image, alpha, radius)
+    else:
+        behind = cover(background, *alpha.shape)
+    return composite_over_image(foreground, alpha, behind)
 
 
 def composite_over_image(
     foreground: NDArray[np.uint8], alpha: NDArray[np.float32], background: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """Return alpha * foreground + (1 - alpha) * background; all of one size, (H, W, 3) uint8.
-
-    Porter and Duff's `over` on an opaque background (SIGGRAPH 1984), in the picture's own
-    (gamma-encoded) values as every other matting tool does.
-    """
+    """Return alpha * foreground + (1 - alpha) * background; all of one size, (H, W, 3) uint8."""
     blended: NDArray[np.uint8] = cv2.blendLinear(foreground, background, alpha, 1 - alpha)
     return blended
-
-
-def make_background(
-    background: Background, image: NDArray[np.uint8], alpha: NDArray[np.float32]
-) -> NDArray[np.uint8]:
-    """Return what is behind the person of `image`, (H, W, 3) uint8 like it."""
-    if isinstance(background, tuple):
-        return fill(background, image.shape)
-    if isinstance(background, Blur):
-        radius = background.radius or max(alpha.shape) * BLUR_SHARE
-        return blur_background(image, alpha, radius)
-    return cover(background, *alpha.shape)
-
-
-def fill(colour: tuple[int, int, int], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return a picture (H, W, 3) of one colour."""
-    picture = np.empty(shape, np.uint8)
-    # Row by row: NumPy is twenty times slower where it repeats an axis of three.
-    picture.reshape(shape[0], -1)[:] = np.tile(np.array(colour, np.uint8), shape[1])
-    return picture
 
 
 def cover(background: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

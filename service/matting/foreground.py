@@ -1,7 +1,5 @@
 """The colour of the person alone, free of the background that shines through at the edges."""
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -25,17 +23,6 @@ INVISIBLE = 1 / 255  # alpha this near to 0 or 1 changes no colour by more than 
 BLOCK = 1 << 14  # mixed pixels that are worked on at once
 
 
-@dataclass(frozen=True, eq=False)
-class MixedPixels:
-    """The pixels that mix the person with the background: where, and the person's colour there.
-
-    `index` (n,) counts pixels row by row, `colours` is (n, 3) uint8.
-    """
-
-    index: NDArray[np.intp]
-    colours: Image
-
-
 def estimate_foreground(image: Image, alpha: Floats, small_side: int = SMALL_SIDE) -> Image:
     """Return the person's own colour, (H, W, 3) uint8, for a picture that mixes it with another.
 
@@ -45,71 +32,20 @@ def estimate_foreground(image: Image, alpha: Floats, small_side: int = SMALL_SID
     Foreground Colour Estimation", ICIP 2021) on a picture whose shorter side is `small_side`, its
     last step on the full one.
     """
-    foreground, background = enlarge(estimate_means(image, alpha, small_side), alpha.shape)
-    mixed = unmix_pixels(image, alpha, foreground, background)
-    cv2.copyTo(image, find_solid(alpha), foreground)
-    foreground.reshape(-1, 3)[mixed.index] = mixed.colours
-    return foreground
-
-
-def estimate_mixed(image: Image, alpha: Floats, small_side: int = SMALL_SIDE) -> MixedPixels:
-    """Return what `estimate_foreground` does where a composite needs more than the image."""
-    means = enlarge(estimate_means(image, alpha, small_side), alpha.shape)
-    return unmix_pixels(image, alpha, *means)
-
-
-def keep_mixed(image: Image, alpha: Floats) -> MixedPixels:
-    """Return the mixed pixels with the colours that the image has there, nothing taken out."""
-    index = find_mixed(alpha)
-    return MixedPixels(index, image.reshape(-1, 3).take(index, axis=0))
-
-
-def paste_over(background: Image, image: Image, alpha: Floats, mixed: MixedPixels) -> Image:
-    """Return the person of `image` before the background, all (H, W, 3) uint8.
-
-    The same as blending everything by alpha, in less time: most pixels are of one or the other.
-    """
-    pasted = background.copy()
-    cv2.copyTo(image, find_solid(alpha), pasted)
-    pixels, shares = pasted.reshape(-1, 3), alpha.reshape(-1)
-    for start in range(0, mixed.index.size, BLOCK):
-        index, colours = (x[start : start + BLOCK] for x in (mixed.index, mixed.colours))
-        behind = pixels.take(index, axis=0)
-        share = np.repeat(shares.take(index), 3).reshape(behind.shape)
-        missing = np.subtract(colours, behind, dtype=np.float32)
-        # OpenCV rounds to nearest and stays in 0 to 255.
-        pixels[index] = cv2.add(behind, share * missing, dtype=cv2.CV_8U)
-    return pasted
-
-
-def find_solid(alpha: Floats) -> NDArray[np.uint8]:
-    return (alpha >= 1 - INVISIBLE).astype(np.uint8)
-
-
-def find_mixed(alpha: Floats) -> NDArray[np.intp]:
-    """Return the pixels, row by row, whose alpha is neither 0 nor 1 for the eye."""
-    # The upper bound is outside: there pixels are solid.
-    most = float(np.nextafter(np.float32(1 - INVISIBLE), np.float32(0)))
-    return np.flatnonzero(cv2.inRange(alpha, INVISIBLE, most).view(np.bool_))
-
-
-def enlarge(means: tuple[Image, Image], shape: tuple[int, ...]) -> tuple[Image, Image]:
+    size = alpha.shape[::-1]
     foreground, background = (
-        cv2.resize(mean, shape[::-1], interpolation=cv2.INTER_LINEAR) for mean in means
+        cv2.resize(mean, size, interpolation=cv2.INTER_LINEAR)
+        for mean in estimate_means(image, alpha, small_side)
     )
-    return foreground, background
-
-
-def unmix_pixels(image: Image, alpha: Floats, foreground: Image, background: Image) -> MixedPixels:
-    """Return the mixed pixels; `foreground` and `background` are mean colours, (H, W, 3) uint8."""
-    layers = [x.reshape(-1, 3) for x in (image, foreground, background)]
-    shares, index = alpha.reshape(-1), find_mixed(alpha)
-    colours = np.empty((index.size, 3), np.uint8)
-    for start in range(0, index.size, BLOCK):
-        part = slice(start, start + BLOCK)
-        seen, own, other = (x.take(index[part], axis=0) for x in layers)
-        colours[part] = unmix(seen, shares.take(index[part]), own, other)
-    return MixedPixels(index, colours)
+    cv2.copyTo(image, (alpha >= 1 - INVISIBLE).astype(np.uint8), foreground)
+    mixed = np.flatnonzero(cv2.inRange(alpha, INVISIBLE, 1 - INVISIBLE).view(np.bool_))
+    shares = alpha.reshape(-1)
+    pixels, own, other = (x.reshape(-1, 3) for x in (image, foreground, background))
+    for start in range(0, mixed.size, BLOCK):
+        index = mixed[start : start + BLOCK]
+        seen, mean, behind = (x.take(index, axis=0) for x in (pixels, own, other))
+        own[index] = unmix(seen, shares.take(index), mean, behind)
+    return foreground
 
 
 def unmix(image: Image, alpha: Floats, foreground: Image, background: Image) -> Image:

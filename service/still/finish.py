@@ -10,7 +10,7 @@ from PIL import ImageCms
 
 from service.inference.preprocessing import resize_alpha
 from service.matting.cleanup import clean_alpha
-from service.matting.composite import composite_over_image, make_background
+from service.matting.composite import composite_over
 from service.matting.crop import Box, expand_box, find_subject, parse_margin
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
@@ -133,7 +133,7 @@ def compose(layers: _Layers, still: MattedStill, options: ImageOptions) -> Pixel
     if options.output != "composite":
         return colour
     background = options.choose_background(still.background)
-    return composite_over_image(colour, alpha, make_background(background, layers.guide, alpha))
+    return composite_over(background, colour, alpha, layers.guide)
 
 
 def shrink_straight(colour: Pixels, alpha: Pixels, size: tuple[int, int]) -> Pixels:

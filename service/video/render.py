@@ -9,18 +9,13 @@ from numpy.typing import NDArray
 from service.inference.preprocessing import resize_alpha
 from service.matting.composite import (
     Background,
+    composite_over,
+    composite_over_colour,
     cover,
     cut_out,
-    make_background,
     quantise_alpha,
 )
-from service.matting.foreground import (
-    MixedPixels,
-    estimate_foreground,
-    estimate_mixed,
-    keep_mixed,
-    paste_over,
-)
+from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
 from service.options import MattingOptions
 from service.video.backdrop import BackgroundClip, LoopedClip
@@ -113,18 +108,12 @@ class RenderedFrame:
         return self._image
 
     @cached_property
-    def mixed(self) -> MixedPixels:
-        if self._look.estimates_foreground:
-            return estimate_mixed(self._image, self.alpha, COLOUR_SIDE)
-        return keep_mixed(self._image, self.alpha)
-
-    @cached_property
     def composite(self) -> Pixels:
-        return self._paste_over(self._background)
+        return composite_over(self._background, self.colour, self.alpha, self._image)
 
     @cached_property
     def green(self) -> Pixels:
-        return self._paste_over(GREEN)
+        return composite_over_colour(self.colour, self.alpha, GREEN)
 
     @cached_property
     def grey(self) -> Pixels:
@@ -134,7 +123,3 @@ class RenderedFrame:
     @cached_property
     def cutout(self) -> Pixels:
         return cut_out(self.colour, self.alpha)
-
-    def _paste_over(self, background: Background) -> Pixels:
-        behind = make_background(background, self._image, self.alpha)
-        return paste_over(behind, self._image, self.alpha, self.mixed)
