@@ -2,9 +2,10 @@
 
 The bare network and each output take turns in one run, so that the machine's noise meets all alike;
 the figure to read is the ratio, the median of those of the rounds. On a CPU the network alone keeps
-all cores busy, and decoding, refining and encoding take their share of it; the rows `elsewhere`
-show what is left of a network of the same speed that needs none of these cores. Prints a Markdown
-table for RESULTS.md.
+all cores busy, and decoding, refining and encoding take their share of it, the smaller the more the
+network has to do: each clip is measured at the model's own `ref_size` and at MODNet's, 512. The
+rows `elsewhere` show what is left of a network of the same speed that needs none of these cores.
+Prints a Markdown table for RESULTS.md.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from training.results import format_table
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
 OUTPUTS = ("composite", "alpha")
+PAPER_REF_SIZE = 512  # Ke et al., "MODNet", section 5
 FPS = 30
 
 
@@ -69,9 +71,11 @@ def time_bare(engine: Engine, tensor: np.ndarray, frames: int) -> float:
     return runs * engine.max_batch_size / (time.perf_counter() - start_s)
 
 
-async def time_clip(services: Services, path: Path, output: str) -> float:
+async def time_clip(
+    services: Services, path: Path, output: str, ref_size: int | None = None
+) -> float:
     """Return frames a second of a whole clip: decoded, matted, smoothed, composed, encoded."""
-    plan = make_plan(VideoOptions(outputs=output), None)
+    plan = make_plan(VideoOptions(outputs=output, ref_size=ref_size), None)
     max_s = services.settings.video_max_s
     with path.open("rb") as file, tempfile.TemporaryDirectory() as folder:
         start_s = time.perf_counter()
@@ -115,39 +119,61 @@ async def start(engine: Engine | None) -> AsyncIterator[Services]:
 
 
 async def measure(frames: int, rounds: int) -> tuple[str, list[list[str]]]:
-    """Return the provider, and a row of the table for each size, output and place."""
+    """Return the provider, and a row of the table for each clip, size, place and output."""
     rows = []
     async with start(None) as here:
-        engine = here.engine
-        apart = ElsewhereEngine(engine)
+        apart = ElsewhereEngine(here.engine)
         async with start(apart) as elsewhere:
-            places = {"these cores": here, "elsewhere": elsewhere}
             with (
                 Progress(console=Console(stderr=True)) as progress,
                 tempfile.TemporaryDirectory() as folder,
             ):
-                task = progress.add_task("measuring", total=len(SIZES) * rounds)
+                ref_sizes = (here.engine.info.ref_size, PAPER_REF_SIZE)
+                task = progress.add_task("measuring", total=len(SIZES) * len(ref_sizes) * rounds)
                 for name, size in SIZES.items():
                     path = make_clip(Path(folder) / f"{name}.mp4", frames, size)
-                    limit = here.settings.network_max_megapixels
-                    tensor = fit_to_network(make_frame(0, size), engine.info, None, limit)
-                    time_bare(engine, tensor, engine.max_batch_size)  # warm
-                    found = {(output, place): [] for place in places for output in OUTPUTS}
-                    for _ in range(rounds):
-                        bare_fps = await asyncio.to_thread(time_bare, engine, tensor, frames)
-                        apart.seconds = engine.max_batch_size / bare_fps
-                        for output, place in found:
-                            fps = await time_clip(places[place], path, output)
-                            found[output, place].append((bare_fps, fps))
-                        progress.advance(task)
-                    for (output, place), speeds in found.items():
-                        ratio = statistics.median(fps / bare for bare, fps in speeds)
-                        medians = [
-                            statistics.median(column) for column in zip(*speeds, strict=True)
-                        ]
-                        texts = [f"{value:.2f}" for value in (*medians, ratio)]
-                        rows.append([name, output, place, *texts])
-    return engine.provider, rows
+                    for ref_size in ref_sizes:
+                        turns = Turns(here, elsewhere, path, make_frame(0, size), ref_size)
+                        for _ in range(rounds):
+                            await turns.take(frames)
+                            progress.advance(task)
+                        rows += [[name, str(ref_size), *row] for row in turns.describe()]
+    return here.engine.provider, rows
+
+
+class Turns:
+    """Takes the bare network and each output, in both places, by turns on one clip."""
+
+    def __init__(
+        self, here: Services, elsewhere: Services, path: Path, image: np.ndarray, ref_size: int
+    ) -> None:
+        self._places = {"these cores": here, "elsewhere": elsewhere}
+        self._path = path
+        self._ref_size = ref_size
+        limit = here.settings.network_max_megapixels
+        self._tensor = fit_to_network(image, here.engine.info, ref_size, limit)
+        self._speeds: dict[tuple[str, str], list[tuple[float, float]]] = {
+            (output, place): [] for place in self._places for output in OUTPUTS
+        }
+        time_bare(here.engine, self._tensor, here.engine.max_batch_size)  # warm
+
+    async def take(self, frames: int) -> None:
+        engine, apart = (services.engine for services in self._places.values())
+        bare_fps = await asyncio.to_thread(time_bare, engine, self._tensor, frames)
+        assert isinstance(apart, ElsewhereEngine)
+        apart.seconds = engine.max_batch_size / bare_fps
+        for (output, place), speeds in self._speeds.items():
+            fps = await time_clip(self._places[place], self._path, output, self._ref_size)
+            speeds.append((bare_fps, fps))
+
+    def describe(self) -> list[list[str]]:
+        """Return output, place, the medians of both speeds, and the median of their ratio."""
+        rows = []
+        for (output, place), speeds in self._speeds.items():
+            ratio = statistics.median(fps / bare for bare, fps in speeds)
+            medians = [statistics.median(column) for column in zip(*speeds, strict=True)]
+            rows.append([output, place, *(f"{value:.2f}" for value in (*medians, ratio))])
+        return rows
 
 
 def main() -> None:
@@ -157,8 +183,8 @@ def main() -> None:
     options = parser.parse_args()
     provider, rows = asyncio.run(measure(options.frames, options.rounds))
     print(f"### {describe_run('make bench-video')}, {provider}\n")
-    titles = ["clip", "output", "network on", "bare frames/s", "clip frames/s", "clip over bare"]
-    print(format_table(titles, rows, left=3))
+    titles = ["clip", "ref_size", "output", "network on", "bare frames/s", "clip frames/s"]
+    print(format_table([*titles, "clip over bare"], rows, left=4))
 
 
 if __name__ == "__main__":

@@ -91,7 +91,12 @@ class Canary:
     async def put(self, path: str, sequence: int, chunk: list[bytes]) -> httpx.Response:
         body, kind = encode_multipart(chunk)
         headers = {"Content-Type": kind.decode()}
-        return await self.client.put(f"{path}/chunks/{sequence}", content=body, headers=headers)
+        url = f"{path}/chunks/{sequence}"
+        while (answer := await self.client.put(url, content=body, headers=headers)).is_error:
+            if answer.status_code != 429:  # 64 senders wait for four places
+                break
+            await asyncio.sleep(float(answer.headers["retry-after"]))
+        return answer
 
     def check(self, response: httpx.Response, numbers: itertools.count) -> None:
         assert response.status_code == 200, response.text
