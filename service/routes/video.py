@@ -13,7 +13,14 @@ from service.routes.files import stream_file
 from service.routes.job_schemas import JobDocument
 from service.routes.jobs import accept_job, prefers_job, read_idempotency_key
 from service.routes.schemas import check_picture_behind, describe_upload, parse_options
-from service.routes.uploads import Accepted, Upload, read_upload, run_until_disconnect
+from service.routes.uploads import (
+    MULTIPART_TYPE,
+    Accepted,
+    Upload,
+    read_content_type,
+    read_upload,
+    run_until_disconnect,
+)
 from service.still.pipeline import BACKGROUND
 from service.video.clip import ClipPlan, ClipWatch, MattedClip
 from service.video.options import VideoOptions
@@ -60,7 +67,7 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
         async with services.intake.admit(owner, key) as admission:
             async with read_upload(request, accepted) as upload:
                 return await accept_job(request, services, admission, upload, check_upload(upload))
-    if "," not in request.query_params.get("outputs", ""):
+    if not may_become_job(request):
         services.videos.check()  # before a long upload
     async with read_upload(request, accepted) as upload:
         options = check_upload(upload)
@@ -76,6 +83,14 @@ async def matte_video(request: Request, services: ServicesDependency) -> Respons
         headers=make_headers(services, video),
         media_type=video.results[0].content_type,
     )
+
+
+def may_become_job(request: Request) -> bool:
+    """Say whether several outputs are asked for, or may be in a form that is still to come."""
+    outputs = request.query_params.get("outputs")
+    if outputs is None:
+        return read_content_type(request) == MULTIPART_TYPE
+    return "," in outputs
 
 
 def make_headers(services: Services, video: MattedClip) -> dict[str, str]:

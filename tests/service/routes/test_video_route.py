@@ -206,6 +206,14 @@ def test_no_free_place_is_429_while_images_go_on(make_client, portrait_clip, por
         assert engine.entered.wait(30)
         problem = assert_problem(post(client, portrait_clip), 429, "overloaded")
         assert problem["limit"] == 1
+        body = {"content": b"never read", "headers": {"Content-Type": "video/mp4"}}
+        assert_problem(client.post("/v1/video", **body), 429, "overloaded")
+        files = {"file": portrait_clip}
+        form = client.post("/v1/video", files=files, data={"outputs": "alpha"})
+        assert_problem(form, 429, "overloaded")
+        # Jobs need no free place: they wait for one.
+        form = client.post("/v1/video", files=files, data={"outputs": "alpha,green"})
+        assert form.status_code == 202
     finally:
         engine.release.set()
         thread.join()
