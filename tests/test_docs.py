@@ -1,5 +1,6 @@
 """Every example of the documents is carried out; every table that can be checked is."""
 
+import io
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -161,6 +163,16 @@ def test_live_example_works(command: str, folder: Path, live_server) -> None:
     here = command.replace("matte ", f"{program} ", 1)
     run_example(here, folder, live_server)
     assert (folder / "live.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_live_script_shows_all_frames_but_the_one_that_waits(folder: Path, live_server) -> None:
+    address = f"http://127.0.0.1:{live_server().port}"
+    script = [sys.executable, ROOT / "examples" / "live.py", "clip.mp4", address]
+    done = subprocess.run(script, cwd=folder, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    with av.open(io.BytesIO(done.stdout), format="mjpeg") as movie:
+        sizes = [(frame.width, frame.height) for frame in movie.decode(video=0)]
+    assert sizes == [(320, 256)] * 5, "six frames, and the last waits for its follower"
 
 
 @pytest.mark.timeout(600)
