@@ -89,6 +89,23 @@ def test_last_frame_keeps_its_duration(tmp_path):
         assert stream.duration * stream.time_base == 1
 
 
+@pytest.mark.parametrize("size", [(96, 64), (95, 63)])
+def test_grey_frames_are_what_their_rgb_is(tmp_path, size):
+    width, height = size
+    ramp = np.arange(height * width, dtype=np.uint32).reshape(height, width)
+    grey = (ramp * 255 // ramp.max()).astype(np.uint8)
+    info = dataclasses.replace(INFO, width=width, height=height)
+    decoded = []
+    for name, image in (("grey.mp4", grey), ("rgb.mp4", np.dstack([grey] * 3))):
+        with VideoWriter(tmp_path / name, info, h264(crf=0)) as writer:
+            writer.write_frame(image, 0, 1)
+        result, (frame,), _ = read(tmp_path / name)
+        assert (result.color_range, result.colorspace) == (ColorRange.MPEG, info.colorspace)
+        decoded.append(frame.image.astype(int)[:height, :width])
+    np.testing.assert_allclose(decoded[0], decoded[1], atol=2)
+    np.testing.assert_allclose(decoded[0], np.dstack([grey] * 3), atol=1)
+
+
 def test_clip_that_starts_before_zero_begins_at_zero(tmp_path):
     target = tmp_path / "result.mp4"
     info = dataclasses.replace(INFO, origin_pts=-30)

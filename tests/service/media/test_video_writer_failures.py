@@ -64,7 +64,8 @@ def test_result_without_frames_is_refused(tmp_path):
     ("image", "pts"),
     [
         (np.zeros((64, 95, 3), np.uint8), 1),
-        (np.zeros((64, 96), np.uint8), 1),
+        (np.zeros((64, 95), np.uint8), 1),
+        (np.zeros((64, 96, 4), np.uint8), 1),
         (np.zeros((64, 96, 3), np.float32), 1),
         (np.zeros((64, 96, 3), np.uint8), 0),
         (np.zeros((64, 96, 3), np.uint8), -1),

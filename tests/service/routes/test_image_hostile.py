@@ -282,5 +282,6 @@ def test_children_die_with_a_service_that_was_killed_while_they_decode(live_serv
         wait_until(lambda: child.cpu_times().user > before_s + 0.1)
         server.process.kill()
         server.process.wait()
-        gone, alive = psutil.wait_procs([child], timeout=2)
-    assert not alive
+        _, alive = psutil.wait_procs([child], timeout=2)
+    # Nobody may have asked yet how a dead one ended.
+    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
