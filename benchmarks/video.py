@@ -71,9 +71,7 @@ def time_bare(engine: Engine, tensor: np.ndarray, frames: int) -> float:
     return runs * engine.max_batch_size / (time.perf_counter() - start_s)
 
 
-async def time_clip(
-    services: Services, path: Path, output: str, ref_size: int | None = None
-) -> float:
+async def time_clip(services: Services, path: Path, output: str, ref_size: int) -> float:
     """Return frames a second of a whole clip: decoded, matted, smoothed, composed, encoded."""
     plan = make_plan(VideoOptions(outputs=output, ref_size=ref_size), None)
     max_s = services.settings.video_max_s

@@ -13,7 +13,6 @@ from service.media.video_types import Image
 # Luma of limited range for each level of grey (ITU-T H.273); its chroma is that of no colour.
 _LUMA = np.rint(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 _NO_COLOUR = 128
-_FORMATS = {(): "gray", (3,): "rgb24", (4,): "rgba"}
 
 
 class YuvConverter:
@@ -30,15 +29,18 @@ class YuvConverter:
         self._reformatter = VideoReformatter()
 
     def convert(self, image: Image) -> Any:
-        """Return the library's frame for (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey, uint8."""
+        """Return the library's frame for (H, W, 3) RGB or (H, W, 4) RGBA, uint8.
+
+        Pictures in yuv420p may be grey, (H, W).
+        """
         right, below = self.padded
         if right or below:
             replicate = cv2.BORDER_REPLICATE
             image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, replicate), np.uint8)
-        if image.ndim == 2 and self._pixel_format == "yuv420p":
+        if image.ndim == 2:
             return self._convert_grey(image)
         return self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(image, _FORMATS[image.shape[2:]]),
+            av.VideoFrame.from_ndarray(image, "rgb24" if image.shape[2] == 3 else "rgba"),
             format=self._pixel_format,
             dst_colorspace=self._sws_matrix,
             src_color_range=ColorRange.JPEG,

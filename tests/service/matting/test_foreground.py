@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from service.inference.preprocessing import fit_to_network
 from service.matting.composite import composite_over_colour
-from service.matting.foreground import estimate_foreground, estimate_means, unmix
+from service.matting.foreground import INVISIBLE, estimate_foreground, estimate_means, unmix
 from service.matting.refine import refine_alpha
 
 GREEN = (0, 200, 0)
@@ -128,6 +128,8 @@ def test_mixed_pixels_are_unmixed_with_the_means_and_others_left(shape):
     expected = np.where(alpha[..., None] == 1, image, expected)
     found = estimate_foreground(image, alpha)
     np.testing.assert_array_equal(found[alpha == 0], foreground[alpha == 0])
+    mixed = (alpha > INVISIBLE) & (alpha < 1 - INVISIBLE)
+    np.testing.assert_array_equal(found[mixed], expected[mixed])
     np.testing.assert_allclose(found.astype(int), expected, atol=1)
 
 
