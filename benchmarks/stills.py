@@ -22,7 +22,7 @@ from service.inference.engine import OnnxEngine
 from service.inference.preprocessing import fit_to_network
 from service.matting.composite import quantise_alpha
 from service.matting.refine import refine_alpha
-from service.media.image_writer import encode_image
+from service.media.image.writer import encode_image
 from service.settings import Settings
 from training.results import format_table
 

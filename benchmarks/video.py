@@ -23,16 +23,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.serving import describe_run, make_photo
+from service.api.dependencies import Services
 from service.app import start_services, stop_services
-from service.dependencies import Services
+from service.clips.matte import ClipWatch
+from service.clips.options import VideoOptions
+from service.clips.plan import make_plan
+from service.clips.run import run_clip
 from service.inference.engine import Engine
 from service.inference.preprocessing import fit_to_network
 from service.metrics import Metrics
 from service.settings import load_settings
-from service.video.clip import ClipWatch
-from service.video.options import VideoOptions
-from service.video.plan import make_plan
-from service.video.run import run_clip
 from training.results import format_table
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}

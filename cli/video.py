@@ -26,19 +26,19 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from service.api.openapi import check_picture_behind, parse_options
 from service.app import start_services, stop_services
+from service.clips.matte import ClipWatch, MattedClip
+from service.clips.options import VideoOptions
+from service.clips.outputs import OUTPUTS
+from service.clips.plan import make_plan, read_background
+from service.clips.run import describe_clip, refuse_trimap_model, run_clip
 from service.errors import ImpossibleOutput, MattingError
 from service.inference.models import ModelError
 from service.inference.providers import DeviceError
 from service.metrics import Metrics
-from service.routes.schemas import check_picture_behind, parse_options
 from service.settings import Settings, SettingsError, load_settings
-from service.still.pipeline import BACKGROUND
-from service.video.clip import ClipWatch, MattedClip
-from service.video.options import VideoOptions
-from service.video.outputs import OUTPUTS
-from service.video.plan import make_plan, read_background
-from service.video.run import describe_clip, refuse_trimap_model, run_clip
+from service.stills.matte import BACKGROUND
 from training.command import fail
 
 # Limits on the length guard a service from its clients; nobody's own clip is too long.

@@ -19,14 +19,14 @@ import numpy as np
 from matplotlib.figure import Figure, FigureBase
 from skimage import data
 
+from service.frames.report import measure_change
+from service.frames.segment import Segment, process_segment
+from service.frames.smoothing import OFD_THRESHOLD
 from service.inference.batcher import Matte
 from service.inference.engine import OnnxEngine
 from service.inference.preprocessing import show_network
-from service.media.video_types import VideoFrame
+from service.media.video.types import VideoFrame
 from service.settings import Settings
-from service.video.pipeline import Segment, process_segment
-from service.video.report import measure_change
-from service.video.smoothing import OFD_THRESHOLD
 
 OUT = Path(__file__).parent / "flicker.png"
 FRAMES, FPS, SIZE, REF_SIZE = 96, 30, (640, 416), 256

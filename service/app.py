@@ -9,27 +9,28 @@ from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from service import __version__
-from service.auth import AuthLayer, Keys
-from service.dependencies import Services
+from service.api.auth import AuthLayer, Keys
+from service.api.compat import routes as compat
+from service.api.dependencies import Services
+from service.api.routes import image, jobs, live, operations, sessions, video
+from service.api.uploads import ClientGone
+from service.clips.slots import VideoSlots
 from service.errors import install_error_handlers
 from service.inference.batcher import Batcher
 from service.inference.engine import Engine, OnnxEngine
 from service.inference.health import Health
 from service.inference.providers import count_threads
+from service.jobs.intake import JobIntake
+from service.jobs.jobs import Jobs
+from service.jobs.store import JobStore
 from service.limits import AdmissionGate, BodyLayer
 from service.log import RequestLayer
-from service.media.decoder_pool import DecoderPool
-from service.media.work import Workers
+from service.media.decoder.pool import DecoderPool
 from service.metrics import Metrics
-from service.routes import compat, image, jobs, live, operations, sessions, video
-from service.routes.uploads import ClientGone
+from service.sessions.store import SessionStore
 from service.settings import Settings
-from service.still.result_store import ResultStore
-from service.video.job_intake import JobIntake
-from service.video.job_store import JobStore
-from service.video.jobs import Jobs
-from service.video.session_store import SessionStore
-from service.video.slots import VideoSlots
+from service.stills.result_store import ResultStore
+from service.threads import Workers
 
 DESCRIPTION = """Trimap-free portrait matting with MODNet: photo in, alpha out; clip in, matted clip
 out. Errors are `application/problem+json` (RFC 9457)."""

@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from service.api.dependencies import Services
 from service.app import start_services, stop_services
-from service.dependencies import Services
+from service.jobs.files import INPUT
+from service.jobs.intake import JobIntake
+from service.jobs.jobs import Jobs
+from service.jobs.store import Job, JobStore
 from service.metrics import Metrics
 from service.settings import Settings
-from service.video.job_files import INPUT
-from service.video.job_intake import JobIntake
-from service.video.job_store import Job, JobStore
-from service.video.jobs import Jobs
 from tests.conftest import TEST_SETTINGS
 from tests.fakes import FakeEngine
 

@@ -6,13 +6,13 @@ from concurrent.futures import Future
 
 import numpy as np
 
+from service.frames.report import SegmentReport
+from service.frames.segment import MattedFrame, Segment, process_segment
+from service.frames.smoothing import OFD_THRESHOLD
 from service.inference.batcher import Matte
 from service.inference.engine import Engine
 from service.inference.preprocessing import show_network
-from service.media.video_types import VideoFrame
-from service.video.pipeline import MattedFrame, Segment, process_segment
-from service.video.report import SegmentReport
-from service.video.smoothing import OFD_THRESHOLD
+from service.media.video.types import VideoFrame
 
 REF_SIZE = 128  # of the real network in tests: some 25 ms a frame
 

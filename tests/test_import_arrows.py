@@ -27,7 +27,7 @@ FORBIDDEN_LIBRARIES = {
 MAY_CATCH_EVERYTHING = {
     "service/inference/batcher.py",
     "service/log.py",
-    "service/video/jobs.py",
+    "service/jobs/jobs.py",
 }
 
 

@@ -123,7 +123,7 @@ def test_unforeseen_error_is_a_500_document_without_its_text(
     def fail(*args):
         raise RuntimeError("secret of the inside, /home/someone")
 
-    monkeypatch.setattr("service.still.pipeline.check_size", fail)
+    monkeypatch.setattr("service.stills.matte.check_size", fail)
     response = post_image(fake_client, image)
     problem = assert_problem(response, 500, "internal-error")
     for word in ("secret", "home", "RuntimeError", "Traceback", "line "):

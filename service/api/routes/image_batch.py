@@ -1,0 +1,61 @@
+"""Several images in one request: one ZIP, in input order; a bad one does not fail the others."""
+
+import json
+from typing import Any
+
+from fastapi import Response
+
+from service.api.dependencies import Services
+from service.api.negotiation import ZIP_TYPE, choose_format
+from service.api.uploads import Upload
+from service.errors import InvalidOption, MattingError
+from service.stills.answer import make_answer
+from service.stills.encode import Encoded, make_zip
+from service.stills.matte import BACKGROUND, TRIMAP, StillFiles
+from service.stills.options import ImageOptions
+
+REPORT = "report.json"
+
+
+async def answer_batch(
+    services: Services, upload: Upload, options: ImageOptions, owner: str
+) -> Response:
+    """Matte the files one after another and answer the ZIP.
+
+    The batch is admitted as one request, since one image of it is in work at a time. Raises
+    InvalidOption for what only a single image can have, and what choose_format raises.
+    """
+    if options.format == "json":
+        raise InvalidOption("several files are answered by a ZIP", hint="leave out format=json")
+    if TRIMAP in upload.extra:
+        raise InvalidOption(f"{TRIMAP} belongs to one image", hint="send the images one by one")
+    format = choose_format(options, accept=None)
+    background = upload.extra.get(BACKGROUND)
+    behind = None if background is None else await services.workers.run(background.read)
+    entries: list[dict[str, Any]] = []
+    results: dict[str, bytes] = {}
+    with services.gate.try_enter() as ticket:
+        for number, file in enumerate(upload.files, 1):
+            entry: dict[str, Any] = {"number": number, "file": file.name}
+            files = StillFiles(await services.workers.run(file.data.read), background=behind)
+            try:
+                with ticket.share() as share:
+                    answer = await make_answer(services, files, options, format, share, owner)
+            except MattingError as error:
+                entries.append(entry | {"status": error.status, "problem": error.describe()})
+                continue
+            named = name_results(number, answer.encoded)
+            results |= named
+            facts = answer.facts.to_json()
+            entries.append(entry | {"status": 200, "results": [*named], **facts})
+    results[REPORT] = json.dumps(entries, indent=1).encode()
+    body = await services.workers.run(make_zip, results)
+    return Response(body, media_type=ZIP_TYPE)
+
+
+def name_results(number: int, encoded: Encoded) -> dict[str, bytes]:
+    """Return the pictures under names that sort in input order: 001.png, or 001/color.jpg."""
+    pictures = encoded.pictures
+    if len(pictures) > 1:
+        return {f"{number:03}/{name}": data for name, data in pictures.items()}
+    return {f"{number:03}.{name.rpartition('.')[2]}": data for name, data in pictures.items()}

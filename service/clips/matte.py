@@ -1,0 +1,214 @@
+"""One whole clip to the files of its results, in a thread of its own."""
+
+import errno
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.clips.fan_out import FanOut
+from service.clips.outputs import OUTPUTS, OutputName, list_containers
+from service.errors import ImpossibleOutput, InsufficientStorage, MattingError, MediaLimitExceeded
+from service.frames.background_clip import BackgroundClip, LoopedClip
+from service.frames.render import Look, Renderer
+from service.frames.report import SegmentReport
+from service.frames.segment import MattedFrame, Segment, process_segment
+from service.inference.batcher import Matte
+from service.inference.models import ModelInfo
+from service.inference.preprocessing import show_network
+from service.media.audio.types import AudioPacket
+from service.media.decoder.client import Decoder
+from service.media.video.result_writer import VideoWriteError
+from service.media.video.types import VideoInfo, Wanted
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """What is made of a clip; `ofd_threshold` None: no smoothing, `ref_size` None: the model's.
+
+    `start_s`, `end_s`, `max_fps`: which frames of it, as Wanted has it.
+    """
+
+    outputs: tuple[OutputName, ...]
+    look: Look
+    ref_size: int | None
+    ofd_threshold: float | None
+    keep_sound: bool
+    crf: int
+    preset: str
+    start_s: float = 0.0
+    end_s: float | None = None
+    max_fps: float | None = None
+
+    @property
+    def wanted(self) -> Wanted:
+        """What must be read of the clip for it."""
+        sound = list_containers(self.outputs) if self.keep_sound else ()
+        return Wanted(sound, self.start_s, self.end_s, self.max_fps)
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """One finished file: its name as clients see it is `path.name`."""
+
+    path: Path
+    content_type: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class MattedClip:
+    """The results of a clip in the order of the plan, and the facts about it.
+
+    `width` and `height` are those of the largest pictures written; `padded` pixels of them, right
+    and below, are there because a codec needs even sizes.
+    """
+
+    results: tuple[ResultFile, ...]
+    width: int
+    height: int
+    padded: tuple[int, int]
+    info: VideoInfo
+    report: SegmentReport
+
+
+@dataclass(frozen=True)
+class ClipWatch:
+    """Whom to tell: `on_open` how many frames are to come, `on_frame` after each of them.
+
+    The number follows from what the clip claims; None when it claims nothing.
+    """
+
+    on_open: Callable[[int | None], None] = lambda frames_total: None
+    on_frame: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network as a clip sees it: `infer` queues an input, `ahead` at once are useful."""
+
+    info: ModelInfo
+    infer: Callable[[NDArray[np.float32]], Future[Matte]]
+    ahead: int
+
+
+def make_segment(
+    settings: Settings, network: Network, ref_size: int | None, ofd_threshold: float | None
+) -> Segment:
+    """Return how the network mattes frames; None: the model's own size, no smoothing."""
+    return Segment(
+        show=lambda image: show_network(
+            image, network.info, ref_size, settings.network_max_megapixels
+        ),
+        infer=network.infer,
+        ahead=network.ahead,
+        ofd_threshold=ofd_threshold,
+    )
+
+
+def matte_clip(
+    settings: Settings,
+    network: Network,
+    decoder: Decoder,
+    file: BinaryIO,
+    plan: ClipPlan,
+    folder: Path,
+    watch: ClipWatch,
+    stop: threading.Event,
+    *,
+    max_s: float,
+    behind: Decoder | None = None,
+) -> MattedClip:
+    """Matte a clip of at most `max_s` seconds into files in `folder`, none of them on an error.
+
+    `behind` decodes the background of the plan where that is a clip.
+
+    Raises the errors of the decoder and the batcher, ImpossibleOutput, InsufficientStorage, and
+    SegmentStopped once `stop` is set.
+    """
+    info = open_clip(decoder, file, plan.wanted, max_s)
+    watch.on_open(estimate_frames(info, plan.wanted))
+    segment = make_segment(settings, network, plan.ref_size, plan.ofd_threshold)
+    looped: LoopedClip | None = None
+    if isinstance(plan.look.background, BackgroundClip):
+        assert behind is not None
+        looped = LoopedClip(
+            behind,
+            plan.look.background,
+            info.time_base,
+            max_s=settings.video_max_s,
+            max_frames=settings.video_max_frames,
+        )
+    renderer = Renderer(plan.look, info.height, info.width, looped)
+    try:
+        with FanOut(
+            plan.outputs,
+            folder,
+            info,
+            crf=plan.crf,
+            preset=plan.preset,
+            limit_bytes=settings.video_result_max_mb << 20,
+        ) as files:
+
+            def write(item: MattedFrame | AudioPacket) -> None:
+                if isinstance(item, AudioPacket):
+                    files.write_audio(item)
+                    return
+                frame = item.frame
+                files.write_frame(renderer.render(item).get, frame.pts, frame.duration)
+                watch.on_frame()
+
+            report = process_segment(decoder.read_video(info), segment, write, stop)
+    except VideoWriteError as error:
+        raise explain_write_error(error) from error
+    results = tuple(
+        ResultFile(writer.path, OUTPUTS[name].content_type, writer.path.stat().st_size)
+        for name, writer in zip(plan.outputs, files.writers, strict=True)
+    )
+    largest = max(files.writers, key=lambda writer: writer.padded)
+    return MattedClip(results, largest.width, largest.height, largest.padded, info, report)
+
+
+def open_clip(decoder: Decoder, file: BinaryIO, wanted: Wanted, max_s: float) -> VideoInfo:
+    """Return the facts of a clip; raises MediaLimitExceeded for more than `max_s` seconds."""
+    info = decoder.open_video(file, wanted, max_s=max_s)
+    if info.duration_s is not None and info.duration_s > max_s:
+        raise MediaLimitExceeded(
+            f"the clip lasts {info.duration_s:.1f} s, the limit is {max_s:g}",
+            limit=max_s,
+            actual=round(info.duration_s, 3),
+        )
+    return info
+
+
+def estimate_frames(info: VideoInfo, wanted: Wanted) -> int | None:
+    """Return how many frames a result will have by the claims of the clip, None without any."""
+    rate = info.average_rate
+    total = info.frames_estimate
+    if total is None and info.duration_s and rate:
+        total = round(info.duration_s * rate)
+    if total is None or rate is None:
+        return total
+    duration_s = total / float(rate)
+    end_s = duration_s if wanted.end_s is None else min(wanted.end_s, duration_s)
+    kept = min(float(rate), wanted.max_fps or float(rate))
+    return round(max(end_s - wanted.start_s, 0) * kept)
+
+
+def explain_write_error(error: VideoWriteError) -> MattingError:
+    """Return what a failed encoder or disk means for the request."""
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
+        return InsufficientStorage("the disk of the service is full", retry_after_s=60)
+    log.warning("a clip could not be written", exc_info=error)
+    return ImpossibleOutput(
+        f"this clip cannot be written as {error.file}", hint="convert the clip to MP4 first"
+    )

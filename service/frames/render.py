@@ -1,0 +1,125 @@
+"""From a matted frame to the pictures of the results: refine, colour, compose."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.clips.outputs import PictureName
+from service.frames.background_clip import BackgroundClip, LoopedClip
+from service.frames.segment import MattedFrame
+from service.inference.preprocessing import resize_alpha
+from service.matting.composite import (
+    Background,
+    composite_over,
+    composite_over_colour,
+    cover,
+    cut_out,
+    quantise_alpha,
+)
+from service.matting.foreground import estimate_foreground
+from service.matting.refine import refine_alpha
+from service.options import MattingOptions
+
+Pixels = NDArray[np.uint8]
+# The foreground's colour is estimated on smaller pictures than a still's: a third of the time, for
+# a mean difference of 0.5 of 255 where the person is half transparent.
+COLOUR_SIDE = 192
+# Chroma-key green as studios paint it, which keyers know by name.
+GREEN = (0, 177, 64)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """How the frames look: refined mattes, estimated colours, and what is behind a composite.
+
+    A picture or clip as `background` covers the frame.
+    """
+
+    background: Background | BackgroundClip = (255, 255, 255)
+    refines: bool = True
+    estimates_foreground: bool = True
+
+
+def make_look(options: MattingOptions, background: Background | BackgroundClip) -> Look:
+    """Return how the options let frames look before a background."""
+    return Look(
+        background=background,
+        refines=options.refine == "auto",
+        estimates_foreground=options.foreground == "auto",
+    )
+
+
+class Renderer:
+    """Renders frames of one clip, (height, width) each; from one thread.
+
+    `looped`: the pictures of the background where it is a clip.
+    """
+
+    def __init__(
+        self, look: Look, height: int, width: int, looped: LoopedClip | None = None
+    ) -> None:
+        self._look = look
+        self._size = height, width
+        self._looped = looped
+        self._behind: Pixels | None = None
+        self._background: Background = (0, 0, 0)
+        if isinstance(look.background, np.ndarray):
+            self._background = cover(look.background, height, width)
+        elif not isinstance(look.background, BackgroundClip):
+            self._background = look.background
+
+    def render(self, item: MattedFrame) -> "RenderedFrame":
+        if self._looped is not None:
+            picture = self._looped.get(item.frame.pts)
+            if picture is not self._behind:
+                self._behind, self._background = picture, cover(picture, *self._size)
+        return RenderedFrame(item, self._look, self._background)
+
+
+class RenderedFrame:
+    """The pictures of one frame: each is made when it is first asked for, what they share once."""
+
+    def __init__(self, item: MattedFrame, look: Look, background: Background) -> None:
+        self._image = item.frame.image
+        self._seen = item.seen
+        self._matte = item.alpha
+        self._look = look
+        self._background = background
+
+    def get(self, name: PictureName) -> Pixels:
+        """Return (H, W, 3) uint8 RGB, `cutout` (H, W, 4) straight RGBA, `grey` (H, W)."""
+        picture: Pixels = getattr(self, name)
+        return picture
+
+    @cached_property
+    def alpha(self) -> NDArray[np.float32]:
+        """(H, W) float32 in [0, 1]."""
+        if self._look.refines:
+            return refine_alpha(self._image, self._matte, self._seen)
+        return resize_alpha(self._matte, *self._image.shape[:2])
+
+    @cached_property
+    def colour(self) -> Pixels:
+        """The person's own colour, (H, W, 3), smooth where alpha is 0: no rim there can show."""
+        if self._look.estimates_foreground:
+            return estimate_foreground(self._image, self.alpha, COLOUR_SIDE)
+        return self._image
+
+    @cached_property
+    def composite(self) -> Pixels:
+        return composite_over(self._background, self.colour, self.alpha, self._image)
+
+    @cached_property
+    def green(self) -> Pixels:
+        return composite_over_colour(self.colour, self.alpha, GREEN)
+
+    @cached_property
+    def grey(self) -> Pixels:
+        """The matte, (H, W)."""
+        return quantise_alpha(self.alpha)
+
+    @cached_property
+    def cutout(self) -> Pixels:
+        return cut_out(self.colour, self.alpha)

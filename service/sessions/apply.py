@@ -1,0 +1,133 @@
+"""Chunks of sessions on the parts of the app: one at a time in each session, applied whole."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from service.api.dependencies import Services
+from service.clips.run import connect_network, finish
+from service.errors import Gone, Overloaded
+from service.media.decoder.client import Decoder
+from service.sessions.answers import Answer
+from service.sessions.chunk import Chunk
+from service.sessions.session import Session, find_stored, refuse_empty
+from service.sessions.step import Step, Work, make_step
+
+
+@dataclass(frozen=True)
+class OpenAnswer:
+    """An answer and its file, open at its start, for the caller to close."""
+
+    answer: Answer
+    file: BinaryIO
+
+
+async def put_chunk(
+    services: Services, session: Session, sequence: int, chunk: Chunk
+) -> OpenAnswer:
+    """Apply a chunk, or return the stored answer when that was done before.
+
+    The session is in use by the caller. Raises the errors of `find_stored` and `make_step`,
+    InProgress and Overloaded; the session is then as before. Cancelled, it is too, and the thread
+    has ended.
+    """
+    async with services.sessions.hold(session):
+        stored = find_stored(session, sequence, chunk.digest, services.sessions.answers)
+        if stored is not None:
+            return await reopen(services, stored)
+        async with borrow_decoder(services) as decoder:
+            return await advance(services, session, chunk, decoder)
+
+
+async def finish_session(services: Services, session: Session) -> OpenAnswer:
+    """Answer the delayed frame and end the session, or return the stored last answer.
+
+    Raises Conflict before the first frame, and what `put_chunk` raises.
+    """
+    async with services.sessions.hold(session):
+        if session.state.is_finished:
+            answers, last = services.sessions.answers, session.state.next_sequence
+            return await reopen(services, answers.find(session.id, last))
+        refuse_empty(session)
+        answer = await advance(services, session, None, None)
+        services.sessions.finish(session)
+        return answer
+
+
+async def advance(
+    services: Services, session: Session, chunk: Chunk | None, decoder: Decoder | None
+) -> OpenAnswer:
+    """Work on a chunk, or the end, and take the session there; the caller holds the session."""
+    store, loop = services.sessions, asyncio.get_running_loop()
+    network = connect_network(services)
+    work = Work(services.settings, network, store.answers, session, chunk, decoder)
+    run = loop.run_in_executor(store.threads, make_step, work)
+
+    def end() -> None:
+        session.stop.set()
+        if decoder is not None:
+            decoder.kill()
+
+    try:
+        step = await finish(run, on_cancel=end)
+    except asyncio.CancelledError:
+        session.stop.clear()
+        if not run.cancelled() and run.exception() is None:  # it was ready, and nobody will read it
+            discard(session, run.result())
+        raise
+    return commit(services, session, step)
+
+
+def commit(services: Services, session: Session, step: Step) -> OpenAnswer:
+    """Make the step the session's state and keep its answer, both or neither."""
+    store, before = services.sessions, session.state
+    if session.is_ended:
+        discard(session, step)
+        raise Gone("the session was deleted", hint="open a new one")
+    session.state, session.encoder = step.state, step.encoder
+    if step.state.is_finished:
+        session.encoder = None
+        store.answers.drop(session.id)
+    store.answers.keep(session.id, before.next_sequence, step.answer)
+    services.metrics.frames.labels("session").inc(step.state.frames_in - before.frames_in)
+    return OpenAnswer(step.answer, step.file)
+
+
+def discard(session: Session, step: Step) -> None:
+    """Forget a step; its encoder too, which has seen frames that nobody will get."""
+    session.encoder = None
+    step.file.close()
+    step.answer.path.unlink(missing_ok=True)
+
+
+async def reopen(services: Services, answer: Answer | None) -> OpenAnswer:
+    """Open a stored answer once more; raises Gone when the session ended in between."""
+    try:
+        if answer is not None:
+            return OpenAnswer(answer, await services.workers.run(answer.path.open, "rb"))
+    except FileNotFoundError:
+        pass
+    raise Gone("the answer is no longer kept", hint="open a new session")
+
+
+@asynccontextmanager
+async def borrow_decoder(services: Services) -> AsyncIterator[Decoder]:
+    """Lend a decoder child for a chunk; raises Overloaded when none becomes free in time."""
+    wait_s = services.settings.request_timeout_s
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(wait_s):
+                decoder = await stack.enter_async_context(services.decoders.borrow("chunk"))
+        except TimeoutError:
+            services.metrics.requests_rejected.labels("overloaded").inc()
+            limit = services.settings.max_chunks
+            raise Overloaded(
+                f"{limit} chunks are worked on, the limit, and none was done within {wait_s:g} s",
+                hint="send the chunk again after Retry-After seconds",
+                limit=limit,
+                actual=limit,
+                retry_after_s=wait_s,
+            ) from None
+        yield decoder

@@ -1,0 +1,95 @@
+"""One still from its files to its answer: for single images, batches, kept results, compat."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from service.api.dependencies import Services
+from service.limits import Ticket
+from service.matting.signals import measure_confidence, shows_person
+from service.stills.encode import Encoded, encode_still
+from service.stills.facts import Facts
+from service.stills.matte import MattedStill, StillFiles, decode_still, matte_still
+from service.stills.options import Format, ImageOptions
+from service.stills.render import FinishedStill, finish_still
+from service.stills.result_store import KeptResult
+from service.threads import StageTimes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The encoded result of one still and what is said about it."""
+
+    encoded: Encoded
+    facts: Facts
+
+
+async def make_answer(
+    services: Services,
+    files: StillFiles,
+    options: ImageOptions,
+    format: Format,
+    ticket: Ticket,
+    owner: str,
+) -> Answer:
+    """Decode, matte, finish and encode one image, and keep it when the options say so."""
+    times = StageTimes(services.metrics)
+    still = await matte_still(services, files, options, ticket, times)
+    answer = await _finish(services, still, options, format, times)
+    services.metrics.frames.labels("image").inc()
+    if not options.keep_s:
+        return answer
+    kept = KeptResult(files.image, still.matte)
+    result_id = await services.results.keep(owner, kept, options.keep_s)
+    return replace(answer, facts=replace(answer.facts, result_id=result_id))
+
+
+async def restyle(
+    services: Services,
+    kept: KeptResult,
+    background: bytes | None,
+    options: ImageOptions,
+    format: Format,
+    ticket: Ticket,
+) -> Answer:
+    """Finish and encode a kept image with other options; the network does not run."""
+    times = StageTimes(services.metrics)
+    files = StillFiles(kept.image, background=background)
+    with times.measure("decode"):
+        still = await decode_still(services, files, ticket)
+    return await _finish(services, replace(still, matte=kept.matte), options, format, times)
+
+
+async def _finish(
+    services: Services,
+    still: MattedStill,
+    options: ImageOptions,
+    format: Format,
+    times: StageTimes,
+) -> Answer:
+    run = services.workers.run
+    with times.measure("refine"):
+        finished, signals = await run(_refine, still, options)
+    with times.measure("encode"):
+        encoded = await run(partial(encode_still, finished, options, format))
+    height, width = finished.alpha.shape
+    facts = Facts(
+        width=width,
+        height=height,
+        subject=finished.subject,
+        confidence=signals and signals[0],
+        shows_person=signals and signals[1],
+        model=services.engine.info.name if signals else None,
+        provider=services.engine.provider if signals else None,
+        timings_ms=times.milliseconds,
+    )
+    return Answer(encoded, facts)
+
+
+def _refine(
+    still: MattedStill, options: ImageOptions
+) -> tuple[FinishedStill, tuple[float, bool] | None]:
+    """Return the finished still; and how sure the network is and whether it sees a person."""
+    finished = finish_still(still, options)
+    if still.matte is None:
+        return finished, None
+    return finished, (measure_confidence(still.matte), shows_person(still.matte))

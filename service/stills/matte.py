@@ -1,0 +1,154 @@
+"""One still from bytes to matte: decode, network, refine."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.api.dependencies import Services
+from service.errors import InvalidOption, MattingError, MediaLimitExceeded
+from service.inference.preprocessing import show_network
+from service.limits import Ticket
+from service.media.decoder.client import Decoder
+from service.media.image.types import ImageInfo, Picture
+from service.settings import Settings
+from service.stills.options import ImageOptions
+from service.threads import StageTimes
+
+IMAGE, TRIMAP, BACKGROUND = "the image", "trimap_file", "background_file"
+
+
+@dataclass(frozen=True)
+class StillFiles:
+    """The files of one still; those that did not come are None."""
+
+    image: bytes
+    trimap: bytes | None = None
+    background: bytes | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MattedStill:
+    """A decoded picture and the network's matte, (h, w) float32 in [0, 1], at the network's size.
+
+    `matte` is None where the network did not run, because the file's own alpha is the answer.
+    `trimap` is (H, W) uint8; `background` the picture to put behind the person, of any size. `seen`
+    is the picture that the network saw, (h, w, 3) uint8, None where nobody has it any more.
+    """
+
+    picture: Picture
+    matte: NDArray[np.float32] | None = None
+    trimap: NDArray[np.uint8] | None = None
+    background: NDArray[np.uint8] | None = None
+    seen: NDArray[np.uint8] | None = None
+
+
+async def matte_still(
+    services: Services,
+    files: StillFiles,
+    options: ImageOptions,
+    ticket: Ticket,
+    times: StageTimes,
+) -> MattedStill:
+    """Decode the files and run the network; raises the errors of both."""
+    with times.measure("decode"):
+        still = await decode_still(services, files, ticket)
+        if still.picture.alpha is not None and options.existing_alpha == "return":
+            return still
+        tensor, seen = await services.workers.run(prepare, services, still, options.ref_size)
+    matte = await services.batcher.infer(tensor, timeout_s=services.settings.request_timeout_s)
+    times.add("queue", matte.queue_s)
+    times.add("inference", matte.inference_s)
+    return replace(still, matte=matte.alpha, seen=seen)
+
+
+async def decode_still(services: Services, files: StillFiles, ticket: Ticket) -> MattedStill:
+    """Decode the image and what came with it; the matte is still missing.
+
+    Raises the decoder's errors and MediaLimitExceeded; for an extra file they name it.
+    """
+    pictures: dict[str, Picture] = {}
+    named = {IMAGE: files.image, TRIMAP: files.trimap, BACKGROUND: files.background}
+    async with services.decoders.borrow("still") as decoder:
+        for name, data in named.items():
+            if data is not None:
+                pictures[name] = await decode_picture(services, decoder, name, data, ticket)
+    background = pictures.get(BACKGROUND)
+    return MattedStill(
+        pictures[IMAGE],
+        trimap=pictures[TRIMAP].image[:, :, 1] if TRIMAP in pictures else None,  # any channel
+        background=None if background is None else background.flat,
+    )
+
+
+async def decode_picture(
+    services: Services, decoder: Decoder, name: str, data: bytes, ticket: Ticket | None = None
+) -> Picture:
+    """Return one decoded file; `ticket` is charged with its pixels before they are decoded.
+
+    Raises the decoder's errors and MediaLimitExceeded, which name the file unless it is the image.
+    """
+    try:
+        info = await services.workers.run(decoder.open_image, data)
+        check_size(name, info, services.settings)
+        if ticket is not None:
+            ticket.add_megapixels(info.megapixels)
+        return await services.workers.run(decoder.decode_image)
+    except MattingError as error:
+        if name != IMAGE and name not in error.detail:
+            error.detail = f"{name}: {error.detail}"
+        raise
+
+
+def check_size(name: str, info: ImageInfo, settings: Settings) -> None:
+    """Refuse a picture over the limits before its pixels are decoded; raises MediaLimitExceeded."""
+    longest = max(info.width, info.height)
+    size = f"{name} is {info.width} x {info.height} pixels"
+    if longest > settings.image_max_side:
+        raise MediaLimitExceeded(
+            f"{size}; the longest side may have {settings.image_max_side}",
+            hint="send a smaller image",
+            limit=settings.image_max_side,
+            actual=longest,
+        )
+    if info.megapixels > settings.image_max_megapixels:
+        raise MediaLimitExceeded(
+            f"{size}, {info.megapixels:.1f} megapixels; the limit is "
+            f"{settings.image_max_megapixels:g}",
+            hint="send a smaller image",
+            limit=settings.image_max_megapixels,
+            actual=round(info.megapixels, 3),
+        )
+
+
+def check_model(services: Services, options: ImageOptions, has_trimap: bool) -> None:
+    """Refuse a model that is not served, a trimap it cannot use, or the lack of one it needs.
+
+    Raises InvalidOption.
+    """
+    info = services.engine.info
+    if options.model not in (None, info.name):
+        raise InvalidOption(
+            f"there is no model `{options.model}`", hint=f"this service has `{info.name}`"
+        )
+    if has_trimap and not info.takes_trimap:
+        raise InvalidOption(
+            f"the model `{info.name}` takes no trimap", hint=f"leave out `{TRIMAP}`"
+        )
+    if info.takes_trimap and not has_trimap:
+        raise InvalidOption(
+            f"the model `{info.name}` needs a trimap",
+            hint=f"send `{TRIMAP}`: black background, white foreground, grey unknown",
+        )
+
+
+def prepare(
+    services: Services, still: MattedStill, ref_size: int | None
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return the network's input for a decoded still, and as a picture; raises InvalidOption."""
+    image, trimap = still.picture.flat, still.trimap
+    if trimap is not None and trimap.shape != image.shape[:2]:
+        sizes = [f"{one.shape[1]} x {one.shape[0]}" for one in (trimap, image)]
+        raise InvalidOption(f"the trimap is {sizes[0]} pixels, the image {sizes[1]}")
+    largest = services.settings.network_max_megapixels
+    return show_network(image, services.engine.info, ref_size, largest, trimap)
