@@ -25,7 +25,7 @@ from rich.progress import Progress
 from benchmarks.serving import describe_run, make_photo
 from service.api.dependencies import Services
 from service.app import start_services, stop_services
-from service.clips.matte import ClipWatch
+from service.clips.matte import ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.plan import make_plan
 from service.clips.run import run_clip
@@ -77,7 +77,7 @@ async def time_clip(services: Services, path: Path, output: str, ref_size: int) 
     max_s = services.settings.video_max_s
     with path.open("rb") as file, tempfile.TemporaryDirectory() as folder:
         start_s = time.perf_counter()
-        clip = await run_clip(services, file, plan, Path(folder), ClipWatch(), max_s=max_s)
+        clip = await run_clip(services, file, plan, Path(folder), ProgressCallbacks(), max_s=max_s)
         return clip.report.frames / (time.perf_counter() - start_s)
 
 

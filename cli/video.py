@@ -26,9 +26,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from service.api.openapi import check_picture_behind, parse_options
+from service.api.openapi import check_background_file, parse_options
 from service.app import start_services, stop_services
-from service.clips.matte import ClipWatch, MattedClip
+from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import make_plan, read_background
@@ -125,7 +125,7 @@ def matte_file(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dic
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     options = parse_options(VideoOptions, given)
     behind: Path | None = getattr(arguments, BACKGROUND)
-    check_picture_behind(options, BACKGROUND, {} if behind is None else {BACKGROUND: behind})
+    check_background_file(options, BACKGROUND, {} if behind is None else {BACKGROUND: behind})
     outputs = make_plan(options, None).outputs
     paths = choose_paths(arguments.out, [OUTPUTS[output].file for output in outputs])
     refuse_overwriting(paths, arguments.force)
@@ -191,7 +191,7 @@ async def run(
     picture: BinaryIO | None,
     options: VideoOptions,
     folder: Path,
-    watch: ClipWatch,
+    watch: ProgressCallbacks,
 ) -> tuple[MattedClip, dict[str, Any]]:
     """Matte the clip with the parts that the service has; SIGTERM and SIGHUP cancel, as Ctrl-C."""
     task = asyncio.current_task()
@@ -216,7 +216,7 @@ class FrameRateColumn(ProgressColumn):
 
 
 @contextmanager
-def show_progress() -> Iterator[ClipWatch]:
+def show_progress() -> Iterator[ProgressCallbacks]:
     """Show a bar on stderr, if it is a terminal, as the frames come."""
     console = Console(stderr=True)
     columns = (
@@ -229,7 +229,7 @@ def show_progress() -> Iterator[ClipWatch]:
     is_hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
         task = progress.add_task("matting", total=None)
-        yield ClipWatch(
+        yield ProgressCallbacks(
             on_open=lambda frames_total: progress.update(task, total=frames_total),
             on_frame=lambda: progress.advance(task),
         )
@@ -247,7 +247,7 @@ def summarise(results: list[dict[str, Any]], report: dict[str, Any]) -> Iterator
     flicker = f"{report['flicker_raw']:.2f}, {report['flicker_smoothed']:.2f} after smoothing"
     yield "flicker", f"{flicker} of {share:.2%} of the pixels"
     yield "scene cuts", list_marks(report["scene_cuts_total"], report["scene_cuts"])
-    yield "worth a look", list_marks(report["suspicious_total"], report["suspicious"])
+    yield "flagged for review", list_marks(report["suspicious_total"], report["suspicious"])
 
 
 def list_marks(total: int, marks: list[dict[str, Any]]) -> str:

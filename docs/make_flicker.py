@@ -24,7 +24,7 @@ from service.frames.segment import Segment, process_segment
 from service.frames.smoothing import OFD_THRESHOLD
 from service.inference.batcher import Matte
 from service.inference.engine import OnnxEngine
-from service.inference.preprocessing import show_network
+from service.inference.preprocessing import prepare_input
 from service.media.video.types import VideoFrame
 from service.settings import Settings
 
@@ -90,7 +90,7 @@ def matte_clip(frames: list[VideoFrame]) -> tuple[list[np.ndarray], list[np.ndar
         return future
 
     segment = Segment(
-        show=lambda image: show_network(image, engine.info, REF_SIZE, 1.5),
+        prepare=lambda image: prepare_input(image, engine.info, REF_SIZE, 1.5),
         infer=infer,
         ahead=1,
         ofd_threshold=OFD_THRESHOLD,

@@ -13,7 +13,7 @@ from service.api.auth import AuthLayer, Keys
 from service.api.compat import routes as compat
 from service.api.dependencies import Services
 from service.api.routes import image, jobs, live, operations, sessions, video
-from service.api.uploads import ClientGone
+from service.api.uploads import ClientDisconnected
 from service.clips.slots import VideoSlots
 from service.errors import install_error_handlers
 from service.inference.batcher import Batcher
@@ -66,15 +66,15 @@ def create_app(
     app.add_middleware(AuthLayer, keys=Keys(settings.api_keys), metrics=metrics)
     app.add_middleware(RequestLayer, metrics=metrics)
     install_error_handlers(app)
-    for left in (ClientGone, ClientDisconnect):  # with the body sent, and inside it
-        app.add_exception_handler(left, answer_nobody)
+    for left in (ClientDisconnected, ClientDisconnect):  # with the body sent, and inside it
+        app.add_exception_handler(left, on_client_disconnect)
     for routes in (image, video, jobs, sessions, live, compat, operations):
         app.include_router(routes.router)
     app.mount("/assets", StaticFiles(directory=operations.ASSETS))
     return app
 
 
-async def answer_nobody(request: object, error: Exception) -> Response:
+async def on_client_disconnect(request: object, error: Exception) -> Response:
     """End a request whose client has left; 499 is only for the log."""
     return Response(status_code=499)
 

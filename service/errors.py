@@ -182,7 +182,7 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 @contextmanager
-def explain_full_disk() -> Iterator[None]:
+def translate_disk_errors() -> Iterator[None]:
     """Raise InsufficientStorage for a disk that is full or fails."""
     try:
         yield
@@ -251,7 +251,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def on_os_error(request: Request, error: Exception) -> JSONResponse:
         try:
-            with explain_full_disk():
+            with translate_disk_errors():
                 raise error
         except InsufficientStorage as full:  # most of all while an upload was spooled
             return error_response(full, request.scope)

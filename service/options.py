@@ -35,14 +35,14 @@ def check_background(value: str) -> str:
 
 
 # By option: when it has an effect, and what it needs for one.
-Needs = Mapping[str, tuple[Callable[[Any], Any], str]]
+Requirements = Mapping[str, tuple[Callable[[Any], Any], str]]
 
 
 class MattingOptions(BaseModel):
     """Options that stills and clips share."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    needs: ClassVar[Needs]
+    requirements: ClassVar[Requirements]
 
     ref_size: int | None = Field(
         None,
@@ -81,9 +81,9 @@ class MattingOptions(BaseModel):
         return parse_colour(self.background)
 
     @model_validator(mode="after")
-    def refuse_idle_options(self) -> Self:
+    def check_ineffective_options(self) -> Self:
         """An option without effect is a mistake somebody would search for long."""
-        for name, (is_used, need) in self.needs.items():
+        for name, (is_used, need) in self.requirements.items():
             if name in self.model_fields_set and not is_used(self):
                 raise ValueError(f"{name} needs {need}")
         return self

@@ -11,7 +11,7 @@ from service.frames.segment import MattedFrame, Segment, process_segment
 from service.frames.smoothing import OFD_THRESHOLD
 from service.inference.batcher import Matte
 from service.inference.engine import Engine
-from service.inference.preprocessing import show_network
+from service.inference.preprocessing import prepare_input
 from service.media.video.types import VideoFrame
 
 REF_SIZE = 128  # of the real network in tests: some 25 ms a frame
@@ -38,7 +38,7 @@ def run_network(
     """Return the mattes of the engine at REF_SIZE."""
 
     def show(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return show_network(image, engine.info, REF_SIZE, max_megapixels=1.5)
+        return prepare_input(image, engine.info, REF_SIZE, max_megapixels=1.5)
 
     return process(frames, show, lambda tensor: engine.run(tensor[np.newaxis])[0], threshold)
 

@@ -37,14 +37,14 @@ def parse_options(kind: type[Options], given: Mapping[str, Any]) -> Options:
         raise InvalidOption(f"{found[0]['loc']}: {found[0]['msg']}", errors=found) from None
 
 
-def check_picture_behind(options: MattingOptions, part: str, files: Mapping[str, Any]) -> None:
+def check_background_file(options: MattingOptions, part: str, files: Mapping[str, Any]) -> None:
     """Refuse a background that came as the file `part` and would not be seen.
 
     Raises InvalidOption.
     """
     if part not in files:
         return
-    is_seen, need = options.needs["background"]
+    is_seen, need = options.requirements["background"]
     if not is_seen(options):
         raise InvalidOption(f"{part} needs {need}")
     if "background" in options.model_fields_set:

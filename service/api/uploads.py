@@ -26,7 +26,7 @@ SPOOL_BYTES = 1 << 20
 T = TypeVar("T")
 
 
-class ClientGone(Exception):
+class ClientDisconnected(Exception):
     """The client left before the answer; there is nobody to tell."""
 
 
@@ -196,7 +196,7 @@ async def _spool_body(request: Request, spool: BinaryIO, limit_bytes: int) -> No
 async def run_until_disconnect(
     request: Request, metrics: Metrics, work: Coroutine[Any, Any, T]
 ) -> T:
-    """Return the result of `work`; cancel it and raise ClientGone when the client leaves.
+    """Return the result of `work`; cancel it and raise ClientDisconnected when the client leaves.
 
     Starlette does not cancel a handler whose client has gone. The body must have been read.
     """
@@ -207,7 +207,7 @@ async def run_until_disconnect(
         if task.done():
             return task.result()
         metrics.requests_rejected.labels("disconnected").inc()
-        raise ClientGone
+        raise ClientDisconnected
     finally:
         gone.cancel()
         task.cancel()

@@ -16,16 +16,16 @@ from service.clips.fan_out import FanOut
 from service.clips.outputs import OUTPUTS, OutputName, list_containers
 from service.errors import ImpossibleOutput, InsufficientStorage, MattingError, MediaLimitExceeded
 from service.frames.background_clip import BackgroundClip, LoopedClip
-from service.frames.render import Look, Renderer
+from service.frames.render import Renderer, RenderOptions
 from service.frames.report import SegmentReport
 from service.frames.segment import MattedFrame, Segment, process_segment
 from service.inference.batcher import Matte
 from service.inference.models import ModelInfo
-from service.inference.preprocessing import show_network
+from service.inference.preprocessing import prepare_input
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
 from service.media.video.result_writer import VideoWriteError
-from service.media.video.types import VideoInfo, Wanted
+from service.media.video.types import ClipSelection, VideoInfo
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,14 +35,14 @@ log = logging.getLogger(__name__)
 class ClipPlan:
     """What is made of a clip; `ofd_threshold` None: no smoothing, `ref_size` None: the model's.
 
-    `start_s`, `end_s`, `max_fps`: which frames of it, as Wanted has it.
+    `start_s`, `end_s`, `max_fps`: which frames of it, as ClipSelection has it.
     """
 
     outputs: tuple[OutputName, ...]
-    look: Look
+    render_options: RenderOptions
     ref_size: int | None
     ofd_threshold: float | None
-    keep_sound: bool
+    keep_audio: bool
     crf: int
     preset: str
     start_s: float = 0.0
@@ -50,10 +50,10 @@ class ClipPlan:
     max_fps: float | None = None
 
     @property
-    def wanted(self) -> Wanted:
+    def selection(self) -> ClipSelection:
         """What must be read of the clip for it."""
-        sound = list_containers(self.outputs) if self.keep_sound else ()
-        return Wanted(sound, self.start_s, self.end_s, self.max_fps)
+        audio = list_containers(self.outputs) if self.keep_audio else ()
+        return ClipSelection(audio, self.start_s, self.end_s, self.max_fps)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class MattedClip:
 
 
 @dataclass(frozen=True)
-class ClipWatch:
+class ProgressCallbacks:
     """Whom to tell: `on_open` how many frames are to come, `on_frame` after each of them.
 
     The number follows from what the clip claims; None when it claims nothing.
@@ -106,7 +106,7 @@ def make_segment(
 ) -> Segment:
     """Return how the network mattes frames; None: the model's own size, no smoothing."""
     return Segment(
-        show=lambda image: show_network(
+        prepare=lambda image: prepare_input(
             image, network.info, ref_size, settings.network_max_megapixels
         ),
         infer=network.infer,
@@ -122,7 +122,7 @@ def matte_clip(
     file: BinaryIO,
     plan: ClipPlan,
     folder: Path,
-    watch: ClipWatch,
+    watch: ProgressCallbacks,
     stop: threading.Event,
     *,
     max_s: float,
@@ -135,20 +135,20 @@ def matte_clip(
     Raises the errors of the decoder and the batcher, ImpossibleOutput, InsufficientStorage, and
     SegmentStopped once `stop` is set.
     """
-    info = open_clip(decoder, file, plan.wanted, max_s)
-    watch.on_open(estimate_frames(info, plan.wanted))
+    info = open_clip(decoder, file, plan.selection, max_s)
+    watch.on_open(estimate_frames(info, plan.selection))
     segment = make_segment(settings, network, plan.ref_size, plan.ofd_threshold)
     looped: LoopedClip | None = None
-    if isinstance(plan.look.background, BackgroundClip):
+    if isinstance(plan.render_options.background, BackgroundClip):
         assert behind is not None
         looped = LoopedClip(
             behind,
-            plan.look.background,
+            plan.render_options.background,
             info.time_base,
             max_s=settings.video_max_s,
             max_frames=settings.video_max_frames,
         )
-    renderer = Renderer(plan.look, info.height, info.width, looped)
+    renderer = Renderer(plan.render_options, info.height, info.width, looped)
     try:
         with FanOut(
             plan.outputs,
@@ -169,7 +169,7 @@ def matte_clip(
 
             report = process_segment(decoder.read_video(info), segment, write, stop)
     except VideoWriteError as error:
-        raise explain_write_error(error) from error
+        raise write_error(error) from error
     results = tuple(
         ResultFile(writer.path, OUTPUTS[name].content_type, writer.path.stat().st_size)
         for name, writer in zip(plan.outputs, files.writers, strict=True)
@@ -178,9 +178,11 @@ def matte_clip(
     return MattedClip(results, largest.width, largest.height, largest.padded, info, report)
 
 
-def open_clip(decoder: Decoder, file: BinaryIO, wanted: Wanted, max_s: float) -> VideoInfo:
+def open_clip(
+    decoder: Decoder, file: BinaryIO, selection: ClipSelection, max_s: float
+) -> VideoInfo:
     """Return the facts of a clip; raises MediaLimitExceeded for more than `max_s` seconds."""
-    info = decoder.open_video(file, wanted, max_s=max_s)
+    info = decoder.open_video(file, selection, max_s=max_s)
     if info.duration_s is not None and info.duration_s > max_s:
         raise MediaLimitExceeded(
             f"the clip lasts {info.duration_s:.1f} s, the limit is {max_s:g}",
@@ -190,7 +192,7 @@ def open_clip(decoder: Decoder, file: BinaryIO, wanted: Wanted, max_s: float) ->
     return info
 
 
-def estimate_frames(info: VideoInfo, wanted: Wanted) -> int | None:
+def estimate_frames(info: VideoInfo, selection: ClipSelection) -> int | None:
     """Return how many frames a result will have by the claims of the clip, None without any."""
     rate = info.average_rate
     total = info.frames_estimate
@@ -199,12 +201,12 @@ def estimate_frames(info: VideoInfo, wanted: Wanted) -> int | None:
     if total is None or rate is None:
         return total
     duration_s = total / float(rate)
-    end_s = duration_s if wanted.end_s is None else min(wanted.end_s, duration_s)
-    kept = min(float(rate), wanted.max_fps or float(rate))
-    return round(max(end_s - wanted.start_s, 0) * kept)
+    end_s = duration_s if selection.end_s is None else min(selection.end_s, duration_s)
+    kept = min(float(rate), selection.max_fps or float(rate))
+    return round(max(end_s - selection.start_s, 0) * kept)
 
 
-def explain_write_error(error: VideoWriteError) -> MattingError:
+def write_error(error: VideoWriteError) -> MattingError:
     """Return what a failed encoder or disk means for the request."""
     if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
         return InsufficientStorage("the disk of the service is full", retry_after_s=60)

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from service.clips.outputs import NAMES, OUTPUTS, OutputName
 from service.frames.smoothing import OFD_THRESHOLD
-from service.options import BLUR, MattingOptions, Needs
+from service.options import BLUR, MattingOptions, Requirements
 
 
 def split_outputs(value: Any) -> Any:
@@ -54,12 +54,12 @@ class SmoothedOptions(MattingOptions):
 class VideoOptions(SmoothedOptions):
     """Options of `POST /v1/video`."""
 
-    needs: ClassVar[Needs] = {
+    requirements: ClassVar[Requirements] = {
         "background": (uses("composite"), "composite among outputs"),
         "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
         "foreground": (uses("composite", "green", "cutout"), "another output than alpha"),
         "ofd_threshold": (lambda o: o.smoothing == "ofd", "smoothing=ofd"),
-        "audio": (is_carried_by("mp4", "mov", "webm"), "an output with sound, which frames is not"),
+        "audio": (is_carried_by("mp4", "mov", "webm"), "an output with audio, which frames is not"),
         "crf": (is_carried_by("mp4"), "an H.264 output: composite, alpha or green"),
         "preset": (is_carried_by("mp4"), "an H.264 output: composite, alpha or green"),
     }

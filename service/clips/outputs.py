@@ -21,7 +21,7 @@ MAX_ENCODER_THREADS = 4
 
 @dataclass(frozen=True)
 class Output:
-    """One kind of result; `container` None is a ZIP of pictures, without sound."""
+    """One kind of result; `container` None is a ZIP of pictures, without audio."""
 
     file: str
     content_type: str

@@ -7,7 +7,7 @@ from service.clips.matte import ClipPlan
 from service.clips.options import VideoOptions
 from service.errors import MattingError, UnsupportedMedia
 from service.frames.background_clip import BackgroundClip
-from service.frames.render import Pixels, make_look
+from service.frames.render import Pixels, make_render_options
 from service.limits import refuse_size
 from service.media.decoder.client import Decoder
 from service.stills.matte import BACKGROUND, decode_picture
@@ -54,7 +54,7 @@ def make_plan(options: VideoOptions, background: Pixels | BackgroundClip | None)
     """Return the plan; `background` is what came as a file."""
     return ClipPlan(
         outputs=options.outputs,
-        look=make_look(
+        render_options=make_render_options(
             options,
             background
             if isinstance(background, BackgroundClip)
@@ -62,7 +62,7 @@ def make_plan(options: VideoOptions, background: Pixels | BackgroundClip | None)
         ),
         ref_size=options.ref_size,
         ofd_threshold=options.threshold,
-        keep_sound=options.audio == "keep",
+        keep_audio=options.audio == "keep",
         crf=options.crf,
         preset=options.preset,
         start_s=options.start or 0.0,

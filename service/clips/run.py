@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.api.dependencies import Services
-from service.clips.matte import ClipPlan, ClipWatch, MattedClip, Network, matte_clip
+from service.clips.matte import ClipPlan, MattedClip, Network, ProgressCallbacks, matte_clip
 from service.errors import ImpossibleOutput
 from service.frames.background_clip import BackgroundClip
 from service.inference.batcher import Matte
@@ -32,7 +32,7 @@ async def run_clip(
     file: BinaryIO,
     plan: ClipPlan,
     folder: Path,
-    watch: ClipWatch,
+    watch: ProgressCallbacks,
     *,
     max_s: float,
 ) -> MattedClip:
@@ -47,7 +47,7 @@ async def run_clip(
     async with AsyncExitStack() as stack:
         decoder = await stack.enter_async_context(services.decoders.borrow("video"))
         behind = None
-        if isinstance(plan.look.background, BackgroundClip):
+        if isinstance(plan.render_options.background, BackgroundClip):
             behind = await stack.enter_async_context(services.decoders.borrow("background"))
         run = loop.run_in_executor(
             services.videos.threads,
@@ -111,7 +111,7 @@ def describe_clip(services: Services, clip: MattedClip) -> dict[str, Any]:
     """Return the report of a clip for JSON: its own, its size, and what it was matted with.
 
     What was changed on the way is told where it is so: rows and columns added, bits cut, fields
-    left in one picture, sound encoded anew.
+    left in one picture, audio encoded anew.
     """
     info = clip.info
     codecs = sorted({track.reencoded_from for track in info.audio if track.reencoded_from})

@@ -8,10 +8,10 @@ from typing import BinaryIO
 from service.errors import MattingError, MediaLimitExceeded
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
-from service.media.video.types import Image, VideoInfo, Wanted
+from service.media.video.types import ClipSelection, Image, VideoInfo
 from service.stills.matte import BACKGROUND
 
-_PICTURES = Wanted(sound=())
+_PICTURES = ClipSelection(audio=())
 _GUESSED_RATE = Fraction(25)
 
 

@@ -31,8 +31,8 @@ GREEN = (0, 177, 64)
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """How the frames look: refined mattes, estimated colours, and what is behind a composite.
+class RenderOptions:
+    """How frames are rendered: refined mattes, estimated colours, and what is behind a composite.
 
     A picture or clip as `background` covers the frame.
     """
@@ -42,9 +42,11 @@ class Look:
     estimates_foreground: bool = True
 
 
-def make_look(options: MattingOptions, background: Background | BackgroundClip) -> Look:
-    """Return how the options let frames look before a background."""
-    return Look(
+def make_render_options(
+    options: MattingOptions, background: Background | BackgroundClip
+) -> RenderOptions:
+    """Return how frames are rendered with these options before a background."""
+    return RenderOptions(
         background=background,
         refines=options.refine == "auto",
         estimates_foreground=options.foreground == "auto",
@@ -58,34 +60,34 @@ class Renderer:
     """
 
     def __init__(
-        self, look: Look, height: int, width: int, looped: LoopedClip | None = None
+        self, options: RenderOptions, height: int, width: int, looped: LoopedClip | None = None
     ) -> None:
-        self._look = look
+        self._options = options
         self._size = height, width
         self._looped = looped
-        self._behind: Pixels | None = None
+        self._looped_picture: Pixels | None = None
         self._background: Background = (0, 0, 0)
-        if isinstance(look.background, np.ndarray):
-            self._background = cover(look.background, height, width)
-        elif not isinstance(look.background, BackgroundClip):
-            self._background = look.background
+        if isinstance(options.background, np.ndarray):
+            self._background = cover(options.background, height, width)
+        elif not isinstance(options.background, BackgroundClip):
+            self._background = options.background
 
     def render(self, item: MattedFrame) -> "RenderedFrame":
         if self._looped is not None:
             picture = self._looped.get(item.frame.pts)
-            if picture is not self._behind:
-                self._behind, self._background = picture, cover(picture, *self._size)
-        return RenderedFrame(item, self._look, self._background)
+            if picture is not self._looped_picture:
+                self._looped_picture, self._background = picture, cover(picture, *self._size)
+        return RenderedFrame(item, self._options, self._background)
 
 
 class RenderedFrame:
     """The pictures of one frame: each is made when it is first asked for, what they share once."""
 
-    def __init__(self, item: MattedFrame, look: Look, background: Background) -> None:
+    def __init__(self, item: MattedFrame, options: RenderOptions, background: Background) -> None:
         self._image = item.frame.image
-        self._seen = item.seen
+        self._network_image = item.network_image
         self._matte = item.alpha
-        self._look = look
+        self._options = options
         self._background = background
 
     def get(self, name: PictureName) -> Pixels:
@@ -96,14 +98,14 @@ class RenderedFrame:
     @cached_property
     def alpha(self) -> NDArray[np.float32]:
         """(H, W) float32 in [0, 1]."""
-        if self._look.refines:
-            return refine_alpha(self._image, self._matte, self._seen)
+        if self._options.refines:
+            return refine_alpha(self._image, self._matte, self._network_image)
         return resize_alpha(self._matte, *self._image.shape[:2])
 
     @cached_property
     def colour(self) -> Pixels:
         """The person's own colour, (H, W, 3), smooth where alpha is 0: no rim there can show."""
-        if self._look.estimates_foreground:
+        if self._options.estimates_foreground:
             return estimate_foreground(self._image, self.alpha, COLOUR_SIDE)
         return self._image
 

@@ -1,4 +1,4 @@
-"""The report of a clip: how much of it is person, how much it flickers, where to look."""
+"""The report of a clip: coverage, flicker, scene cuts and frames flagged for review."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ MAX_LISTED = 100  # of each kind, so that a report stays small whatever the clip
 
 @dataclass(frozen=True)
 class Mark:
-    """A frame to look at: its number from 0, its time in ticks of the clip, and why if it says."""
+    """A frame flagged for review: its number from 0, its time in ticks of the clip, and why."""
 
     frame: int
     pts: int
@@ -40,7 +40,8 @@ class SegmentReport:
     result, in [0, 1]. `flicker_raw`, `flicker_smoothed`: see `measure_change`, the mean over
     neighbours of one scene, of the network's mattes and of the result's. `pixels` of all mattes,
     and `pixels_smoothed` of them that smoothing changed. `scene_cuts`: the first frame of each new
-    scene, where smoothing began anew. `suspicious`: the first MAX_LISTED of `suspicious_total`.
+    scene, where smoothing began anew. `flagged_frames`: the first MAX_LISTED of
+    `flagged_frames_total`.
     """
 
     frames: int
@@ -51,8 +52,8 @@ class SegmentReport:
     flicker_smoothed: float
     pixels: int
     pixels_smoothed: int
-    suspicious: tuple[Mark, ...]
-    suspicious_total: int
+    flagged_frames: tuple[Mark, ...]
+    flagged_frames_total: int
 
     def describe(self, info: VideoInfo) -> dict[str, Any]:
         """Return the report for JSON, of bounded size; times are those of the written file."""
@@ -66,8 +67,8 @@ class SegmentReport:
             "pixels_smoothed": self.pixels_smoothed,
             "scene_cuts_total": len(self.scene_cuts),
             "scene_cuts": [mark.describe(info) for mark in self.scene_cuts[:MAX_LISTED]],
-            "suspicious_total": self.suspicious_total,
-            "suspicious": [mark.describe(info) for mark in self.suspicious],
+            "suspicious_total": self.flagged_frames_total,
+            "suspicious": [mark.describe(info) for mark in self.flagged_frames],
         }
 
 
@@ -98,7 +99,7 @@ class Facts:
 
 
 def find_suspicion(before: Facts | None, facts: Facts, after: Facts | None) -> str | None:
-    """Return why a frame deserves a look, None if it does not.
+    """Return why a frame is flagged for review, None if it does not.
 
     `before` and `after` are its neighbours in the same scene, None at its ends. `empty`: nobody,
     between two frames with somebody. `jump`: coverage differs from the frame before by more than
@@ -128,7 +129,7 @@ class ReportWriter:
         self._waiting: Facts | None = None
         self._scene_cuts: list[Mark] = []
         self._suspicious: list[Mark] = []
-        self._suspicious_total = 0
+        self._flagged_frames_total = 0
 
     def begin_scene(self) -> None:
         """Say that the next frame is not of the scene of the frame before."""
@@ -172,8 +173,8 @@ class ReportWriter:
             flicker_smoothed=self._changes_smoothed / max(self._pairs, 1),
             pixels=self._pixels,
             pixels_smoothed=self._pixels_smoothed,
-            suspicious=tuple(self._suspicious),
-            suspicious_total=self._suspicious_total,
+            flagged_frames=tuple(self._suspicious),
+            flagged_frames_total=self._flagged_frames_total,
         )
 
     def _judge_waiting(self, after: Facts | None) -> None:
@@ -182,6 +183,6 @@ class ReportWriter:
         reason = find_suspicion(self._before, self._waiting, after)
         if reason is None:
             return
-        self._suspicious_total += 1
+        self._flagged_frames_total += 1
         if len(self._suspicious) < MAX_LISTED:
             self._suspicious.append(Mark(self._waiting.frame, self._waiting.pts, reason))

@@ -33,15 +33,15 @@ class SegmentStopped(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class SeenFrame:
+class PreparedFrame:
     """A frame and its picture at network size, (h, w, 3) uint8 RGB, as the network sees it."""
 
     frame: VideoFrame
-    seen: Image
+    network_image: Image
 
 
 @dataclass(frozen=True, eq=False)
-class MattedFrame(SeenFrame):
+class MattedFrame(PreparedFrame):
     """A frame with its own matte, (h, w) float32 at network size, smoothed if asked for."""
 
     alpha: NDArray[np.float32]
@@ -51,12 +51,12 @@ class MattedFrame(SeenFrame):
 class Segment:
     """How the frames of one segment are matted.
 
-    `show` turns a picture into the network's input and the small picture that it was made of,
+    `prepare` turns a picture into the network's input and the small picture that it was made of,
     `infer` hands the input to the batcher. `ahead` frames are with the network at once.
     `ofd_threshold` None: no smoothing.
     """
 
-    show: Callable[[Image], tuple[Tensor, Image]]
+    prepare: Callable[[Image], tuple[Tensor, Image]]
     infer: Callable[[Tensor], Future[Matte]]
     ahead: int
     ofd_threshold: float | None
@@ -69,7 +69,7 @@ class SegmentState:
     `thumbnail` is that of the last frame; `frames` and `scene_cuts` came so far.
     """
 
-    delay: OneFrameDelayState[SeenFrame] = OneFrameDelayState()
+    delay: OneFrameDelayState[PreparedFrame] = OneFrameDelayState()
     thumbnail: NDArray[np.uint8] | None = None
     frames: int = 0
     scene_cuts: tuple[int, ...] = ()
@@ -81,7 +81,7 @@ def process_segment(
     write: Callable[[MattedFrame | AudioPacket], None],
     stop: threading.Event,
 ) -> SegmentReport:
-    """Matte every frame of `items` and hand it to `write`, in order; sound passes through.
+    """Matte every frame of `items` and hand it to `write`, in order; audio passes through.
 
     Reading, the network and writing overlap, each in a thread, with a few frames between them, so
     memory does not depend on the length. Smoothing works on raw neighbours: cutting a clip into
@@ -151,7 +151,7 @@ class _Run:
         report: ReportWriter | None,
     ) -> None:
         self._segment = segment
-        self._pending: deque[tuple[SeenFrame, Future[Matte]]] = deque()
+        self._pending: deque[tuple[PreparedFrame, Future[Matte]]] = deque()
         self._smoother = Smoother(segment.ofd_threshold, start, emit, report)
 
     @property
@@ -160,8 +160,8 @@ class _Run:
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
-        tensor, seen = segment.show(frame.image)
-        self._pending.append((SeenFrame(frame, seen), segment.infer(tensor)))
+        tensor, network_image = segment.prepare(frame.image)
+        self._pending.append((PreparedFrame(frame, network_image), segment.infer(tensor)))
         if len(self._pending) >= segment.ahead:
             self._take_oldest()
 
@@ -199,7 +199,7 @@ class Smoother:
         self._emit = emit
         self._report = report
         self._previous = start.thumbnail
-        self._delay: OneFrameDelay[SeenFrame] | None = None
+        self._delay: OneFrameDelay[PreparedFrame] | None = None
         if ofd_threshold is not None:
             self._delay = OneFrameDelay(ofd_threshold, start.delay)
         self._frames = start.frames
@@ -210,8 +210,8 @@ class Smoother:
         delay = self._delay.state if self._delay is not None else OneFrameDelayState()
         return SegmentState(delay, self._previous, self._frames, self._scene_cuts)
 
-    def add(self, frame: SeenFrame, alpha: NDArray[np.float32]) -> None:
-        thumbnail = make_thumbnail(frame.seen)
+    def add(self, frame: PreparedFrame, alpha: NDArray[np.float32]) -> None:
+        thumbnail = make_thumbnail(frame.network_image)
         if self._previous is not None and is_scene_cut(self._previous, thumbnail):
             if self._delay is not None:
                 self._send_raw(self._delay.reset())
@@ -233,13 +233,13 @@ class Smoother:
         if self._delay is not None:
             self._send_raw(self._delay.flush())
 
-    def _send_raw(self, ready: list[tuple[NDArray[np.float32], SeenFrame]]) -> None:
+    def _send_raw(self, ready: list[tuple[NDArray[np.float32], PreparedFrame]]) -> None:
         for alpha, frame in ready:
             self._send(frame, alpha, alpha)
 
     def _send(
-        self, frame: SeenFrame, raw: NDArray[np.float32], smoothed: NDArray[np.float32]
+        self, frame: PreparedFrame, raw: NDArray[np.float32], smoothed: NDArray[np.float32]
     ) -> None:
         if self._report is not None:
             self._report.add(frame.frame, raw, smoothed)
-        self._emit(MattedFrame(frame.frame, frame.seen, smoothed))
+        self._emit(MattedFrame(frame.frame, frame.network_image, smoothed))

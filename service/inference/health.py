@@ -22,7 +22,7 @@ class Health:
     def report_failure(self, reason: str) -> None:
         self.failure = reason
 
-    def explain_not_ready(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Return why the service takes no work, None when it does."""
         if self.draining:
             return "shutting down"

@@ -93,10 +93,10 @@ def fit_to_network(
     `ref_size` None takes the model's own. `trimap` is (H, W) uint8, dark: background, bright:
     foreground, between: unknown; for a model that takes one.
     """
-    return show_network(image, info, ref_size, max_megapixels, trimap)[0]
+    return prepare_input(image, info, ref_size, max_megapixels, trimap)[0]
 
 
-def show_network(
+def prepare_input(
     image: NDArray[np.uint8],
     info: ModelInfo,
     ref_size: int | None,
@@ -110,11 +110,11 @@ def show_network(
         stride=info.stride,
         max_megapixels=max_megapixels,
     )
-    seen = resize_image(image, size)
-    tensor = make_tensor(seen, size, mean=info.mean, std=info.std)
+    network_image = resize_image(image, size)
+    tensor = make_tensor(network_image, size, mean=info.mean, std=info.std)
     if trimap is not None:
         tensor = np.concatenate([tensor, make_trimap_channel(trimap, size)])
-    return tensor, seen
+    return tensor, network_image
 
 
 def make_trimap_channel(trimap: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:

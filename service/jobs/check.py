@@ -9,7 +9,7 @@ from service.clips.matte import MattedClip, ResultFile
 from service.clips.run import finish
 from service.errors import MattingError, MediaLimitExceeded
 from service.media.decoder.client import Decoder
-from service.media.video.types import VideoFrame, Wanted
+from service.media.video.types import ClipSelection, VideoFrame
 
 log = logging.getLogger(__name__)
 # The last frame of a result lasts longer than that of the clip in some containers.
@@ -54,7 +54,7 @@ def count_frames(decoder: Decoder, result: ResultFile, max_s: float) -> int | No
     """
     try:
         with result.path.open("rb") as file:
-            info = decoder.open_video(file, Wanted(sound=()), max_s=max_s)
+            info = decoder.open_video(file, ClipSelection(audio=()), max_s=max_s)
             return sum(isinstance(item, VideoFrame) for item in decoder.read_video(info))
     except MediaLimitExceeded:
         return None

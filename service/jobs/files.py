@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from service.errors import InsufficientStorage, explain_full_disk
+from service.errors import InsufficientStorage, translate_disk_errors
 from service.settings import Settings
 
 PIECE_BYTES = 1 << 20
@@ -40,7 +40,7 @@ class JobFiles:
         On an error nothing stays.
         """
         try:
-            with explain_full_disk():
+            with translate_disk_errors():
                 self.path(job_id).mkdir(0o700, parents=True)
                 digests = {
                     name: copy_hashed(source, self.path(job_id, name))
@@ -58,14 +58,14 @@ class JobFiles:
         """Return an empty folder for the results of a run, whatever an earlier one has left."""
         self.drop_results(job_id)
         folder = self.path(job_id, RESULTS + PART)
-        with explain_full_disk():
+        with translate_disk_errors():
             folder.mkdir(0o700)
         return folder
 
     def publish_results(self, job_id: str, paths: Iterable[Path]) -> list[str]:
         """Make the results of a run final; return the SHA-256 of each."""
         part = self.path(job_id, RESULTS + PART)
-        with explain_full_disk():
+        with translate_disk_errors():
             digests = []
             for path in paths:
                 with path.open("rb") as file:

@@ -14,7 +14,7 @@ from service.api.dependencies import Services
 from service.clips.run import finish
 from service.errors import DecoderCrashed, InsufficientStorage, MattingError, NotFound
 from service.jobs.files import check_budget
-from service.jobs.recovery import EXPIRED_S, count_life_s, explain_crashes, fail, recover
+from service.jobs.recovery import EXPIRED_S, count_life_s, crash_error, fail, recover
 from service.jobs.run import Progress, run_job
 from service.jobs.store import Job, JobStore
 from service.jobs.watch import Watchers
@@ -228,7 +228,7 @@ class Jobs:
                 await self._write(job.id, state="queued")
                 self._append(job.id)
                 return
-            columns = fail(job, explain_crashes(attempts))
+            columns = fail(job, crash_error(attempts))
         except MattingError as error:
             columns = fail(job, error)
         except Exception:

@@ -26,7 +26,7 @@ def recover(store: JobStore, max_attempts: int, expires_s: float) -> list[Job]:
         for job in jobs:
             error = find_loss(store, job)
             if job.state == "running" and job.attempts >= max_attempts:
-                error = explain_crashes(job.attempts)
+                error = crash_error(job.attempts)
             if error is not None:
                 store.files.remove(job.id)
                 store.update(job.id, **fail(job, error), expires_s=expires_s)
@@ -51,7 +51,7 @@ def find_loss(store: JobStore, job: Job) -> MattingError | None:
     return None
 
 
-def explain_crashes(attempts: int) -> MattingError:
+def crash_error(attempts: int) -> MattingError:
     return MediaTooComplex(
         f"the service or its decoder ended while it worked on this clip, {attempts} times",
         hint="convert the clip to H.264 MP4 first",

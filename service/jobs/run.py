@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from service.api.dependencies import Services
-from service.clips.matte import ClipWatch, MattedClip
+from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.plan import make_plan, read_background
 from service.clips.run import describe_clip, finish, run_clip
@@ -76,7 +76,7 @@ async def run_job(
         folder = await finish(workers.run(files.begin_results, job.id))
         picture = await read_background(services, behind)
         plan = make_plan(options, picture)
-        watch = ClipWatch(on_open=progress.open, on_frame=count_frame)
+        watch = ProgressCallbacks(on_open=progress.open, on_frame=count_frame)
         max_s = services.settings.video_max_s
         clip = await run_clip(services, file, plan, folder, watch, max_s=max_s)
     await check_results(services, clip)

@@ -115,7 +115,7 @@ class JobStore:
 
         Raises InsufficientStorage when the disk is full or fails.
         """
-        call = partial(_explain_full_disk, partial(function, *args, **more))
+        call = partial(_translate_disk_errors, partial(function, *args, **more))
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def close(self) -> None:
@@ -200,7 +200,7 @@ class JobStore:
             raise
 
 
-def _explain_full_disk(call: Callable[[], T]) -> T:
+def _translate_disk_errors(call: Callable[[], T]) -> T:
     try:
         return call()
     except sqlite3.OperationalError as error:

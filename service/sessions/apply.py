@@ -13,7 +13,7 @@ from service.media.decoder.client import Decoder
 from service.sessions.answers import Answer
 from service.sessions.chunk import Chunk
 from service.sessions.session import Session, find_stored, refuse_empty
-from service.sessions.step import Step, Work, make_step
+from service.sessions.step import ChunkResult, ChunkTask, compute_step
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class OpenAnswer:
     file: BinaryIO
 
 
-async def put_chunk(
+async def apply_chunk(
     services: Services, session: Session, sequence: int, chunk: Chunk
 ) -> OpenAnswer:
     """Apply a chunk, or return the stored answer when that was done before.
 
-    The session is in use by the caller. Raises the errors of `find_stored` and `make_step`,
+    The session is in use by the caller. Raises the errors of `find_stored` and `compute_step`,
     InProgress and Overloaded; the session is then as before. Cancelled, it is too, and the thread
     has ended.
     """
@@ -38,32 +38,32 @@ async def put_chunk(
         if stored is not None:
             return await reopen(services, stored)
         async with borrow_decoder(services) as decoder:
-            return await advance(services, session, chunk, decoder)
+            return await compute_and_commit(services, session, chunk, decoder)
 
 
 async def finish_session(services: Services, session: Session) -> OpenAnswer:
     """Answer the delayed frame and end the session, or return the stored last answer.
 
-    Raises Conflict before the first frame, and what `put_chunk` raises.
+    Raises Conflict before the first frame, and what `apply_chunk` raises.
     """
     async with services.sessions.hold(session):
         if session.state.is_finished:
             answers, last = services.sessions.answers, session.state.next_sequence
             return await reopen(services, answers.find(session.id, last))
         refuse_empty(session)
-        answer = await advance(services, session, None, None)
+        answer = await compute_and_commit(services, session, None, None)
         services.sessions.finish(session)
         return answer
 
 
-async def advance(
+async def compute_and_commit(
     services: Services, session: Session, chunk: Chunk | None, decoder: Decoder | None
 ) -> OpenAnswer:
-    """Work on a chunk, or the end, and take the session there; the caller holds the session."""
+    """Compute a chunk, or the end, and make it the session's state; the caller holds it."""
     store, loop = services.sessions, asyncio.get_running_loop()
     network = connect_network(services)
-    work = Work(services.settings, network, store.answers, session, chunk, decoder)
-    run = loop.run_in_executor(store.threads, make_step, work)
+    task = ChunkTask(services.settings, network, store.answers, session, chunk, decoder)
+    run = loop.run_in_executor(store.threads, compute_step, task)
 
     def end() -> None:
         session.stop.set()
@@ -80,7 +80,7 @@ async def advance(
     return commit(services, session, step)
 
 
-def commit(services: Services, session: Session, step: Step) -> OpenAnswer:
+def commit(services: Services, session: Session, step: ChunkResult) -> OpenAnswer:
     """Make the step the session's state and keep its answer, both or neither."""
     store, before = services.sessions, session.state
     if session.is_ended:
@@ -95,7 +95,7 @@ def commit(services: Services, session: Session, step: Step) -> OpenAnswer:
     return OpenAnswer(step.answer, step.file)
 
 
-def discard(session: Session, step: Step) -> None:
+def discard(session: Session, step: ChunkResult) -> None:
     """Forget a step; its encoder too, which has seen frames that nobody will get."""
     session.encoder = None
     step.file.close()

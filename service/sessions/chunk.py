@@ -14,11 +14,11 @@ from service.errors import (
     UnsupportedMedia,
 )
 from service.media.decoder.client import Decoder
-from service.media.video.types import Image, VideoFrame, Wanted
+from service.media.video.types import ClipSelection, Image, VideoFrame
 from service.sessions.timeline import TimedImage
 from service.settings import Settings
 
-SILENT = Wanted(sound=())
+SILENT = ClipSelection(audio=())
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
 
 

@@ -12,9 +12,9 @@ from service.api.dependencies import Services
 from service.clips.run import FRAME_TIMEOUT_S, finish
 from service.errors import Draining, MattingError
 from service.frames.render import Renderer
-from service.frames.segment import MattedFrame, SeenFrame, Smoother
+from service.frames.segment import MattedFrame, PreparedFrame, Smoother
 from service.inference.batcher import Matte
-from service.inference.preprocessing import show_network
+from service.inference.preprocessing import prepare_input
 from service.media.image.writer import encode_image
 from service.media.video.types import Image
 from service.metrics import Metrics
@@ -71,7 +71,7 @@ class Inbox:
         return self._frames.popleft()
 
 
-class Handover(Generic[T]):
+class Rendezvous(Generic[T]):
     """Gives things from one task to the next, of which none ever waits in between."""
 
     def __init__(self) -> None:
@@ -122,8 +122,8 @@ class LiveStream:
         self._session = session
         self._clock = clock
         self._inbox = Inbox(services.metrics)
-        self._matted: Handover[_Matted] = Handover()
-        self._answers: Handover[LiveAnswer] = Handover()
+        self._matted: Rendezvous[_Matted] = Rendezvous()
+        self._answers: Rendezvous[LiveAnswer] = Rendezvous()
         self._renderer: Renderer | None = None
         self._started_s = clock()
         self._offered = 0
@@ -171,8 +171,8 @@ class LiveStream:
         services, options = self._services, self._session.options
         # A child that is left half-way would have to be replaced: leaving waits for its answer.
         image = await finish(asyncio.ensure_future(self._decode(frame.data)))
-        tensor, seen = await services.workers.run(
-            show_network,
+        tensor, network_image = await services.workers.run(
+            prepare_input,
             image,
             services.engine.info,
             options.ref_size,
@@ -180,7 +180,7 @@ class LiveStream:
         )
         matte = await services.batcher.infer(tensor, timeout_s=FRAME_TIMEOUT_S)
         services.metrics.frames.labels("live").inc()
-        return image, seen, matte
+        return image, network_image, matte
 
     async def _decode(self, data: bytes) -> Image:
         services = self._services
@@ -191,15 +191,17 @@ class LiveStream:
         return image
 
     async def _render(
-        self, frame: LiveFrame, image: Image, seen: Image, matte: Matte
+        self, frame: LiveFrame, image: Image, network_image: Image, matte: Matte
     ) -> list[LiveAnswer]:
         """Take the session one frame on and return the answers that are ready."""
-        step = await self._services.workers.run(self._step, self._session.state, image, seen, matte)
+        step = await self._services.workers.run(
+            self._step, self._session.state, image, network_image, matte
+        )
         self._session.state = step.state
         self._inside[step.pts] = LiveFrame(frame.number, frame.arrived_s)
         return [self._answer(pts, content) for pts, content in step.pictures]
 
-    def _step(self, state: SessionState, image: Image, seen: Image, matte: Matte) -> _Step:
+    def _step(self, state: SessionState, image: Image, network_image: Image, matte: Matte) -> _Step:
         """Return where a frame takes the session; runs in a thread and changes nothing."""
         options = self._session.options
         size = image.shape[0], image.shape[1]
@@ -207,7 +209,7 @@ class LiveStream:
         frame = clock.place(TimedImage(Fraction(0), 1 / make_rate(options.fps), image))
         ready: list[MattedFrame] = []
         smoother = Smoother(options.threshold, state.segment, ready.append)
-        smoother.add(SeenFrame(frame, seen), matte.alpha)
+        smoother.add(PreparedFrame(frame, network_image), matte.alpha)
         if self._renderer is None:
             self._renderer = make_renderer(options, *size)
         pictures = [(item.frame.pts, self._draw(self._renderer, item)) for item in ready]

@@ -6,13 +6,13 @@ from pydantic import AfterValidator, Field, model_validator
 
 from service.clips.options import SmoothedOptions
 from service.media.video.types import MAX_SIDE
-from service.options import BLUR, Needs, check_background
+from service.options import BLUR, Requirements, check_background
 
 
 class SessionOptions(SmoothedOptions):
     """Options of `POST /v1/sessions`."""
 
-    needs: ClassVar[Needs] = {
+    requirements: ClassVar[Requirements] = {
         "background": (lambda o: o.output == "composite", "output=composite"),
         "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
         "foreground": (lambda o: o.output != "alpha", "another output than alpha"),

@@ -77,7 +77,7 @@ def count_buffer_bytes(state: SessionState, encoder: FragmentWriter | None) -> i
         total += delay.previous.nbytes
     if delay.pending is not None:
         alpha, waiting = delay.pending
-        total += alpha.nbytes + waiting.frame.image.nbytes + waiting.seen.nbytes
+        total += alpha.nbytes + waiting.frame.image.nbytes + waiting.network_image.nbytes
     if encoder is not None and state.size is not None:
         total += count_encoder_bytes(state.size)
     return total

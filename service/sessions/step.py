@@ -12,7 +12,7 @@ from service.errors import (
     ImpossibleOutput,
     MediaLimitExceeded,
 )
-from service.frames.render import Pixels, RenderedFrame, Renderer, make_look
+from service.frames.render import Pixels, RenderedFrame, Renderer, make_render_options
 from service.frames.segment import MattedFrame, SegmentStopped, process_piece
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Step:
+class ChunkResult:
     """Where a chunk takes a session; its complete answer is open as `file`, at its start."""
 
     state: SessionState
@@ -40,7 +40,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Work:
+class ChunkTask:
     """What a chunk is worked on with; without `chunk` and `decoder` it is the session's end."""
 
     settings: Settings
@@ -51,28 +51,28 @@ class Work:
     decoder: Decoder | None = None
 
 
-def make_step(work: Work) -> Step:
+def compute_step(task: ChunkTask) -> ChunkResult:
     """Return the step that a chunk makes; the session stays as it is, and on an error no file.
 
     Raises the errors of the decoder, the batcher and the disk, ImpossibleOutput,
     MediaLimitExceeded, and Gone once the session's `stop` is set. An encoder that has seen frames
     of a failed chunk is taken from the session: the next chunk begins with a new one.
     """
-    session = work.session
-    path, file = work.answers.create()
+    session = task.session
+    path, file = task.answers.create()
     with ExitStack() as undo:
         undo.callback(path.unlink, missing_ok=True)
         undo.callback(file.close)
         undo.callback(_drop_fed_encoder, session, session.encoder.frames if session.encoder else 0)
-        run = _ChunkRun(work, file)
+        run = _ChunkProcessor(task, file)
         with _explained():
             state = run.process()
         headers = describe_step(session.state, state)
-        digest = b"" if work.chunk is None else work.chunk.digest
+        digest = b"" if task.chunk is None else task.chunk.digest
         answer = Answer(path, file.tell(), run.packager.content_type, headers, digest)
         file.seek(0)
         undo.pop_all()
-        return Step(state, run.encoder, answer, file)
+        return ChunkResult(state, run.encoder, answer, file)
 
 
 def _drop_fed_encoder(session: Session, frames_before: int) -> None:
@@ -81,16 +81,16 @@ def _drop_fed_encoder(session: Session, frames_before: int) -> None:
         session.encoder = None
 
 
-class _ChunkRun:
+class _ChunkProcessor:
     """The work on one chunk: `read` runs in the reader's thread, `write` in the writer's."""
 
-    def __init__(self, work: Work, file: BinaryIO) -> None:
-        session = work.session
+    def __init__(self, task: ChunkTask, file: BinaryIO) -> None:
+        session = task.session
         options, state = session.options, session.state
-        self._work = work
+        self._task = task
         self._file = file
         self._size = state.size
-        is_clip = work.chunk is not None and work.chunk.is_clip
+        is_clip = task.chunk is not None and task.chunk.is_clip
         self._clock = ChunkClock(
             state.timeline, absolute=is_clip and options.timestamps == "absolute"
         )
@@ -101,12 +101,12 @@ class _ChunkRun:
 
     def process(self) -> SessionState:
         """Write the whole answer and return the state after it."""
-        work, session = self._work, self._work.session
-        state, is_last = session.state, self._work.chunk is None
+        task, session = self._task, self._task.session
+        state, is_last = session.state, self._task.chunk is None
         options = session.options
         segment = process_piece(
             self._read(),
-            make_segment(work.settings, work.network, options.ref_size, options.threshold),
+            make_segment(task.settings, task.network, options.ref_size, options.threshold),
             self._write,
             session.stop,
             state.segment,
@@ -125,7 +125,7 @@ class _ChunkRun:
             has_init=True,
             is_finished=is_last,
         )
-        check_buffers(after, self.encoder, work.settings)
+        check_buffers(after, self.encoder, task.settings)
         return after
 
     @property
@@ -136,11 +136,11 @@ class _ChunkRun:
         return self._packager
 
     def _read(self) -> Iterator[VideoFrame]:
-        work = self._work
-        if work.chunk is None or work.decoder is None:
+        task = self._task
+        if task.chunk is None or task.decoder is None:
             return
-        fps = work.session.options.fps
-        for timed in read_chunk(work.decoder, work.chunk, work.settings, fps):
+        fps = task.session.options.fps
+        for timed in read_chunk(task.decoder, task.chunk, task.settings, fps):
             found = timed.image.shape[0], timed.image.shape[1]
             check_same_size(found, self._size or found)
             self._size = found
@@ -149,7 +149,7 @@ class _ChunkRun:
     def _write(self, item: MattedFrame | AudioPacket) -> None:
         if isinstance(item, AudioPacket):
             return
-        options = self._work.session.options
+        options = self._task.session.options
         if self._renderer is None:
             self._renderer = make_renderer(options, *item.frame.image.shape[:2])
         rendered = self._renderer.render(item)
@@ -157,8 +157,8 @@ class _ChunkRun:
         self._frames_out += 1
 
     def _make_packager(self) -> Packager:
-        options, state = self._work.session.options, self._work.session.state
-        max_bytes = self._work.settings.session_buffer_mb * 2**20
+        options, state = self._task.session.options, self._task.session.state
+        max_bytes = self._task.settings.session_buffer_mb * 2**20
         if options.packaging == "frames":
             return PicturePackager(self._file, options.format, state.frames_out, max_bytes)
         if self.encoder is None:
@@ -176,8 +176,8 @@ class _ChunkRun:
 
 def make_renderer(options: SessionOptions, height: int, width: int) -> Renderer:
     """Return what renders the frames of a session, (height, width) each."""
-    look = make_look(options, options.choose_background(None))
-    return Renderer(look, height, width)
+    render_options = make_render_options(options, options.choose_background(None))
+    return Renderer(render_options, height, width)
 
 
 def draw_picture(rendered: RenderedFrame, options: SessionOptions) -> Pixels:

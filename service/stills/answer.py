@@ -7,8 +7,8 @@ from service.api.dependencies import Services
 from service.limits import Ticket
 from service.matting.signals import measure_confidence, shows_person
 from service.stills.encode import Encoded, encode_still
-from service.stills.facts import Facts
 from service.stills.matte import MattedStill, StillFiles, decode_still, matte_still
+from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
 from service.stills.render import FinishedStill, finish_still
 from service.stills.result_store import KeptResult
@@ -20,7 +20,7 @@ class Answer:
     """The encoded result of one still and what is said about it."""
 
     encoded: Encoded
-    facts: Facts
+    metadata: ResultMetadata
 
 
 async def make_answer(
@@ -40,10 +40,10 @@ async def make_answer(
         return answer
     kept = KeptResult(files.image, still.matte)
     result_id = await services.results.keep(owner, kept, options.keep_s)
-    return replace(answer, facts=replace(answer.facts, result_id=result_id))
+    return replace(answer, metadata=replace(answer.metadata, result_id=result_id))
 
 
-async def restyle(
+async def rerender_stored(
     services: Services,
     kept: KeptResult,
     background: bytes | None,
@@ -72,7 +72,7 @@ async def _finish(
     with times.measure("encode"):
         encoded = await run(partial(encode_still, finished, options, format))
     height, width = finished.alpha.shape
-    facts = Facts(
+    metadata = ResultMetadata(
         width=width,
         height=height,
         subject=finished.subject,
@@ -82,7 +82,7 @@ async def _finish(
         provider=services.engine.provider if signals else None,
         timings_ms=times.milliseconds,
     )
-    return Answer(encoded, facts)
+    return Answer(encoded, metadata)
 
 
 def _refine(

@@ -13,7 +13,7 @@ from service.api.negotiation import JSON_TYPE, ZIP_TYPE
 from service.errors import ImpossibleOutput
 from service.matting.composite import cut_out, quantise_alpha
 from service.media.image.writer import CONTENT_TYPES, MAX_SIDE, PixelFormat, encode_image
-from service.stills.facts import Facts
+from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
 from service.stills.render import FinishedStill
 
@@ -68,7 +68,7 @@ def check_side(longest: int, kind: PixelFormat) -> None:
         )
 
 
-def pack(encoded: Encoded, facts: Facts, format: Format) -> tuple[bytes, str]:
+def pack(encoded: Encoded, metadata: ResultMetadata, format: Format) -> tuple[bytes, str]:
     """Return (body, content type) of an answer: the picture, a ZIP of both, or JSON."""
     pictures = encoded.pictures
     if format == "json":
@@ -77,7 +77,7 @@ def pack(encoded: Encoded, facts: Facts, format: Format) -> tuple[bytes, str]:
             members = {"content_type": encoded.content_type, "image_b64": [*texts.values()][0]}
         else:
             members = {"color_b64": texts[BUNDLE_COLOUR], "alpha_b64": texts[BUNDLE_ALPHA]}
-        return json.dumps(facts.to_json() | members).encode(), JSON_TYPE
+        return json.dumps(metadata.to_json() | members).encode(), JSON_TYPE
     if len(pictures) > 1:
         return make_zip(pictures), ZIP_TYPE
     return [*pictures.values()][0], encoded.content_type

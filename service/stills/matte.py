@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from service.api.dependencies import Services
 from service.errors import InvalidOption, MattingError, MediaLimitExceeded
-from service.inference.preprocessing import show_network
+from service.inference.preprocessing import prepare_input
 from service.limits import Ticket
 from service.media.decoder.client import Decoder
 from service.media.image.types import ImageInfo, Picture
@@ -32,15 +32,15 @@ class MattedStill:
     """A decoded picture and the network's matte, (h, w) float32 in [0, 1], at the network's size.
 
     `matte` is None where the network did not run, because the file's own alpha is the answer.
-    `trimap` is (H, W) uint8; `background` the picture to put behind the person, of any size. `seen`
-    is the picture that the network saw, (h, w, 3) uint8, None where nobody has it any more.
+    `trimap` is (H, W) uint8; `background` the picture to put behind the person, of any size.
+    `network_image` is the picture that the network saw, (h, w, 3) uint8, None where it is gone.
     """
 
     picture: Picture
     matte: NDArray[np.float32] | None = None
     trimap: NDArray[np.uint8] | None = None
     background: NDArray[np.uint8] | None = None
-    seen: NDArray[np.uint8] | None = None
+    network_image: NDArray[np.uint8] | None = None
 
 
 async def matte_still(
@@ -55,11 +55,13 @@ async def matte_still(
         still = await decode_still(services, files, ticket)
         if still.picture.alpha is not None and options.existing_alpha == "return":
             return still
-        tensor, seen = await services.workers.run(prepare, services, still, options.ref_size)
+        tensor, network_image = await services.workers.run(
+            prepare, services, still, options.ref_size
+        )
     matte = await services.batcher.infer(tensor, timeout_s=services.settings.request_timeout_s)
     times.add("queue", matte.queue_s)
     times.add("inference", matte.inference_s)
-    return replace(still, matte=matte.alpha, seen=seen)
+    return replace(still, matte=matte.alpha, network_image=network_image)
 
 
 async def decode_still(services: Services, files: StillFiles, ticket: Ticket) -> MattedStill:
@@ -151,4 +153,4 @@ def prepare(
         sizes = [f"{one.shape[1]} x {one.shape[0]}" for one in (trimap, image)]
         raise InvalidOption(f"the trimap is {sizes[0]} pixels, the image {sizes[1]}")
     largest = services.settings.network_max_megapixels
-    return show_network(image, services.engine.info, ref_size, largest, trimap)
+    return prepare_input(image, services.engine.info, ref_size, largest, trimap)

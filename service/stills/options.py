@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from service.matting.crop import parse_margin
 from service.matting.sizes import check_size
-from service.options import BLUR, MattingOptions, Needs
+from service.options import BLUR, MattingOptions, Requirements
 
 Output = Literal["alpha", "cutout", "composite", "foreground", "bundle"]
 Format = Literal["png", "webp", "jpeg", "avif", "zip", "json"]
@@ -22,7 +22,7 @@ def check_margin(value: str) -> str:
 class ImageOptions(MattingOptions):
     """Options of `POST /v1/image`."""
 
-    needs: ClassVar[Needs] = {
+    requirements: ClassVar[Requirements] = {
         "background": (lambda o: o.output == "composite", "output=composite"),
         "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
         "foreground": (lambda o: o.has_colour, "another output than alpha"),
@@ -91,7 +91,7 @@ class ImageOptions(MattingOptions):
         return self.output != "alpha"
 
     @model_validator(mode="after")
-    def refuse_odd_pairs(self) -> Self:
+    def check_output_format(self) -> Self:
         if self.output == "bundle" and self.format not in (None, "zip", "json"):
             raise ValueError("output=bundle is a zip; leave out format, or ask for zip or json")
         if self.format == "zip" and self.output != "bundle":

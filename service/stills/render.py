@@ -107,8 +107,10 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions) -> Non
     else:
         if options.refine == "auto":
             # A shrunk guide is not what the network saw shrunk, to the last digit.
-            seen = still.seen if layers.guide.shape == still.picture.image.shape else None
-            alpha = refine_alpha(layers.guide, still.matte, seen)
+            network_image = (
+                still.network_image if layers.guide.shape == still.picture.image.shape else None
+            )
+            alpha = refine_alpha(layers.guide, still.matte, network_image)
         else:
             alpha = resize_alpha(still.matte, *layers.guide.shape[:2])
         layers.true_alpha = alpha

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import Gone, InsufficientStorage, NotFound, explain_full_disk
+from service.errors import Gone, InsufficientStorage, NotFound, translate_disk_errors
 from service.scratch import ScratchFolder
 from service.threads import Workers
 
@@ -84,7 +84,7 @@ class ResultStore:
         # In the index first: what is written at the same time must find the room taken.
         self._entries[result_id] = _Entry(owner, self._clock() + keep_s, result.bytes)
         try:
-            with explain_full_disk():
+            with translate_disk_errors():
                 await self._workers.run(self._write, result_id, result)
         except BaseException:  # cancelled, too: nobody will ever know the id
             self._forget(result_id)

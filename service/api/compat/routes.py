@@ -27,8 +27,8 @@ from service.api.uploads import (
 from service.errors import BadRequest, UnknownForeground
 from service.stills.answer import Answer, make_answer
 from service.stills.encode import pack
-from service.stills.facts import Facts
 from service.stills.matte import StillFiles, check_model
+from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
 
 router = APIRouter(tags=["compatibility"])
@@ -68,15 +68,15 @@ async def remove_background(request: Request, services: ServicesDependency) -> R
     options, format = map_removebg_options(asked, body.background is not None)
     files = StillFiles(body.image, background=body.background)
     answer = await run(request, services, files, options, format)
-    facts = answer.facts
-    if facts.subject is None or not facts.shows_person:
+    metadata = answer.metadata
+    if metadata.subject is None or not metadata.shows_person:
         raise UnknownForeground("no person is in the image", hint="this server finds people")
-    content, content_type = await services.workers.run(pack, answer.encoded, facts, format)
-    headers = facts.to_headers() | {"X-Credits-Charged": "0", "Vary": "Accept"}
+    content, content_type = await services.workers.run(pack, answer.encoded, metadata, format)
+    headers = metadata.to_headers() | {"X-Credits-Charged": "0", "Vary": "Accept"}
     if asked.type_level != "none":
         headers["X-Type"] = "person"
     if prefers_json(request.headers.get("accept"), content_type):
-        content = await services.workers.run(pack_removebg, content, facts)
+        content = await services.workers.run(pack_removebg, content, metadata)
         content_type = JSON_TYPE
     return Response(content, headers=headers, media_type=content_type)
 
@@ -90,11 +90,11 @@ def prefers_json(accept: str | None, content_type: str) -> bool:
     return weigh(JSON_TYPE, ranges) > weigh(content_type, ranges)
 
 
-def pack_removebg(content: bytes, facts: Facts) -> bytes:
+def pack_removebg(content: bytes, metadata: ResultMetadata) -> bytes:
     """Return remove.bg's JSON around a result."""
     data: dict[str, Any] = {"result_b64": base64.b64encode(content).decode()}
-    if facts.subject is not None:
-        data |= {f"foreground_{name}": value for name, value in vars(facts.subject).items()}
+    if metadata.subject is not None:
+        data |= {f"foreground_{name}": value for name, value in vars(metadata.subject).items()}
     return json.dumps({"data": data}).encode()
 
 
@@ -114,8 +114,8 @@ async def remove_stream(request: Request, services: ServicesDependency) -> Respo
         options = map_rembg_options(asked, services.engine.info.name)
         files = StillFiles(await services.workers.run(upload.file.read))
     answer = await run(request, services, files, options, "png")
-    content, content_type = await services.workers.run(pack, answer.encoded, answer.facts, "png")
-    return Response(content, headers=answer.facts.to_headers(), media_type=content_type)
+    content, content_type = await services.workers.run(pack, answer.encoded, answer.metadata, "png")
+    return Response(content, headers=answer.metadata.to_headers(), media_type=content_type)
 
 
 @router.get("/api/remove", summary="Refused: this server fetches no addresses")

@@ -4,12 +4,12 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.dependencies import Services, ServicesDependency
 from service.api.negotiation import JSON_TYPE, ZIP_TYPE, choose_format
-from service.api.openapi import check_picture_behind, describe_upload, parse_options
+from service.api.openapi import check_background_file, describe_upload, parse_options
 from service.api.routes.image_batch import answer_batch
 from service.api.uploads import Accepted, Upload, read_upload, run_until_disconnect
 from service.errors import InvalidOption
 from service.media.image.writer import CONTENT_TYPES
-from service.stills.answer import Answer, make_answer, restyle
+from service.stills.answer import Answer, make_answer, rerender_stored
 from service.stills.encode import pack
 from service.stills.matte import BACKGROUND, TRIMAP, StillFiles, check_model
 from service.stills.options import Format, ImageOptions
@@ -70,7 +70,7 @@ async def matte_image(request: Request, services: ServicesDependency) -> Respons
     )
     async with read_upload(request, accepted) as upload:
         options = parse_options(ImageOptions, upload.options)
-        check_picture_behind(options, BACKGROUND, upload.extra)
+        check_background_file(options, BACKGROUND, upload.extra)
         check_model(services, options, TRIMAP in upload.extra)
         if len(upload.files) > 1:
             work = answer_batch(services, upload, options, request.scope["owner"])
@@ -98,7 +98,9 @@ async def matte_image(request: Request, services: ServicesDependency) -> Respons
         examples=AGAIN,
     ),
 )
-async def restyle_image(request: Request, services: ServicesDependency, result_id: str) -> Response:
+async def rerender_image(
+    request: Request, services: ServicesDependency, result_id: str
+) -> Response:
     """Answer an image that was sent with `keep_s` once more, with other output options and without
     running the network."""
     accepted = Accepted("image", (), services.settings.image_max_bytes, (BACKGROUND,), 0, True)
@@ -109,7 +111,7 @@ async def restyle_image(request: Request, services: ServicesDependency, result_i
                     f"{name} cannot change for a kept result", hint="send the image again"
                 )
         options = parse_options(ImageOptions, upload.options)
-        check_picture_behind(options, BACKGROUND, upload.extra)
+        check_background_file(options, BACKGROUND, upload.extra)
         format = choose_format(options, request.headers.get("accept"))
         background = await read_extra(services, upload, BACKGROUND)
     kept = await services.results.load(request.scope["owner"], result_id)
@@ -121,7 +123,7 @@ async def restyle_image(request: Request, services: ServicesDependency, result_i
             )
         options = options.model_copy(update={"existing_alpha": "return"})
     with services.gate.try_enter() as ticket:
-        making = restyle(services, kept, background, options, format, ticket)
+        making = rerender_stored(services, kept, background, options, format, ticket)
         answer = await run_until_disconnect(request, services.metrics, making)
     return await respond(services, answer, format)
 
@@ -143,6 +145,6 @@ async def read_extra(services: Services, upload: Upload, name: str) -> bytes | N
 
 async def respond(services: Services, answer: Answer, format: Format) -> Response:
     """Return the HTTP response of an answer."""
-    body, content_type = await services.workers.run(pack, answer.encoded, answer.facts, format)
-    headers = answer.facts.to_headers() | {"Vary": "Accept"}
+    body, content_type = await services.workers.run(pack, answer.encoded, answer.metadata, format)
+    headers = answer.metadata.to_headers() | {"Vary": "Accept"}
     return Response(body, headers=headers, media_type=content_type)

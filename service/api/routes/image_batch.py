@@ -46,8 +46,8 @@ async def answer_batch(
                 continue
             named = name_results(number, answer.encoded)
             results |= named
-            facts = answer.facts.to_json()
-            entries.append(entry | {"status": 200, "results": [*named], **facts})
+            metadata = answer.metadata.to_json()
+            entries.append(entry | {"status": 200, "results": [*named], **metadata})
     results[REPORT] = json.dumps(entries, indent=1).encode()
     body = await services.workers.run(make_zip, results)
     return Response(body, media_type=ZIP_TYPE)

@@ -42,7 +42,7 @@ async def ready(services: ServicesDependency, verbose: str | None = None) -> dic
     network first. `?verbose` adds the model, the provider, and why it is not CUDA."""
     if services.health.started and services.health.failure:
         await probe(services)
-    reason = services.health.explain_not_ready()
+    reason = services.health.not_ready_reason()
     services.metrics.ready.set(0 if reason else 1)
     if reason:
         raise NotReady(f"not ready: {reason}", hint="try again soon", retry_after_s=1)
@@ -170,14 +170,14 @@ async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
 
 
 def describe_output(output: Output) -> dict[str, Any]:
-    sound = sorted(CARRIED_AUDIO[output.container]) if output.container else []
+    audio = sorted(CARRIED_AUDIO[output.container]) if output.container else []
     return {
         "file": output.file,
         "content_type": output.content_type,
         "container": output.container or "zip",
         "codec": output.codec,
         "alpha": output.picture == "cutout",
-        "sound": sound,
+        "sound": audio,
     }
 
 

@@ -14,7 +14,7 @@ from service.api.uploads import Accepted, Upload, read_upload, run_until_disconn
 from service.clips.run import refuse_trimap_model
 from service.errors import BadRequest, ImpossibleOutput, InvalidOption
 from service.media.video.fragment_writer import choose_level, describe_mime
-from service.sessions.apply import OpenAnswer, finish_session, put_chunk
+from service.sessions.apply import OpenAnswer, apply_chunk, finish_session
 from service.sessions.chunk import Chunk, check_frame_size, make_chunk
 from service.sessions.options import SessionOptions
 from service.sessions.session import Session, refuse_finished
@@ -159,7 +159,7 @@ async def send_chunk(
         )
         async with read_upload(request, accepted) as upload:
             chunk = await sort_parts(services, upload)
-            work = put_chunk(services, session, sequence, chunk)
+            work = apply_chunk(services, session, sequence, chunk)
             answer = await run_until_disconnect(request, services.metrics, work)
     return respond(services, answer)
 

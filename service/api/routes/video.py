@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from service.api.dependencies import Services, ServicesDependency
 from service.api.downloads import stream_file
-from service.api.openapi import check_picture_behind, describe_upload, parse_options
+from service.api.openapi import check_background_file, describe_upload, parse_options
 from service.api.routes.job_documents import JobDocument
 from service.api.routes.jobs import accept_job, prefers_job, read_idempotency_key
 from service.api.uploads import (
@@ -20,7 +20,7 @@ from service.api.uploads import (
     read_upload,
     run_until_disconnect,
 )
-from service.clips.matte import ClipPlan, ClipWatch, MattedClip
+from service.clips.matte import ClipPlan, MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import make_plan, read_background
@@ -55,7 +55,7 @@ RESULTS = "The result: " + ", ".join(
 async def matte_video(request: Request, services: ServicesDependency) -> Response:
     """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer the person over a colour, a
     picture, another clip or green as H.264 MP4, cut out as WebM, ProRes MOV or PNGs, or the matte:
-    the same frames at the same times, upright, with the sound.
+    the same frames at the same times, upright, with the audio.
 
     `Prefer: respond-async` makes it a job, and so do several outputs. With an `Idempotency-Key`
     the same request makes one job only, for 24 hours."""
@@ -120,7 +120,7 @@ def make_headers(services: Services, video: MattedClip) -> dict[str, str]:
 def check_upload(upload: Upload) -> VideoOptions:
     """Return the options of an upload; raises InvalidOption."""
     options = parse_options(VideoOptions, upload.options)
-    check_picture_behind(options, BACKGROUND, upload.extra)
+    check_background_file(options, BACKGROUND, upload.extra)
     return options
 
 
@@ -130,7 +130,7 @@ async def make_video(
     """Return the facts of a matted clip and its one result, open; its folder is gone already."""
     settings = services.settings
     sync_s = settings.sync_video_max_s
-    watch = ClipWatch(on_frame=services.metrics.frames.labels("video").inc)
+    watch = ProgressCallbacks(on_frame=services.metrics.frames.labels("video").inc)
     max_s = min(sync_s, settings.video_max_s)
     with tempfile.TemporaryDirectory(prefix="matting-", dir=settings.data_dir) as folder:
         try:

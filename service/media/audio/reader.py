@@ -1,4 +1,4 @@
-"""Sound of a clip, in the decoder child: packets copied wherever a container can carry them."""
+"""Audio of a clip, in the decoder child: packets copied wherever a container can carry them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -19,12 +19,12 @@ from service.media.audio.types import (
 from service.media.wire.fields import MAX_TICKS
 
 REENCODED_BIT_RATE = 128_000
-# ADTS sound states its parameters in its packets; a track that stays silent this long is dropped.
+# ADTS audio states its parameters in its packets; a track that stays silent this long is dropped.
 MAX_PEEKED_BYTES = 16 << 20
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _MIN_MP3_RATE = 16000  # MP4 has no place for the slower ones
 _GLOBAL_HEADER = 1 << 22
-# What sound becomes that a container does not carry: encoder, sample format, rates.
+# What audio becomes that a container does not carry: encoder, sample format, rates.
 _ENCODERS: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "aac": ("aac", "fltp", _AAC_RATES),
     "opus": ("libopus", "flt", (48_000,)),
@@ -32,7 +32,7 @@ _ENCODERS: dict[str, tuple[str, str, tuple[int, ...]]] = {
 
 
 class TrackReader(Protocol):
-    """Turns the demuxed packets of one sound stream into packets for the writers."""
+    """Turns the demuxed packets of one audio stream into packets for the writers."""
 
     tracks: tuple[AudioTrack, ...]
 
@@ -57,7 +57,7 @@ class CopiedTrack:
 
 
 class AdtsTrack:
-    """Takes the ADTS headers off AAC packets (MPEG-TS); the coded sound stays as it is."""
+    """Takes the ADTS headers off AAC packets (MPEG-TS); the coded audio stays as it is."""
 
     def __init__(self, track: AudioTrack, bit_filter: Any) -> None:
         self.tracks: tuple[AudioTrack, ...] = (track,)
@@ -74,7 +74,7 @@ class AdtsTrack:
 
 
 class ReencodedTracks:
-    """Decodes sound once and encodes it for the containers that cannot carry it as it came."""
+    """Decodes audio once and encodes it for the containers that cannot carry it as it came."""
 
     def __init__(self, stream: Any, encoders: Sequence["SoundEncoder"]) -> None:
         self._stream = stream
@@ -96,7 +96,7 @@ class ReencodedTracks:
 
 
 class SoundEncoder:
-    """Encodes decoded sound as `codec`, mono or stereo, for `containers`."""
+    """Encodes decoded audio as `codec`, mono or stereo, for `containers`."""
 
     def __init__(
         self, stream: Any, index: int, codec: str, containers: tuple[Container, ...]
@@ -129,7 +129,7 @@ class SoundEncoder:
             encoded = [out for frame in frames for out in self._encoder.encode(frame)]
         except MemoryError:
             raise
-        except (av.FFmpegError, ValueError):  # the sound changes its form
+        except (av.FFmpegError, ValueError):  # the audio changes its form
             return []
         return _to_items(encoded, self.track.index)
 
@@ -140,7 +140,7 @@ class SoundEncoder:
 def open_tracks(
     streams: Iterable[Any], packets: Iterator[Any], containers: Sequence[Container]
 ) -> tuple[dict[int, list[TrackReader]], list[Any]]:
-    """Return the readers of each sound stream by its index in the file, and packets read ahead.
+    """Return the readers of each audio stream by its index in the file, and packets read ahead.
 
     Every container gets each stream, in a codec that it carries. Packets are read ahead only while
     an ADTS track has not shown its parameters yet; the caller takes them before the rest. Streams

@@ -1,4 +1,4 @@
-"""Encoded sound as it travels between the reader of a clip, the service and the writers."""
+"""Encoded audio as it travels between the reader of a clip, the service and the writers."""
 
 import base64
 import binascii
@@ -26,7 +26,7 @@ MAX_AUDIO_STREAMS = 16
 # Each stream at most as it came, as AAC and as Opus.
 MAX_AUDIO_TRACKS = 3 * MAX_AUDIO_STREAMS
 MAX_AUDIO_PACKET_BYTES = 4 << 20
-# Sound that MP4 carries as it is: the least and most bytes of its codec header.
+# Audio that MP4 carries as it is: the least and most bytes of its codec header.
 COPYABLE_AUDIO = {
     "aac": (2, 64),
     "mp3": (0, 0),
@@ -49,7 +49,7 @@ AUDIO_LAYOUTS = frozenset(
 
 @dataclass(frozen=True)
 class AudioTrack:
-    """One track of encoded sound, with all that a muxer must know to carry its packets.
+    """One track of encoded audio, with all that a muxer must know to carry its packets.
 
     `index` counts the tracks from 0, `containers` names the kinds of result that it is for: one
     stream of a clip gives several tracks where results need it in several codecs. `extradata` is
@@ -80,11 +80,11 @@ class AudioTrack:
     def from_wire(cls, header: Header) -> "AudioTrack":
         """Rebuild a track; raises ValueError for what no honest reader sends."""
         if not isinstance(header, Mapping):
-            raise ValueError("a sound track is not an object")
+            raise ValueError("an audio track is not an object")
         codec = read_text(header, "codec", r"[a-z0-9]{1,8}")
         layout = read_text(header, "layout", r"[0-9a-z.()-]{1,16}")
         if codec not in COPYABLE_AUDIO or layout not in AUDIO_LAYOUTS:
-            raise ValueError("a sound track of an unknown kind")
+            raise ValueError("an audio track of an unknown kind")
         try:
             extradata = base64.b64decode(read_text(header, "extradata", r"[A-Za-z0-9+/=]{0,512}"))
         except binascii.Error as error:
@@ -113,13 +113,13 @@ def _read_containers(header: Header, codec: str) -> tuple[Container, ...]:
         container for container in CARRIED_AUDIO if container in given
     )
     if len(known) != len(given) or any(codec not in CARRIED_AUDIO[name] for name in known):
-        raise ValueError("a sound track for containers that do not carry it")
+        raise ValueError("an audio track for containers that do not carry it")
     return known
 
 
 @dataclass(frozen=True)
 class AudioPacket:
-    """Encoded sound of one track; times in ticks of the track's time base."""
+    """Encoded audio of one track; times in ticks of the track's time base."""
 
     track: int
     pts: int
@@ -137,7 +137,7 @@ class AudioPacket:
     def from_wire(cls, header: Header, payload: bytes | bytearray | memoryview) -> "AudioPacket":
         """Rebuild a packet; raises ValueError for what no honest reader sends."""
         if not 1 <= memoryview(payload).nbytes <= MAX_AUDIO_PACKET_BYTES:
-            raise ValueError("a sound packet has a wrong size")
+            raise ValueError("an audio packet has a wrong size")
         return cls(
             track=read_integer(header, "track", 0, MAX_AUDIO_TRACKS - 1),
             pts=read_integer(header, "pts", -MAX_TICKS, MAX_TICKS),

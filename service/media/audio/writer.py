@@ -1,4 +1,4 @@
-"""Sound in a result: packets that come encoded, at the times of the clip."""
+"""Audio in a result: packets that come encoded, at the times of the clip."""
 
 import io
 from fractions import Fraction
@@ -14,8 +14,8 @@ _OPUS_DELAY = 312  # samples that an Opus encoder lets pass before the first one
 _ENCODERS = {"mp3": "libmp3lame", "opus": "libopus"}  # the others are called like their codec
 
 
-class SoundWriter:
-    """The sound tracks of one file; `tracks` are those that its container carries.
+class AudioWriter:
+    """The audio tracks of one file; `tracks` are those that its container carries.
 
     Made before the file is begun, so that its streams are known.
     """

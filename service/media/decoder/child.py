@@ -90,20 +90,23 @@ class Child:
 
         from service.media.video.reader import read_video
         from service.media.video.types import (
-            NothingWanted,
+            ClipSelection,
+            EmptySelection,
             UndecodableVideo,
             VideoInfo,
             VideoLimitExceeded,
             VideoLimits,
-            Wanted,
         )
 
         av.logging.set_level(None)
         logging.disable()
         with os.fdopen(fd, "rb") as file:
             try:
-                limits, wanted = VideoLimits(**request["limits"]), Wanted(**request["wanted"])
-                for item in read_video(file, limits, wanted):
+                limits, selection = (
+                    VideoLimits(**request["limits"]),
+                    ClipSelection(**request["selection"]),
+                )
+                for item in read_video(file, limits, selection):
                     if isinstance(item, VideoInfo):
                         self.channel.send(item.to_wire())
                     else:
@@ -113,8 +116,8 @@ class Child:
                 self.channel.send({"kind": "end"})
             except UndecodableVideo as error:
                 self.refuse("undecodable", error.reason)
-            except NothingWanted:
-                self.refuse("nothing-wanted", "no frame of the clip lies between start and end")
+            except EmptySelection:
+                self.refuse("empty-selection", "no frame of the clip lies between start and end")
             except VideoLimitExceeded as error:
                 self.refuse("limit", str(error), limit=error.limit, actual=error.actual)
 

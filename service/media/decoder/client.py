@@ -23,7 +23,7 @@ from service.errors import (
 )
 from service.media.audio.types import MAX_AUDIO_PACKET_BYTES, AudioPacket
 from service.media.image.types import ImageInfo, Picture
-from service.media.video.types import VideoFrame, VideoInfo, VideoLimits, Wanted
+from service.media.video.types import ClipSelection, VideoFrame, VideoInfo, VideoLimits
 from service.media.wire.channel import Channel, ChannelClosed, ProtocolError
 from service.media.wire.sealed import map_sealed
 from service.settings import Settings
@@ -34,13 +34,13 @@ _ERRORS: dict[str, type[MattingError]] = {
     "undecodable": UndecodableMedia,
     "too-complex": MediaTooComplex,
     "limit": MediaLimitExceeded,
-    "nothing-wanted": InvalidOption,
+    "empty-selection": InvalidOption,
 }
 _MAX_METADATA_BYTES = 1 << 23
 _MAX_SIDE = 1 << 32
 # Up to 64 MiB stay with a child: fresh pages for each picture took half of its time (mallopt(3)).
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
-ALL = Wanted()
+ALL = ClipSelection()
 CHILD = "service.media.decoder.child"
 
 
@@ -116,16 +116,16 @@ class Decoder:
     def open_video(
         self,
         file: BinaryIO,
-        wanted: Wanted = ALL,
+        selection: ClipSelection = ALL,
         *,
         max_s: float,
         max_frames: int | None = None,
     ) -> VideoInfo:
         """Return the facts of a clip; `read_video` must be used up, or the child is replaced.
 
-        `max_s` bounds the duration of what is wanted, `max_frames` (default: that of the settings)
-        its frames, both counted while decoding. Raises InvalidOption when the clip has no frame
-        there.
+        `max_s` bounds the duration of what is selected, `max_frames` (default: that of the
+        settings) its frames, both counted while decoding. Raises InvalidOption when the clip has
+        no frame there.
         """
         settings = self._settings
         limits = VideoLimits(
@@ -142,7 +142,7 @@ class Decoder:
             "video",
             fd=fd,
             limits=asdict(limits),
-            wanted=asdict(wanted),
+            selection=asdict(selection),
             memory_bytes=settings.decoder_video_memory_bytes,
         )
         header, _ = self._receive(0)
@@ -152,7 +152,7 @@ class Decoder:
             raise self._fail(ProtocolError(str(error))) from None
 
     def read_video(self, info: VideoInfo) -> Iterator[VideoFrame | AudioPacket]:
-        """Yield the frames and sound packets of the opened clip in file order."""
+        """Yield the frames and audio packets of the opened clip in file order."""
         max_bytes = max(info.width * info.height * 3, MAX_AUDIO_PACKET_BYTES)
         while True:
             header, payload = self._receive(max_bytes)

@@ -15,7 +15,7 @@ from service.media.video.types import (
     VideoLimitExceeded,
     VideoLimits,
 )
-from service.media.video.window import Window
+from service.media.video.window import FrameSelector
 from service.media.wire.fields import MAX_TICKS
 
 _BT709, _SMPTE170M = 1, 6
@@ -30,7 +30,7 @@ _DISPLAY_MATRIX = SideDataType.DISPLAYMATRIX
 class FrameReader:
     """Turns the library's frames into pictures, counting frames and seconds."""
 
-    def __init__(self, stream: Any, first: Any, limits: VideoLimits, window: Window) -> None:
+    def __init__(self, stream: Any, first: Any, limits: VideoLimits, window: FrameSelector) -> None:
         self.limits = limits
         self.window = window
         self.time_base = Fraction(stream.time_base)
@@ -47,7 +47,7 @@ class FrameReader:
         self._count = 0
 
     def read(self, frame: Any) -> VideoFrame | None:
-        """Return the picture, None for one that is not wanted."""
+        """Return the picture, None for one that is not selected."""
         self._count += 1
         if self._count > self.limits.max_frames:
             raise VideoLimitExceeded("frames", self.limits.max_frames, self._count)

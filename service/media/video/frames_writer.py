@@ -19,7 +19,7 @@ class FramesWriter(ResultWriter):
     """Writes a ZIP of `frame_000000.png` and so on, (H, W, 4) straight RGBA, and `timestamps.csv`.
 
     The table says in seconds when each is shown and for how long; times count as in VideoWriter.
-    The PNGs are stored as they are: they would not shrink any more. There is no sound.
+    The PNGs are stored as they are: they would not shrink any more. There is no audio.
     """
 
     def __init__(self, path: Path, info: VideoInfo) -> None:
@@ -40,7 +40,7 @@ class FramesWriter(ResultWriter):
         self._archive.writestr(zipfile.ZipInfo(_name_frame(len(self._times) - 1)), data)
 
     def _write_audio(self, packet: AudioPacket) -> None:
-        """Pictures have no sound."""
+        """Pictures have no audio."""
 
     def _finish(self) -> None:
         text = io.StringIO()

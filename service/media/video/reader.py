@@ -1,4 +1,4 @@
-"""Decoding of a clip, only in the decoder child: frames with their times, and encoded sound."""
+"""Decoding of a clip, only in the decoder child: frames with their times, and encoded audio."""
 
 import itertools
 import math
@@ -12,21 +12,21 @@ from service.media.audio.reader import TrackReader, open_tracks
 from service.media.audio.types import AudioPacket, AudioTrack
 from service.media.video.frames import FrameReader, check_size
 from service.media.video.types import (
-    NothingWanted,
+    ClipSelection,
+    EmptySelection,
     UndecodableVideo,
     VideoFrame,
     VideoInfo,
     VideoItem,
     VideoLimitExceeded,
     VideoLimits,
-    Wanted,
 )
-from service.media.video.window import Window
+from service.media.video.window import FrameSelector
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,gif"
 DECODER_THREADS = 2
 LATEST_START_S = 10
-# Sound that comes before the first picture waits in memory; a clip with more is refused.
+# Audio that comes before the first picture waits in memory; a clip with more is refused.
 MAX_EARLY_SOUND_BYTES = 64 << 20
 
 # Hostile files make PyAV raise all of these; whatever it is, the clip is at fault.
@@ -44,14 +44,16 @@ _DECODE_ERRORS = (
 )
 
 
-ALL = Wanted()
+ALL = ClipSelection()
 
 
-def read_video(file: BinaryIO, limits: VideoLimits, wanted: Wanted = ALL) -> Iterator[VideoItem]:
-    """Decode a clip: first its VideoInfo, then frames and sound packets in the file's order.
+def read_video(
+    file: BinaryIO, limits: VideoLimits, selection: ClipSelection = ALL
+) -> Iterator[VideoItem]:
+    """Decode a clip: first its VideoInfo, then frames and audio packets in the file's order.
 
     `file` is open for reading and seekable; nothing else is opened, whatever its bytes ask for.
-    The first real video stream is read (cover pictures are not video), and every sound track.
+    The first real video stream is read (cover pictures are not video), and every audio track.
     Frames are upright (H, W, 3) uint8 RGB of one size: a change of size on the way is scaled to
     the first. Their `pts` always increase; missing ones follow from the duration or the rate, and
     one that does not increase is moved a tick after the frame before. Interlaced frames stay so,
@@ -59,13 +61,13 @@ def read_video(file: BinaryIO, limits: VideoLimits, wanted: Wanted = ALL) -> Ite
     and `origin_pts` is its first frame's.
 
     Damaged packets are skipped and a clip cut short yields what decodes, as players do. Raises
-    UndecodableVideo without a single frame, NothingWanted without one between start and end,
+    UndecodableVideo without a single frame, EmptySelection without one between start and end,
     VideoLimitExceeded as soon as a limit is passed (counted while decoding, not believed; frames
-    from the start of the file, seconds of what is wanted).
+    from the start of the file, seconds of what is selected).
     """
     try:
         with _open(file, limits) as container:
-            yield from _read(container, limits, wanted)
+            yield from _read(container, limits, selection)
     except _DECODE_ERRORS as error:
         raise UndecodableVideo("The video is damaged or of a kind that is not read.") from error
 
@@ -100,12 +102,12 @@ def _max_pixels(limits: VideoLimits) -> str:
     return str(int(limits.max_frame_megapixels * 1e6) + 128 * limits.max_side)
 
 
-def _read(container: Any, limits: VideoLimits, wanted: Wanted) -> Iterator[VideoItem]:
-    window = Window(wanted)
+def _read(container: Any, limits: VideoLimits, selection: ClipSelection) -> Iterator[VideoItem]:
+    window = FrameSelector(selection)
     stream = _select_stream(container, limits, window)
-    sounds = container.streams.audio if wanted.sound else ()
-    packets = _demux(container, [stream, *sounds])
-    readers, ahead = open_tracks(sounds, packets, wanted.sound)
+    audio_streams = container.streams.audio if selection.audio else ()
+    packets = _demux(container, [stream, *audio_streams])
+    readers, ahead = open_tracks(audio_streams, packets, selection.audio)
     items = _decode(stream, readers, itertools.chain(ahead, packets), window)
     early, first = _wait_for_picture(items)
     if first is None:
@@ -117,8 +119,8 @@ def _read(container: Any, limits: VideoLimits, wanted: Wanted) -> Iterator[Video
     kept = _keep(itertools.chain(early, [first], items), tracks, frames)
     early, frame = _wait_for_picture(kept)
     if frame is None:
-        raise NothingWanted
-    origin_pts = frame.pts if wanted.start_s else origin_pts
+        raise EmptySelection
+    origin_pts = frame.pts if selection.start_s else origin_pts
     yield _describe(container, stream, tracks, frames, first, frame, origin_pts)
     yield from _keep(early, tracks, frames)
     yield frame
@@ -128,16 +130,16 @@ def _read(container: Any, limits: VideoLimits, wanted: Wanted) -> Iterator[Video
 def _keep(
     items: Iterable[Any], tracks: tuple[AudioTrack, ...], frames: FrameReader
 ) -> Iterator[VideoFrame | AudioPacket]:
-    """Convert the library's frames; leave out what is not wanted."""
+    """Convert the library's frames; leave out what is not selected."""
     for item in items:
         if isinstance(item, AudioPacket):
-            if frames.window.takes_sound(item.track, item.pts * tracks[item.track].time_base):
+            if frames.window.takes_audio(item.track, item.pts * tracks[item.track].time_base):
                 yield item
         elif (frame := frames.read(item)) is not None:
             yield frame
 
 
-def _select_stream(container: Any, limits: VideoLimits, window: Window) -> Any:
+def _select_stream(container: Any, limits: VideoLimits, window: FrameSelector) -> Any:
     """Return the first real video stream, set up to decode within the limits."""
     pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
     streams = [s for s in container.streams.video if not s.disposition & pictures]
@@ -177,9 +179,12 @@ def _demux(container: Any, streams: list[Any]) -> Iterator[Any]:
 
 
 def _decode(
-    stream: Any, readers: dict[int, list[TrackReader]], packets: Iterator[Any], window: Window
+    stream: Any,
+    readers: dict[int, list[TrackReader]],
+    packets: Iterator[Any],
+    window: FrameSelector,
 ) -> Iterator[Any]:
-    """Yield the library's frames and our sound packets, the held back ones last."""
+    """Yield the library's frames and our audio packets, the held back ones last."""
     for packet in packets:
         if window.is_over:
             return
@@ -204,7 +209,7 @@ def _decode_packet(stream: Any, packet: Any) -> list[Any]:
 
 
 def _wait_for_picture(items: Iterator[Any]) -> tuple[list[AudioPacket], Any]:
-    """Return the sound before the first picture, and that; None where there is none."""
+    """Return the audio before the first picture, and that; None where there is none."""
     early: list[AudioPacket] = []
     early_bytes = 0
     for item in items:
@@ -260,7 +265,7 @@ def _describe(
     )
 
 
-def _find_origin(container: Any, stream: Any, sounds: Iterable[int], first_pts: int) -> int:
+def _find_origin(container: Any, stream: Any, audio_streams: Iterable[int], first_pts: int) -> int:
     """Return the time that a file made from the clip calls zero, in ticks of the video stream.
 
     It is 0 for a clip that starts between 0 and LATEST_START_S. MPEG-TS, a cut from a live stream
@@ -270,7 +275,7 @@ def _find_origin(container: Any, stream: Any, sounds: Iterable[int], first_pts: 
     start_s = first_pts * time_base
     if 0 <= start_s <= LATEST_START_S and container.format.name != "mpegts":
         return 0
-    streams = [container.streams[index] for index in sounds]
+    streams = [container.streams[index] for index in audio_streams]
     starts_s = [s.start_time * s.time_base for s in streams if s.start_time is not None]
     start: Fraction = min([start_s, *starts_s])
     return math.floor(start / time_base)

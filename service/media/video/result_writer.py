@@ -1,4 +1,4 @@
-"""What every writer of a result does: take frames and sound, finish the file or remove it."""
+"""What every writer of a result does: take frames and audio, finish the file or remove it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -59,10 +59,10 @@ class ResultWriter(ABC):
             self._last_pts = pts
 
     def write_audio(self, packet: AudioPacket) -> None:
-        """Copy one packet of sound, if the result carries its track. Raises VideoWriteError."""
+        """Copy one packet of audio, if the result carries its track. Raises VideoWriteError."""
         with self._abort_on_error():
             if packet.track >= len(self._info.audio):
-                raise ValueError("a packet of an unknown sound track")
+                raise ValueError("a packet of an unknown audio track")
             self._write_audio(packet)
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ class UndecodableVideo(Exception):
         self.reason = reason
 
 
-class NothingWanted(Exception):
+class EmptySelection(Exception):
     """The clip has no frame in the part that was asked for."""
 
 
@@ -61,15 +61,15 @@ class VideoLimits:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ClipSelection:
     """What is read of a clip.
 
     Frames shown from `start_s` on and before `end_s` (None: to the end), as a player counts the
-    seconds; at most `max_fps` of them in a second, those between are left out. `sound`: the
-    containers that results will have, each track comes in codecs that they carry; none: no sound.
+    seconds; at most `max_fps` of them in a second, those between are left out. `audio`: the
+    containers that results will have, each track comes in codecs that they carry; none: no audio.
     """
 
-    sound: tuple[Container, ...] = ("mp4",)
+    audio: tuple[Container, ...] = ("mp4",)
     start_s: float = 0.0
     end_s: float | None = None
     max_fps: float | None = None
@@ -125,7 +125,7 @@ class VideoInfo:
             raise ValueError("audio is not a short list")
         audio = tuple(AudioTrack.from_wire(track) for track in tracks)
         if [track.index for track in audio] != list(range(len(audio))):
-            raise ValueError("sound tracks are not numbered from 0")
+            raise ValueError("audio tracks are not numbered from 0")
         if header.get("rotation_deg") not in (0, 90, 180, 270):
             raise ValueError("rotation_deg is not a right angle")
         return cls(

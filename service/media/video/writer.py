@@ -1,4 +1,4 @@
-"""Writing of a result: coded frames with the clip's own times and sound, in one file."""
+"""Writing of a result: coded frames with the clip's own times and audio, in one file."""
 
 import math
 from fractions import Fraction
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from service.media.audio.types import AudioPacket, AudioTrack
-from service.media.audio.writer import SoundWriter
+from service.media.audio.writer import AudioWriter
 from service.media.video.encoders import Encoding, add_video, h264, state_colour
 from service.media.video.result_writer import ResultWriter
 from service.media.video.types import Image, VideoInfo
@@ -31,7 +31,7 @@ class VideoWriter(ResultWriter):
     Times: a frame's time in the file is `(pts - info.origin_pts) * info.time_base`, exactly, at
     any frame rate, and a late start stays (as an edit list). `origin_pts` is 0 except for clips
     whose clock is arbitrary (MPEG-TS, pieces of a live stream, a start before zero) and for parts
-    that begin late: those begin at zero and keep every distance, sound included. A clock finer than
+    that begin late: those begin at zero and keep every distance, audio included. A clock finer than
     MAX_TIMESCALE is rounded to it; WebM's own has 1 ms. The last frame keeps its duration.
 
     Odd sizes are padded to even by repeating the edge. Pixels that are not square stay so and are
@@ -61,7 +61,7 @@ class VideoWriter(ResultWriter):
             self._file = self._open()
             padded = self.width, self.height
             self._video = add_video(self._file, encoding, info, padded, self._ticks_per_s, threads)
-            self._sound = SoundWriter(self._file, info, encoding.container)
+            self._audio = AudioWriter(self._file, info, encoding.container)
             self._file.start_encoding()
 
     def _open(self) -> Any:
@@ -91,7 +91,7 @@ class VideoWriter(ResultWriter):
         self._mux_video(self._video.encode(frame))
 
     def _write_audio(self, packet: AudioPacket) -> None:
-        self._sound.write(packet)
+        self._audio.write(packet)
 
     def _finish(self) -> None:
         self._mux_video(self._video.encode(None))

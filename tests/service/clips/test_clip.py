@@ -15,20 +15,20 @@ import service.clips.fan_out
 import service.frames.render
 from service.clips.matte import (
     ClipPlan,
-    ClipWatch,
     MattedClip,
     Network,
+    ProgressCallbacks,
     estimate_frames,
     matte_clip,
 )
 from service.clips.outputs import NAMES, OUTPUTS
 from service.errors import ImpossibleOutput, InsufficientStorage
-from service.frames.render import Look
+from service.frames.render import RenderOptions
 from service.inference.batcher import Matte
 from service.media.decoder.client import Decoder
 from service.media.video.frames_writer import FramesWriter
 from service.media.video.result_writer import VideoWriteError
-from service.media.video.types import Wanted
+from service.media.video.types import ClipSelection
 from service.settings import Settings
 from tests.clips import make_clip
 from tests.compat_helpers import see_person
@@ -59,10 +59,10 @@ def infer(tensor: np.ndarray) -> Future[Matte]:
 
 def make_plan(outputs, **changes) -> ClipPlan:
     defaults = {
-        "look": Look(),
+        "render_options": RenderOptions(),
         "ref_size": None,
         "ofd_threshold": 0.1,
-        "keep_sound": True,
+        "keep_audio": True,
         "crf": 12,
         "preset": "ultrafast",
     }
@@ -78,7 +78,7 @@ def run(decoder: Decoder, source: Path, plan: ClipPlan, folder: Path, **watch) -
             file,
             plan,
             folder,
-            ClipWatch(**watch),
+            ProgressCallbacks(**watch),
             threading.Event(),
             max_s=60,
         )
@@ -178,13 +178,13 @@ def test_part_of_a_clip_at_fewer_frames(decoder, source, tmp_path) -> None:
 
 def test_frames_to_come_follow_from_what_is_wanted(decoder, source):
     with source.open("rb") as file:
-        info = decoder.open_video(file, Wanted(), max_s=60)
+        info = decoder.open_video(file, ClipSelection(), max_s=60)
     info = replace(info, frames_estimate=300, average_rate=Fraction(30))
-    assert estimate_frames(info, Wanted()) == 300
-    assert estimate_frames(info, Wanted(start_s=2, end_s=4)) == 60
-    assert estimate_frames(info, Wanted(start_s=9, max_fps=10)) == 10
-    assert estimate_frames(info, Wanted(max_fps=60)) == 300
-    assert estimate_frames(info, Wanted(start_s=20)) == 0
+    assert estimate_frames(info, ClipSelection()) == 300
+    assert estimate_frames(info, ClipSelection(start_s=2, end_s=4)) == 60
+    assert estimate_frames(info, ClipSelection(start_s=9, max_fps=10)) == 10
+    assert estimate_frames(info, ClipSelection(max_fps=60)) == 300
+    assert estimate_frames(info, ClipSelection(start_s=20)) == 0
     claims_seconds = replace(info, frames_estimate=None, duration_s=2.0)
-    assert estimate_frames(claims_seconds, Wanted()) == 60
-    assert estimate_frames(replace(claims_seconds, duration_s=None), Wanted()) is None
+    assert estimate_frames(claims_seconds, ClipSelection()) == 60
+    assert estimate_frames(replace(claims_seconds, duration_s=None), ClipSelection()) is None

@@ -34,7 +34,7 @@ def see_brightness(tensor: np.ndarray) -> Future[Matte]:
 
 
 SEGMENT = Segment(
-    show=lambda image: (np.float32(image[:4, :4]).transpose(2, 0, 1) / 255, image),
+    prepare=lambda image: (np.float32(image[:4, :4]).transpose(2, 0, 1) / 255, image),
     infer=see_brightness,
     ahead=2,
     ofd_threshold=0.1,

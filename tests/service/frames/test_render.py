@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from service.frames.render import Look, Renderer
+from service.frames.render import Renderer, RenderOptions
 from service.frames.segment import MattedFrame
 from service.inference.preprocessing import resize_alpha
 from service.matting.composite import Blur
@@ -34,8 +34,8 @@ def shrink(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, (SIDE // 4, SIDE // 4), interpolation=cv2.INTER_AREA)
 
 
-def render(matted: MattedFrame, picture: str, **look) -> np.ndarray:
-    return Renderer(Look(**look), SIDE, SIDE).render(matted).get(picture)
+def render(matted: MattedFrame, picture: str, **options) -> np.ndarray:
+    return Renderer(RenderOptions(**options), SIDE, SIDE).render(matted).get(picture)
 
 
 def test_refined_matte_is_nearer_to_the_truth(matted: MattedFrame, truth: np.ndarray) -> None:
@@ -57,8 +57,8 @@ def test_estimated_foreground_takes_the_old_background_out(matted, truth) -> Non
     rim = (truth > 0.2) & (truth < 0.8)
     errors = {}
     for estimates in (True, False):
-        look = {"background": (0, 0, 255), "estimates_foreground": estimates}
-        errors[estimates] = np.abs(render(matted, "composite", **look) - wanted)[rim].mean()
+        options = {"background": (0, 0, 255), "estimates_foreground": estimates}
+        errors[estimates] = np.abs(render(matted, "composite", **options) - wanted)[rim].mean()
     assert errors[True] < 0.4 * errors[False]
 
 
@@ -80,7 +80,7 @@ def test_green_is_the_chroma_key_colour(matted: MattedFrame) -> None:
 
 
 def test_pieces_are_made_once_and_only_when_asked_for(matted, calls) -> None:
-    frame = Renderer(Look(), SIDE, SIDE).render(matted)
+    frame = Renderer(RenderOptions(), SIDE, SIDE).render(matted)
     assert calls == []
     frame.get("grey")
     assert calls == ["refine_alpha"]

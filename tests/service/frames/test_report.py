@@ -62,7 +62,7 @@ def test_change_over_a_scene_cut_is_no_flicker() -> None:
     _, report = run_segment(make_frames([DARK, DARK, WHITE, WHITE]), alphas)
     assert [mark.frame for mark in report.scene_cuts] == [2]
     assert report.flicker_raw == pytest.approx(100 * np.sqrt(1 / 20), rel=1e-5)
-    assert report.suspicious_total == 0, "a cut explains the jump"
+    assert report.flagged_frames_total == 0, "a cut explains the jump"
 
 
 def test_scene_cuts_are_listed_without_smoothing() -> None:
@@ -92,8 +92,8 @@ def test_smoothing_takes_away_what_was_suspicious() -> None:
     frames, alphas = make_frames([GREY] * 5), flat(0.95, 0.95, 0, 0.95, 0.95)
     _, raw = run_segment(frames, alphas, threshold=None)
     _, smoothed = run_segment(frames, alphas)
-    assert [(mark.frame, mark.reason) for mark in raw.suspicious] == [(2, "empty"), (3, "jump")]
-    assert smoothed.suspicious_total == 0 and smoothed.pixels_smoothed == 20
+    assert [(mark.frame, mark.reason) for mark in raw.flagged_frames] == [(2, "empty"), (3, "jump")]
+    assert smoothed.flagged_frames_total == 0 and smoothed.pixels_smoothed == 20
 
 
 def facts(coverage: float, confidence: float = 1, shows_person: bool = True) -> Facts:

@@ -7,7 +7,6 @@ import stat
 import time
 
 import pytest
-from tests.service.jobs.test_job_files import DiskRecorder
 
 from service.errors import NotFound, Overloaded
 from service.jobs import jobs
@@ -17,6 +16,7 @@ from service.media.decoder.client import Decoder
 from tests.clips import make_clip
 from tests.fakes import BlockedEngine, BrokenEngine, SlowEngine
 from tests.jobs import Bench, Clock, list_files, run_with_jobs
+from tests.service.jobs.test_job_files import DiskRecorder
 
 
 def count_jobs(bench: Bench, state: str) -> float | None:

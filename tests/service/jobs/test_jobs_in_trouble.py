@@ -7,7 +7,6 @@ import sqlite3
 import time
 
 import pytest
-from tests.service.jobs.test_job_files import DiskRecorder
 
 from service.errors import InsufficientStorage
 from service.jobs import jobs
@@ -16,6 +15,7 @@ from service.jobs.store import JobStore
 from tests.clips import make_clip, truncate
 from tests.fakes import BlockedEngine, SlowEngine
 from tests.jobs import Bench, Clock, run_with_jobs
+from tests.service.jobs.test_job_files import DiskRecorder
 
 
 def test_refusal_ends_the_run_at_the_next_frame():

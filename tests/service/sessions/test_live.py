@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.metrics import Metrics
-from service.sessions.live import Handover, Inbox, LiveFrame, LiveStream
+from service.sessions.live import Inbox, LiveFrame, LiveStream, Rendezvous
 from service.sessions.options import SessionOptions
 from tests.fakes import FakeEngine
 from tests.sessions import Clock, number_picture
@@ -35,7 +35,7 @@ def test_inbox_holds_two_and_counts_what_it_drops() -> None:
 def test_handover_returns_only_when_the_item_is_taken() -> None:
     async def hand_over() -> list[str]:
         log: list[str] = []
-        handover: Handover[int] = Handover()
+        handover: Rendezvous[int] = Rendezvous()
 
         async def give() -> None:
             for item in (1, 2):

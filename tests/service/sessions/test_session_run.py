@@ -47,12 +47,12 @@ def test_step_that_nobody_reads_is_forgotten_and_its_encoder_too(
                 with monkeypatch.context() as patched:
                     patched.setattr(session_run, "finish", leave_when_ready)
                     with pytest.raises(asyncio.CancelledError):
-                        await session_run.put_chunk(
+                        await session_run.apply_chunk(
                             services, session, sequence, make_pictures(first, last)
                         )
                 assert session.state is before and session.encoder is None
                 assert len(list(tmp_path.glob("matting-sessions-*/*"))) == sequence + 1
-                opened = await session_run.put_chunk(
+                opened = await session_run.apply_chunk(
                     services, session, sequence, make_pictures(first, last)
                 )
                 with opened.file:

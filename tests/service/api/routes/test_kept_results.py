@@ -20,7 +20,7 @@ def keep(client, photo: bytes, **options) -> str:
     return response.headers["x-result-id"]
 
 
-def restyle(client, result_id: str, **options):
+def rerender_stored(client, result_id: str, **options):
     return client.post(f"/v1/image/{result_id}", data=options)
 
 
@@ -44,7 +44,7 @@ def test_result_is_kept_only_on_request(client, photo):
 )
 def test_restyled_result_is_that_of_the_image_sent_again(client, photo, options):
     result_id = keep(client, photo)
-    again = restyle(client, result_id, **options)
+    again = rerender_stored(client, result_id, **options)
     assert again.status_code == 200, again.text
     fresh = post_image(client, photo, **SMALL, **options)
     if options.get("output") != "bundle":  # a ZIP has the time in it
@@ -59,7 +59,10 @@ def test_network_does_not_run_again(make_client, photo):
     result_id = keep(client, photo)
     for background in ("red", "green", "blue"):
         assert (
-            restyle(client, result_id, output="composite", background=background).status_code == 200
+            rerender_stored(
+                client, result_id, output="composite", background=background
+            ).status_code
+            == 200
         )
     assert len(engine.batches) == 1
     assert read_metric(client, "matting_batch_size_count") == 1
@@ -69,7 +72,7 @@ def test_network_does_not_run_again(make_client, photo):
 def test_options_come_from_query_form_and_json(client, photo):
     result_id = keep(client, photo)
     url = f"/v1/image/{result_id}"
-    wanted = restyle(client, result_id, output="cutout").content
+    wanted = rerender_stored(client, result_id, output="cutout").content
     assert client.post(f"{url}?output=cutout").content == wanted
     assert client.post(url, json={"output": "cutout"}).content == wanted
     assert client.post(url, files={"output": (None, "cutout")}).content == wanted
@@ -83,7 +86,7 @@ def test_other_background_picture(client, photo, portrait):
         files={"background_file": background},
         data={"output": "composite"},
     )
-    wanted = restyle(client, result_id, output="composite", background="#0ac81e")
+    wanted = rerender_stored(client, result_id, output="composite", background="#0ac81e")
     np.testing.assert_allclose(
         decode(response.content).astype(int), decode(wanted.content).astype(int), atol=1
     )
@@ -92,7 +95,7 @@ def test_other_background_picture(client, photo, portrait):
 @pytest.mark.parametrize("name", ["model", "ref_size", "keep_s"])
 def test_what_the_network_has_done_cannot_change(client, photo, name):
     problem = assert_problem(
-        restyle(client, keep(client, photo), **{name: "64"}), 422, "invalid-option"
+        rerender_stored(client, keep(client, photo), **{name: "64"}), 422, "invalid-option"
     )
     assert name in problem["detail"]
 
@@ -122,20 +125,20 @@ def test_result_that_made_room_is_gone(make_client, portrait):
     large = encode(np.random.default_rng(0).integers(0, 255, (400, 500, 3), np.uint8), "PNG")
     client = make_client(FakeEngine(), result_store_mb=1)
     first, second = keep(client, large), keep(client, large)
-    problem = assert_problem(restyle(client, first), 410, "gone")
+    problem = assert_problem(rerender_stored(client, first), 410, "gone")
     assert "keep_s" in problem["hint"]
-    assert restyle(client, second).status_code == 200
+    assert rerender_stored(client, second).status_code == 200
 
 
 def test_own_alpha_that_was_returned_stays_the_matte(client, portrait):
     alpha = np.tile(np.linspace(0, 255, 128).astype(np.uint8), (128, 1))
     data = encode(np.dstack([portrait[::4, ::4], alpha]), "PNG")
     result_id = keep(client, data, existing_alpha="return")
-    response = restyle(client, result_id)
+    response = rerender_stored(client, result_id)
     np.testing.assert_array_equal(decode(response.content), alpha)
     assert "x-person" not in response.headers and "x-model" not in response.headers
     problem = assert_problem(
-        restyle(client, result_id, existing_alpha="ignore"), 422, "invalid-option"
+        rerender_stored(client, result_id, existing_alpha="ignore"), 422, "invalid-option"
     )
     assert "network" in problem["detail"]
 

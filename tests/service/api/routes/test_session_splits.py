@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.frames.render import Look, Renderer
+from service.frames.render import Renderer, RenderOptions
 from service.frames.segment import MattedFrame, Segment, process_segment
 from service.inference.batcher import Matte
-from service.inference.preprocessing import show_network
+from service.inference.preprocessing import prepare_input
 from service.media.video.types import VideoFrame
 from tests.clips import picture
 from tests.helpers import encode
@@ -39,12 +39,12 @@ def matte_whole(engine, images: list[np.ndarray]) -> list[np.ndarray]:
         return future
 
     segment = Segment(
-        show=lambda image: show_network(image, engine.info, REF_SIZE, 1.5),
+        prepare=lambda image: prepare_input(image, engine.info, REF_SIZE, 1.5),
         infer=infer,
         ahead=2,
         ofd_threshold=0.1,
     )
-    renderer = Renderer(Look(), *images[0].shape[:2])
+    renderer = Renderer(RenderOptions(), *images[0].shape[:2])
     rendered: list[np.ndarray] = []
 
     def write(item: MattedFrame) -> None:

@@ -12,7 +12,7 @@ from av.video.reformatter import ColorRange
 from service.media.audio.types import CARRIED_AUDIO, AudioPacket
 from service.media.video.encoders import PRORES, VP9, h264
 from service.media.video.reader import read_video
-from service.media.video.types import VideoFrame, VideoInfo, VideoLimits, Wanted
+from service.media.video.types import ClipSelection, VideoFrame, VideoInfo, VideoLimits
 from service.media.video.writer import VideoWriter
 from tests import clips
 
@@ -65,7 +65,7 @@ class Read:
         return self.times[-1] - self.times[0] + last_s
 
 
-def read(path: Path, wanted: Wanted) -> Read:
+def read(path: Path, wanted: ClipSelection) -> Read:
     with path.open("rb") as file:
         info, *items = read_video(file, LIMITS, wanted)
     frames = [item for item in items if isinstance(item, VideoFrame)]
@@ -90,10 +90,10 @@ def write(clip: Read, target: Path, container: str) -> VideoWriter:
 @pytest.mark.parametrize("name", CLIPS)
 def test_result_keeps_what_the_clip_has(tmp_path: Path, name: str, container: str) -> None:
     source = clips.make_clip(tmp_path / name, **({"seconds": 0.7} | CLIPS[name]))
-    before = read(source, Wanted(sound=(container,)))
+    before = read(source, ClipSelection(audio=(container,)))
     target = tmp_path / f"result.{container}"
     writer = write(before, target, container)
-    after = read(target, Wanted(sound=(container,)))
+    after = read(target, ClipSelection(audio=(container,)))
 
     clock_s = MILLISECOND / 2 if container == "webm" else 0
     assert len(before.times) == len(after.times) == len(before.frames)
@@ -135,7 +135,7 @@ def test_result_keeps_what_the_clip_has(tmp_path: Path, name: str, container: st
 )
 def test_sound_is_copied_where_the_container_carries_it(tmp_path, sound_codec, copied_by) -> None:
     path = clips.make_clip(tmp_path / "a.mkv", seconds=0.5, sound_codec=sound_codec)
-    clip = read(path, Wanted(sound=("mp4", "mov", "webm")))
+    clip = read(path, ClipSelection(audio=("mp4", "mov", "webm")))
     copied = {name for t in clip.info.audio if not t.reencoded_from for name in t.containers}
     served = sorted(name for track in clip.info.audio for name in track.containers)
     assert copied == copied_by and served == ["mov", "mp4", "webm"]
@@ -178,7 +178,7 @@ def test_sight_and_sound_stay_together(tmp_path, name: str, container: str, star
         start_s=late_s,
         event_s=0.6 + late_s,
     )
-    clip = read(source, Wanted((container,), start_s=start_s and start_s + late_s))
+    clip = read(source, ClipSelection((container,), start_s=start_s and start_s + late_s))
     target = tmp_path / f"result.{container}"
     write(clip, target, container)
     seen_s, heard_s = find_event(target)
@@ -198,7 +198,7 @@ def test_sight_and_sound_stay_together(tmp_path, name: str, container: str, star
     ],
 )
 def test_depth_and_interlacing_are_told(tmp_path, options, expected) -> None:
-    info = read(clips.make_clip(tmp_path / "a.mkv", seconds=0.2, **options), Wanted()).info
+    info = read(clips.make_clip(tmp_path / "a.mkv", seconds=0.2, **options), ClipSelection()).info
     assert (info.pixel_format, info.bit_depth, info.interlaced) == expected
 
 
@@ -209,10 +209,10 @@ def test_pixel_shape_is_kept_and_turns_with_the_picture(tmp_path, container, rot
     source = clips.make_clip(
         tmp_path / "a.mp4", seconds=0.2, sample_aspect_ratio=shape, rotation=rotation
     )
-    clip = read(source, Wanted())
+    clip = read(source, ClipSelection())
     target = tmp_path / f"result.{container}"
     write(clip, target, container)
-    after = read(target, Wanted()).info
+    after = read(target, ClipSelection()).info
     assert (after.rotation_deg, clip.info.rotation_deg) == (0, rotation)
     if container == "webm":  # which has square pixels only
         assert (after.width, after.height) == ((64, 128) if rotation else (128, 64))
@@ -224,9 +224,9 @@ def test_pixel_shape_is_kept_and_turns_with_the_picture(tmp_path, container, rot
 
 @pytest.mark.parametrize("container", ENCODINGS)
 def test_stated_colours_are_kept(tmp_path, container: str) -> None:
-    info = read(clips.make_clip(tmp_path / "a.mp4", seconds=0.2), Wanted())
+    info = read(clips.make_clip(tmp_path / "a.mp4", seconds=0.2), ClipSelection())
     stated = dataclasses.replace(info.info, colorspace=9, color_primaries=9, color_trc=16)
     target = tmp_path / f"result.{container}"
     write(dataclasses.replace(info, info=stated), target, container)
-    after = read(target, Wanted()).info
+    after = read(target, ClipSelection()).info
     assert (after.colorspace, after.color_primaries, after.color_trc) == (9, 9, 16)

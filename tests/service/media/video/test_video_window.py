@@ -10,14 +10,14 @@ import service.media.video.reader
 from service.media.audio.types import AudioPacket
 from service.media.video.reader import read_video
 from service.media.video.types import (
-    NothingWanted,
+    ClipSelection,
+    EmptySelection,
     VideoFrame,
     VideoInfo,
     VideoLimitExceeded,
     VideoLimits,
-    Wanted,
 )
-from service.media.video.window import Window
+from service.media.video.window import FrameSelector
 from tests import clips
 
 LIMITS = VideoLimits(max_frames=36_000, max_duration_s=600, max_frame_megapixels=9, max_side=4096)
@@ -26,7 +26,7 @@ LIMITS = VideoLimits(max_frames=36_000, max_duration_s=600, max_frame_megapixels
 def read(path: Path, limits: VideoLimits = LIMITS, **wanted):
     """Return the info, the times of frames in the file, and the packets with their times."""
     with path.open("rb") as file:
-        info, *items = read_video(file, limits, Wanted(**wanted))
+        info, *items = read_video(file, limits, ClipSelection(**wanted))
     assert isinstance(info, VideoInfo)
     frames = [item.pts * info.time_base for item in items if isinstance(item, VideoFrame)]
     packets = [item for item in items if isinstance(item, AudioPacket)]
@@ -88,7 +88,7 @@ def test_frames_above_the_rate_are_left_out_evenly(tmp_path, name, fps, most, ke
 
 def test_start_behind_the_end_of_the_clip_is_told(tmp_path) -> None:
     path = clips.make_clip(tmp_path / "a.mp4", seconds=0.5)
-    with pytest.raises(NothingWanted):
+    with pytest.raises(EmptySelection):
         read(path, start_s=0.6)
 
 
@@ -122,9 +122,9 @@ def test_decoding_ends_with_the_part(tmp_path) -> None:
 
 
 def test_window_is_over_when_frames_and_every_sound_are() -> None:
-    window = Window(Wanted(end_s=1.0))
+    window = FrameSelector(ClipSelection(end_s=1.0))
     window.begin(Fraction(0), range(2))
     assert not window.takes_frame(Fraction(1)) and not window.is_over
-    assert not window.takes_sound(0, Fraction(2)) and not window.is_over
-    assert window.takes_sound(1, Fraction(1, 2))
-    assert not window.takes_sound(1, Fraction(1)) and window.is_over
+    assert not window.takes_audio(0, Fraction(2)) and not window.is_over
+    assert window.takes_audio(1, Fraction(1, 2))
+    assert not window.takes_audio(1, Fraction(1)) and window.is_over

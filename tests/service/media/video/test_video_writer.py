@@ -7,7 +7,7 @@ import pytest
 from av.video.reformatter import ColorRange
 
 from service.media.video.encoders import PRESETS, h264
-from service.media.video.types import Wanted
+from service.media.video.types import ClipSelection
 from service.media.video.writer import VideoWriter
 from tests import clips
 from tests.video_copies import INFO, copy, read, seconds
@@ -182,7 +182,7 @@ def test_pixel_shape_and_language_are_kept(tmp_path):
 
 def test_sound_can_be_left_out(tmp_path):
     source, target = clips.make_clip(tmp_path / "a.mp4"), tmp_path / "result.mp4"
-    copy(source, target, Wanted(sound=()))
+    copy(source, target, ClipSelection(audio=()))
     assert read(target)[0].audio == ()
 
 

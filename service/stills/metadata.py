@@ -7,8 +7,8 @@ from service.matting.crop import Box
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Facts of one result; what is None is not known and not said.
+class ResultMetadata:
+    """ResultMetadata of one result; what is None is not known and not said.
 
     `width`, `height` and `subject` are in pixels of the result, `confidence` in [0, 1],
     `timings_ms` by stage.
@@ -45,7 +45,7 @@ class Facts:
         return {name: str(value) for name, value in values.items()} | {"Server-Timing": timing}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the same facts as members of a JSON document."""
+        """Return the same metadata as members of a JSON document."""
         members = {
             "width": self.width,
             "height": self.height,
