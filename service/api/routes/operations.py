@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from numpy import float32, zeros
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+import service
 from service import __version__
 from service.api.dependencies import Services, ServicesDependency
 from service.api.negotiation import OFFERS
@@ -25,7 +26,7 @@ from service.sessions.live import WAITING_FRAMES
 from service.stills.options import MAX_KEEP_S
 
 router = APIRouter(tags=["operations"])
-ASSETS = Path(__file__).parent.parent / "web" / "assets"
+ASSETS = Path(service.__file__).parent / "web" / "assets"
 PROBE_SIDE = 64
 
 
