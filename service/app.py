@@ -12,6 +12,7 @@ from service import __version__
 from service.api.auth import AuthLayer, Keys
 from service.api.compat import routes as compat
 from service.api.dependencies import Services
+from service.api.openapi import install_document
 from service.api.routes import image, jobs, live, operations, sessions, video
 from service.api.uploads import ClientDisconnected
 from service.clips.slots import VideoSlots
@@ -60,6 +61,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     # The last one added is the outermost: ids and logs, then the key, then the body.
     app.add_middleware(BodyLayer, settings=settings, metrics=metrics)
@@ -70,6 +72,7 @@ def create_app(
         app.add_exception_handler(left, on_client_disconnect)
     for routes in (image, video, jobs, sessions, live, compat, operations):
         app.include_router(routes.router)
+    install_document(app, needs_key=bool(settings.api_keys))
     app.mount("/assets", StaticFiles(directory=operations.ASSETS))
     return app
 

@@ -11,7 +11,13 @@ from service.api.dependencies import Services, ServicesDependency
 from service.api.downloads import stream_file
 from service.api.openapi import check_background_file, describe_upload, parse_options
 from service.api.routes.job_documents import JobDocument
-from service.api.routes.jobs import accept_job, prefers_job, read_idempotency_key
+from service.api.routes.jobs import (
+    MAX_KEY_CHARS,
+    RESPOND_ASYNC,
+    accept_job,
+    prefers_job,
+    read_idempotency_key,
+)
 from service.api.uploads import (
     MULTIPART_TYPE,
     Accepted,
@@ -34,6 +40,20 @@ RESULT_TYPES = {
     output.content_type: {"schema": {"type": "string", "format": "binary"}}
     for output in OUTPUTS.values()
 }
+JOB_HEADERS = [
+    {
+        "name": "Prefer",
+        "in": "header",
+        "schema": {"type": "string", "enum": [RESPOND_ASYNC]},
+        "description": "make it a job and do not wait",
+    },
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "schema": {"type": "string", "maxLength": MAX_KEY_CHARS},
+        "description": "the same key with the same request makes one job only, for 24 hours",
+    },
+]
 RESULTS = "The result: " + ", ".join(
     f"`{output.content_type}` for `{name}`" for name, output in OUTPUTS.items()
 )
@@ -50,7 +70,9 @@ RESULTS = "The result: " + ", ".join(
             "description": "a job has been made; `Location` is its address",
         },
     },
-    openapi_extra=describe_upload(VideoOptions, "video", FILE_NAMES, BACKGROUND),
+    openapi_extra=describe_upload(
+        VideoOptions, "video", FILE_NAMES, BACKGROUND, headers=JOB_HEADERS
+    ),
 )
 async def matte_video(request: Request, services: ServicesDependency) -> Response:
     """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer the person over a colour, a
