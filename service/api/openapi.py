@@ -1,21 +1,18 @@
-"""Options as they come in requests, and as the API documents show them."""
+"""The OpenAPI document: request bodies with their options, keys, the error body."""
 
-import difflib
 import functools
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from service.api.auth import PROTECTED_PREFIXES
 from service.api.base64_json import name_member
-from service.errors import REMOVEBG_PREFIX, InvalidOption
-from service.options import MattingOptions
+from service.api.problems import REMOVEBG_PREFIX
+from service.options import describe_option
 
-Options = TypeVar("Options", bound=BaseModel)
 # Generators of clients know one word for a file, OpenAPI 3.1 the other.
 FILE = {
     "type": "string",
@@ -72,44 +69,6 @@ REMOVEBG_ERRORS = {
         }
     },
 }
-
-
-def parse_options(kind: type[Options], given: Mapping[str, Any]) -> Options:
-    """Check options that came as text or JSON; raises InvalidOption with the nearest valid name."""
-    names = list(kind.model_fields)
-    for name in given:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            raise InvalidOption(
-                f"there is no option `{name[:64]}`",
-                hint=f"did you mean `{near[0]}`?" if near else f"options: {', '.join(names)}",
-                errors=[{"loc": name[:64], "msg": "unknown option"}],
-            )
-    try:
-        return kind.model_validate(dict(given))
-    except ValidationError as error:
-        found = [
-            {
-                "loc": ".".join(str(part) for part in item["loc"]) or "options",
-                "msg": item["msg"].removeprefix("Value error, "),
-            }
-            for item in error.errors(include_url=False, include_context=False)
-        ]
-        raise InvalidOption(f"{found[0]['loc']}: {found[0]['msg']}", errors=found) from None
-
-
-def check_background_file(options: MattingOptions, part: str, files: Mapping[str, Any]) -> None:
-    """Refuse a background that came as the file `part` and would not be seen.
-
-    Raises InvalidOption.
-    """
-    if part not in files:
-        return
-    is_seen, need = options.requirements["background"]
-    if not is_seen(options):
-        raise InvalidOption(f"{part} needs {need}")
-    if "background" in options.model_fields_set:
-        raise InvalidOption(f"background and {part} are both given", hint="leave out one")
 
 
 def describe_upload(
@@ -173,16 +132,6 @@ def describe_field(schema: Mapping[str, Any]) -> dict[str, Any]:
     for kind in schema.get("anyOf", ()):
         shown |= kind if kind != {"type": "null"} else {}
     return shown | {"description": describe_option(schema)}
-
-
-def describe_option(schema: Mapping[str, Any]) -> str:
-    """Return what an option means, its default at the end."""
-    default = schema.get("default")
-    if isinstance(default, list):
-        default = ",".join(default)
-    text = default if isinstance(default, str) else json.dumps(default)
-    parts = [schema.get("description"), None if default is None else f"default: {text}"]
-    return "; ".join(part for part in parts if part)
 
 
 def describe_api(app: FastAPI, needs_key: bool) -> dict[str, Any]:
