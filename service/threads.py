@@ -1,4 +1,4 @@
-"""Thread pools that take blocking work off the event loop, and waiting for them when cancelled."""
+"""Thread pools for blocking work, and cancellation that waits for the thread."""
 
 import asyncio
 import contextvars

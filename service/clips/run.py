@@ -1,4 +1,4 @@
-"""Running one clip on the parts of the app: a child, a thread, the shared network."""
+"""Run one clip: borrow a decoder and a slot, matte in a thread, cancel cleanly."""
 
 import threading
 from contextlib import AsyncExitStack

@@ -1,4 +1,4 @@
-"""Two threads that let a reader, the network and a writer work at the same time."""
+"""Reader and writer threads with bounded queues, so that stages overlap."""
 
 import queue
 import threading

@@ -1,4 +1,4 @@
-"""Judging the results of a job by reading them, before anybody is told that they are there."""
+"""Verify the results of a job by reading them back before they are published."""
 
 import logging
 import zipfile

@@ -1,4 +1,4 @@
-"""The jobs of clips in SQLite: what was acknowledged is known after any crash."""
+"""Job rows in SQLite (WAL, synchronous=FULL): durable before they are acknowledged."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Chunks of sessions on the parts of the app: one at a time in each session, applied whole."""
+"""Apply chunks to sessions: one at a time, all or nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator

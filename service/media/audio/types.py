@@ -1,4 +1,4 @@
-"""Encoded audio as it travels between the reader of a clip, the service and the writers."""
+"""Encoded audio tracks and packets."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal

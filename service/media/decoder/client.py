@@ -1,4 +1,4 @@
-"""A decoder child from the service's side, bounded in memory, CPU time and wall time."""
+"""A decoder child as the service sees it, bounded in memory, CPU time and wall time."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What a decoder child says, checked on the service's side.
+"""Messages of a decoder child, validated on the service's side.
 
 A child that a hostile file has taken over can send anything: headers are validated strictly, and
 payloads must have the size that their header promises. Every function raises ValueError for what no

@@ -1,4 +1,4 @@
-"""Still images as they come in: what the decoder child says of an upload, and its pixels."""
+"""Decoded still images."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""What travels between the reader of a clip, the service and the writer of the result."""
+"""Facts and frames of a clip, between its reader, the service and the writers."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar

@@ -1,4 +1,4 @@
-"""Types of the fields of a message's header: each has a range, whoever sent it.
+"""Constrained field types of message headers.
 
 The constraints are checked on the service's side, by pydantic (`service.media.decoder.messages`); a
 decoder child only fills the fields in and needs no pydantic.
