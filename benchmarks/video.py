@@ -33,7 +33,7 @@ from service.video.clip import ClipWatch
 from service.video.options import VideoOptions
 from service.video.plan import make_plan
 from service.video.run import run_clip
-from training.results import format_table
+from training.evaluation.results import format_table
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
 OUTPUTS = ("composite", "alpha")

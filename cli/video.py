@@ -39,7 +39,7 @@ from service.video.options import VideoOptions
 from service.video.outputs import OUTPUTS
 from service.video.plan import make_plan, read_background
 from service.video.run import describe_clip, refuse_trimap_model, run_clip
-from training.command import fail
+from training.commands.common import fail
 
 # Limits on the length guard a service from its clients; nobody's own clip is too long.
 ANY_LENGTH = {"video_max_s": 10**7, "video_max_frames": 10**9}

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from export import ExportError
-from training.command import fail
+from training.commands.common import fail
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from training.model import Conv2dIBNormRelu, IBNorm, MODNet
+from training.network.modnet import Conv2dIBNormRelu, IBNorm, MODNet
 
 
 class InstanceHalfNorm(nn.Module):

@@ -14,7 +14,7 @@ from rich.console import Console
 from export import ExportError
 from export.to_onnx import MatteOnly, Metadata, fold, write_onnx
 from export.verify import verify
-from training.checkpoint import CheckpointError, build_model, read_checkpoint
+from training.network.checkpoint import CheckpointError, build_model, read_checkpoint
 
 
 @dataclass(frozen=True)

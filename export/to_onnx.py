@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from export.fold_norm import fold_norms
-from training.model import MODNet
+from training.network.modnet import MODNet
 
 OPSET = 18
 STRIDE = 32

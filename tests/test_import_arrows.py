@@ -84,8 +84,8 @@ def test_file_imports_only_what_its_house_may(path):
     [
         ("service", "import torch"),
         ("service", "def f():\n    from torch import nn"),
-        ("service", "import training.model"),
-        ("service", "from training import model"),
+        ("service", "import training.network"),
+        ("service", "from training import network"),
         ("service", "from export.verify import x"),
         ("service", "import importlib\nimportlib.import_module('cli.__main__')"),
         ("service", "import ray"),
@@ -108,7 +108,7 @@ def test_wrong_arrow_is_found(house, source):
     "house, source",
     [
         ("service", "import numpy, onnxruntime, service.app\nfrom . import x\nfrom .x import y"),
-        ("export", "import torch, onnx, onnxruntime\nfrom training.model import MODNet"),
+        ("export", "import torch, onnx, onnxruntime\nfrom training.network.modnet import MODNet"),
         ("training", "import torch"),
         ("cli", "from export import pipeline\nimport service.app"),
     ],

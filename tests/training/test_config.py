@@ -4,7 +4,7 @@ import pytest
 
 import training
 from training.config import Config, ConfigError, load_config
-from training.optimizer import compute_lr
+from training.loop.optimizer import compute_lr
 
 CONFIGS = sorted((Path(training.__file__).parent / "configs").glob("*.toml"))
 STAGE = """

@@ -16,7 +16,7 @@ from service.video.report import MAX_LISTED, Facts, ReportWriter, find_suspicion
 from service.video.smoothing import OFD_THRESHOLD
 from tests.clips import make_clip
 from tests.segments import make_frames, run_segment
-from training import metrics
+from training.evaluation import metrics
 
 DARK, GREY, WHITE = (np.full((36, 64, 3), value, np.uint8) for value in (32, 128, 255))
 

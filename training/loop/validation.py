@@ -1,0 +1,75 @@
+"""How good the network is on photos it does not learn from."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.config import Config
+from training.data.pairs import Pair
+from training.data.photos import load_photo
+from training.data.transforms import make_trimap
+from training.evaluation.metrics import iou, mad, mse
+from training.evaluation.predictor import choose_size, make_tensor, resize_alpha
+from training.network.modnet import MODNet
+
+
+class Scores(NamedTuple):
+    """Means over photos; see training/metrics.py."""
+
+    mad: float
+    mse: float
+    iou: float
+
+
+class Prediction(NamedTuple):
+    """image (H, W, 3) uint8; alpha and matte (H, W) float32 in [0, 1]."""
+
+    id: str
+    image: np.ndarray
+    alpha: np.ndarray
+    matte: np.ndarray
+
+
+def validate(
+    model: MODNet, pairs: list[Pair], config: Config, is_semantic: bool = False
+) -> tuple[Scores, list[Prediction]]:
+    """Return the scores on `pairs` and the predictions of a few of them, for the sheet.
+
+    The model is in evaluation mode. With `is_semantic` its low-resolution prediction is judged,
+    while the others do not learn.
+    """
+    scores, predictions = [], []
+    shown = np.linspace(0, len(pairs) - 1, min(len(pairs), config.validation.sheet_photos))
+    for index, pair in enumerate(pairs):
+        photo = load_photo(pair, Path(config.data.cache), config.data.max_side)[0]
+        image, stored = np.array(photo[:, :, :3]), np.array(photo[:, :, 3])
+        alpha = np.float32(stored) / 255
+        size = choose_size(*alpha.shape, config.validation.ref_size)
+        x = torch.from_numpy(make_tensor(image, size))[None]
+        if model.architecture["in_channels"] == 4:
+            # The same trimap each time, as if somebody had drawn it.
+            trimap = make_trimap(stored, np.random.default_rng(index))
+            x = append_trimap(x, torch.from_numpy(np.float32(trimap) / 2)[None, None])
+        matte = resize_alpha(predict(model, x, is_semantic), *alpha.shape)
+        scores.append((mad(matte, alpha), mse(matte, alpha), iou(matte, alpha)))
+        if index in np.rint(shown):
+            predictions.append(Prediction(pair.id, image, alpha, matte))
+    return Scores(*np.mean(scores, axis=0).tolist()), predictions
+
+
+def append_trimap(image: Tensor, trimap: Tensor) -> Tensor:
+    """Return (N, 4, H, W): an image in [-1, 1], then a trimap (0, 0.5, 1) brought to [-1, 1]."""
+    trimap = F.interpolate(trimap, image.shape[2:], mode="nearest")
+    return torch.cat([image, trimap * 2 - 1], dim=1)
+
+
+@torch.no_grad()
+def predict(model: MODNet, x: Tensor, is_semantic: bool) -> np.ndarray:
+    """Return the matte, or the semantic prediction at a sixteenth of its size, (h, w) float32."""
+    x = x.to(next(model.parameters()).device)
+    matte = model.lr_branch(x, inference=False)[0] if is_semantic else model(x, inference=True)[2]
+    return matte[0, 0].float().clamp(0, 1).cpu().numpy()
