@@ -2,7 +2,7 @@
 
 import csv
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -46,7 +46,8 @@ def find_pairs(folder: Path) -> list[Pair]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    pairs = find_listed(folder) if (folder / MANIFEST).is_file() else find_unlisted(folder)
+    is_listed = (folder / MANIFEST).is_file()
+    pairs = find_listed(folder) if is_listed else hold_one_out(find_unlisted(folder))
     if not pairs:
         raise DataError(
             f"{folder}: no photos with alpha (expected id.jpg beside id.png, or image/ + matte/)"
@@ -116,6 +117,15 @@ def choose_split(id: str) -> str:
         return "train"
     is_validation = bool(VALIDATION_FOLDERS.intersection(folders))
     return "val" if is_validation or zlib.crc32(id.encode()) % VALIDATION_SHARE == 0 else "train"
+
+
+def hold_one_out(pairs: list[Pair]) -> list[Pair]:
+    """Return the pairs with at least one of "val", where they are few and no folder says."""
+    has_train_folder = any("train" in pair.id.lower().split("/")[:-1] for pair in pairs)
+    if len(pairs) < 2 or has_train_folder or any(pair.split == "val" for pair in pairs):
+        return pairs
+    held_out = min(pairs, key=lambda pair: zlib.crc32(pair.id.encode()))
+    return [replace(pair, split="val") if pair is held_out else pair for pair in pairs]
 
 
 def find_images(folder: Path) -> list[Path]:

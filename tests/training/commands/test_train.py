@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+import training
 from training.commands.train import main
 from training.data.synthetic import draw_data_set
 from training.loop.train import Stop
+
+CONFIGS = sorted((Path(training.__file__).parent / "configs").glob("*.toml"))
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +124,24 @@ def test_process_that_is_told_to_end_saves_first(cache, tmp_path):
         assert "stopped: SIGTERM" in process.stdout.read()
     assert process.returncode == 0
     assert read_step(tmp_path / "out") >= 2
+
+
+@pytest.mark.slow  # one step of the whole network, at its size
+def test_own_photos_train_with_the_shipped_config(tmp_path, capsys, monkeypatch):
+    root = Path(training.__file__).parent
+    (tmp_path / "training").symlink_to(root)
+    drawn = draw_data_set(tmp_path, 4)
+    (drawn / "manifest.csv").unlink()
+    shutil.rmtree(drawn / "backgrounds")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["training/configs/own.toml", "--data", drawn.name, "--max-minutes", "1e-9"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "3 photos to train, 1 to validate, 0 backgrounds" in printed and "stopped" in printed
+    assert read_step(tmp_path / "runs" / "own") == 1
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_that_needs_more_than_the_repository_says_so_first(path):
+    first, *rest = path.read_text().splitlines()
+    assert ("../shared" in "\n".join(rest)) == first.startswith("# Needs ../shared, which is not")

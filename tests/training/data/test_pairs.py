@@ -157,3 +157,10 @@ def test_training_photos_are_found():
     pairs = find_pairs(REAL)
     assert [sum(pair.split == split for pair in pairs) for split in ("train", "val")] == [1234, 150]
     assert len(find_backgrounds([REAL])) == 459
+
+
+@pytest.mark.parametrize(("folder", "held_out"), [("", 1), ("train", 0)])
+def test_one_of_a_few_photos_is_held_out_unless_a_folder_says_train(tmp_path, folder, held_out):
+    for number in range(3):
+        write_pair(tmp_path / folder / f"{number}.jpg", tmp_path / folder / f"{number}.png")
+    assert sum(pair.split == "val" for pair in find_pairs(tmp_path)) == held_out
