@@ -26,6 +26,7 @@ from training.loop.adaptation import (
 )
 from training.loop.state import save_atomically
 from training.network.checkpoint import CheckpointError, load_model
+from training.network.modnet import MODNet
 
 
 def format_report(before: Sequence[Judgement], after: Sequence[Judgement]) -> str:
@@ -41,6 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Read, adapt, judge, save; raises AdaptError, CheckpointError, DataError or OSError."""
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     model = load_model(arguments.model)
+    if not isinstance(model, MODNet):
+        raise AdaptError(f"{arguments.model}: has no detail branch, which SOC needs")
     if model.architecture["in_channels"] != 3:
         raise AdaptError(f"{arguments.model}: needs a trimap, and unlabelled clips have none")
     size = arguments.ref_size, arguments.every, arguments.max_frames

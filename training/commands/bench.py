@@ -27,7 +27,7 @@ from training.evaluation.predictor import (
 )
 from training.evaluation.results import MISSING, format_table
 from training.network.checkpoint import read_checkpoint
-from training.network.modnet import MODNet
+from training.network.networks import make_network
 
 DEFAULT_SIZES = (256, 320, 384, 512)
 HEADER = ("model", "params", "MACs", "file", "input", "median", "fastest", "fps", "runs on")
@@ -136,7 +136,8 @@ def count_checkpoint(path: Path, size: int) -> Cost:
     Counts convolutions and matrix products, as papers do; on the meta device, so without computing.
     """
     with torch.device("meta"):
-        model = MODNet(**read_checkpoint(path).architecture).eval()
+        checkpoint = read_checkpoint(path)
+        model = make_network(checkpoint.network, checkpoint.architecture).eval()
         image = torch.empty(1, model.architecture["in_channels"], size, size)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(image, inference=True)

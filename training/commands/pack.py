@@ -13,18 +13,19 @@ import numpy as np
 
 from training.commands.common import fail
 from training.network.checkpoint import COUNTER, CheckpointError, build_model, read_checkpoint
-from training.network.modnet import MODNet
+from training.network.networks import make_network
 
 
 def pack(source: Path, out: Path) -> None:
     """Write the network of a checkpoint as a compact `.npz`, whole or not at all.
 
-    Raises CheckpointError for a checkpoint that cannot be read, or whose network is not MODNet as
-    released: a `.npz` has no place for another architecture.
+    Raises CheckpointError for a checkpoint that cannot be read, or whose network has not its usual
+    widths: a `.npz` has no place for another architecture.
     """
     checkpoint = read_checkpoint(source)
-    if build_model(checkpoint).architecture != MODNet().architecture:
-        raise CheckpointError(f"{source}: only MODNet's own architecture can be packed")
+    model = build_model(checkpoint)
+    if model.architecture != make_network(model.name, {}).architecture:
+        raise CheckpointError(f"{source}: only a network's own architecture can be packed")
     arrays = {}
     for key, tensor in checkpoint.state.items():
         if not key.endswith(COUNTER):

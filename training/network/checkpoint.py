@@ -3,8 +3,9 @@
 The kind of a file is read from its first bytes, never from its name. Nothing in it is executed:
 torch files are read with `weights_only=True`, numpy files with `allow_pickle=False`.
 
-A wrapped checkpoint is `{"model": state_dict, "architecture": {...}, ...}`; `architecture` holds
-the arguments of MODNet, and whatever else is there (optimiser, epoch) is left to the trainer.
+A wrapped checkpoint is `{"model": state_dict, "network": "modnet", "architecture": {...}, ...}`:
+`network` is a name in training/network/networks.py (without it the keys of the weights say which),
+`architecture` holds its arguments, and whatever else is there is left to the trainer.
 A state dict may carry the `module.` prefix of DataParallel, may leave out the second name of the
 backbone (`lr_branch.backbone.*`) and may leave out the `num_batches_tracked` counters.
 """
@@ -26,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.network.modnet import MODNet
+from training.network.networks import Network, make_network, recognise_network
 
 ALIAS, ORIGINAL = "lr_branch.backbone.", "backbone."
 COUNTER = ".num_batches_tracked"
@@ -55,15 +56,16 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds: canonical state, arguments of MODNet, SHA-256 of the file's bytes."""
+    """What a file holds: canonical state, network and its arguments, SHA-256 of the bytes."""
 
     path: Path
     state: dict[str, Tensor]
+    network: str
     architecture: dict[str, Any]
     sha256: str
 
 
-def load_model(path: str | os.PathLike[str]) -> MODNet:
+def load_model(path: str | os.PathLike[str]) -> Network:
     """Return the network of a checkpoint in evaluation mode.
 
     Raises CheckpointError if the file is missing, of another kind, cut short, or has other keys.
@@ -71,10 +73,12 @@ def load_model(path: str | os.PathLike[str]) -> MODNet:
     return build_model(read_checkpoint(path))
 
 
-def build_model(checkpoint: Checkpoint) -> MODNet:
+def build_model(checkpoint: Checkpoint) -> Network:
     """Return the network with the checkpoint's weights in evaluation mode."""
     try:
-        model = MODNet(**checkpoint.architecture)
+        model = make_network(checkpoint.network, checkpoint.architecture)
+    except LookupError as error:
+        raise CheckpointError(f"{checkpoint.path}: unknown network {checkpoint.network}") from error
     except (TypeError, ValueError, RuntimeError) as error:
         problem = f"{checkpoint.path}: unusable architecture {checkpoint.architecture}"
         raise CheckpointError(problem) from error
@@ -82,10 +86,10 @@ def build_model(checkpoint: Checkpoint) -> MODNet:
     return model.eval()
 
 
-def save_checkpoint(path: str | os.PathLike[str], model: MODNet, **extra: Any) -> None:
+def save_checkpoint(path: str | os.PathLike[str], model: Network, **extra: Any) -> None:
     """Write a wrapped checkpoint; `extra` (optimiser state, epoch) is stored beside the model."""
-    record = {"model": model.state_dict(), "architecture": model.architecture, **extra}
-    torch.save(record, path)
+    about = {"network": model.name, "architecture": model.architecture}
+    torch.save({"model": model.state_dict(), **about, **extra}, path)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -108,16 +112,18 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if not isinstance(content, Mapping):
         kind = type(content).__name__
         raise CheckpointError(f"{path}: holds a {kind} instead of a state dict")
-    state, architecture = content, {}
+    state, architecture, name = content, {}, None
     if isinstance(content.get("model"), Mapping):
         state, architecture = content["model"], dict(content.get("architecture") or {})
+        name = content.get("network")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: entry {key!r} is not a tensor")
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(f"{path}: {key} holds NaN or infinity")
     state = canonicalise_state(state, str(path))
-    return Checkpoint(path, state, architecture, hashlib.sha256(data).hexdigest())
+    network = name if isinstance(name, str) else recognise_network(state)
+    return Checkpoint(path, state, network, architecture, hashlib.sha256(data).hexdigest())
 
 
 def parse(data: bytes) -> Any:
@@ -164,12 +170,13 @@ def canonicalise_state(state: Mapping[str, Tensor], source: str) -> dict[str, Te
     return canonical
 
 
-def load_state(model: MODNet, state: Mapping[str, Tensor], source: str) -> None:
+def load_state(model: Network, state: Mapping[str, Tensor], source: str) -> None:
     """Copy a canonical state into the model; CheckpointError names the first wrong key."""
     expected = {k: v for k, v in model.state_dict().items() if not k.startswith(ALIAS)}
     for key, own in expected.items():
         if key not in state:
-            if key.endswith(COUNTER):  # unused with a fixed momentum
+            # Counters are unused with a fixed momentum.
+            if key.endswith(COUNTER) or key.startswith(model.training_only):
                 continue
             raise CheckpointError(f"{source}: missing key {key}")
         if state[key].shape != own.shape:

@@ -156,6 +156,9 @@ class MODNet(nn.Module):
     the backbone's channels and `hr_channels` the rest: the same topology, small enough for a test.
     """
 
+    name = "modnet"
+    training_only: tuple[str, ...] = ()  # prefixes of keys that a checkpoint may lack
+
     def __init__(self, in_channels: int = 3, width: float = 1.0, hr_channels: int = 32) -> None:
         super().__init__()
         if in_channels < 3 or width < 0.05 or hr_channels < 4 or hr_channels % 4:
@@ -171,6 +174,11 @@ class MODNet(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, mode="fan_in", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+    @property
+    def encoder(self) -> nn.Sequential:
+        """The layers of MobileNetV2."""
+        return self.backbone.model.features
 
     def forward(
         self, image: Tensor, inference: bool = False
