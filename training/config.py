@@ -33,7 +33,9 @@ class ConfigError(ValueError):
 class ModelConfig:
     """The network and where it starts."""
 
+    network: Literal["modnet", "fast"] = "modnet"
     width: Positive = 1.0
+    # Of MODNet alone.
     hr_channels: Count = 32
     # A fourth input channel of the backbone sees the trimap.
     trimap_input: bool = False
@@ -58,6 +60,12 @@ class DataConfig:
     empty_share: Share = 0.08
     # Share of the pasted samples that get a second person behind the first.
     second_person_share: Share = 0.1
+    # A kind of photos (the first folder of their names) is drawn in proportion to its number of
+    # photos to this power, times the weights named after the kind and after its data set.
+    balance: Share = 1.0
+    weights: dict[str, Factor] = field(default_factory=dict)
+    # Photos with large errors are drawn up to so many times as often as others of their kind.
+    hard_cap: Annotated[float, Field(ge=1)] = 1.0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -88,8 +96,15 @@ class StageConfig:
     # Each batch is of one of these (height, width), multiples of 32.
     sizes: Annotated[tuple[tuple[Side, Side], ...], Field(min_length=1)]
     lr: Positive
-    # "lr": the low-resolution branch alone, 2.4 times as fast; it carries the semantics.
-    branches: Literal["all", "lr"] = "all"
+    # "lr": MODNet's low-resolution branch alone, which carries the semantics; "hr": its detail and
+    # fusion branches, the rest frozen.
+    branches: Literal["all", "lr", "hr"] = "all"
+    # The first blocks of the backbone stay as they are, norms included; 5: the stem and 4 blocks.
+    frozen_blocks: Annotated[int, Field(ge=0, le=18)] = 0
+    # Weight of the worst tenth of the cells of the semantic prediction ("lr" and the fast network),
+    # between these shares of the stage.
+    hard_cells: Factor = 0.0
+    hard_cells_span: tuple[Share, Share] = (0.1, 0.8)
     optimizer: Literal["adamw", "sgd"] = "adamw"
     schedule: Literal["cosine", "step"] = "cosine"
     # Share of the stage over which lr rises from 0.
@@ -101,6 +116,7 @@ class StageConfig:
     step_factor: Factor = 0.1
     backbone_lr_factor: Factor = 1.0
     momentum: Share = 0.9
+    betas: tuple[Share, Share] = (0.9, 0.999)
     weight_decay: Factor = 0.0
     # Largest norm of all gradients together; 0: not clipped.
     grad_clip: Factor = 0.0
@@ -117,6 +133,12 @@ class Config:
     detail_loss: Literal["l1", "bce"] = "l1"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
+    # On a CPU: norms and activations in one kernel, built at first use where there is a compiler.
+    fused_norms: bool = False
+    # Processes of one thread each that share every batch, on a CPU.
+    processes: Count = 1
+    # Batch norm sees one of so many equal parts of a batch at a time; 0: as many as `processes`.
+    batch_parts: CountOrZero = 0
     # Of the weights that are validated and kept; the average is shorter at the start.
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     # Rows of log.csv and lines on a screen that is none.
@@ -126,6 +148,25 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.parts % self.processes:
+            raise ValueError("batch_parts must be a multiple of processes")
+        if self.processes > 1 and (self.precision == "float16" or self.threads > 1):
+            raise ValueError("processes run on a CPU with one thread each: no float16, no threads")
+        for index, stage in enumerate(self.stages):
+            if stage.batch_size % self.parts or stage.batch_size == self.parts:
+                problem = f"must be a multiple of the {self.parts} parts of a batch, 2 each or more"
+                raise ValueError(f"stages[{index}].batch_size {problem}")
+            if self.model.network == "fast" and stage.branches != "all":
+                raise ValueError(f"stages[{index}].branches must be all: only MODNet has others")
+        return self
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts a batch is cut for batch norm."""
+        return self.batch_parts or self.processes
 
 
 def load_config(path: Path) -> Config:

@@ -15,7 +15,8 @@ from training.commands.common import fail
 from training.config import ConfigError, load_config
 from training.data.pairs import DataError
 from training.data.samples import find_message
-from training.loop.train import Stop, TrainError, train
+from training.loop.stop import Stop, TrainError
+from training.loop.train import train
 from training.network.checkpoint import CheckpointError
 
 

@@ -36,6 +36,12 @@ class Pair:
     photo: Path
     alpha: Path
     split: str
+    data_set: str = ""  # name of the folder in which find_pairs found it
+
+    @property
+    def kind(self) -> str:
+        """The first folder of the id; of a photo that lies in none, the data set."""
+        return self.id.partition("/")[0] if "/" in self.id else self.data_set
 
 
 def find_pairs(folder: Path) -> list[Pair]:
@@ -57,6 +63,7 @@ def find_pairs(folder: Path) -> list[Pair]:
         if photo_size != alpha_size:
             sizes = "{}x{}, its photo {}x{}".format(*alpha_size, *photo_size)
             raise DataError(f"{pair.alpha}: is {sizes}")
+    pairs = [replace(pair, data_set=folder.resolve().name) for pair in pairs]
     return sorted(pairs, key=lambda pair: pair.id)
 
 

@@ -1,7 +1,9 @@
-"""Sample number n of a stage: the same picture whoever asks for it, in whatever order."""
+"""Sample number n of an epoch: the same picture whoever asks for it, in whatever order."""
 
 import signal
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,12 +16,32 @@ from training.data.pairs import DataError, Pair
 from training.data.photos import load_background, load_photo
 from training.data.transforms import make_sample
 
+NO_PHOTO = -1
+# What a random generator is for: the first number of its seed.
+SAMPLE, SIZE, ORDER = range(3)
+
+Key = tuple[int, int, int]  # seed, number of the stage, number of the epoch
+
+
+class Batch(NamedTuple):
+    """image (N, 3, H, W), alpha (N, 1, H, W) and trimap (N, 1, H, W) in {0, 1, 2}, all uint8.
+
+    `photo` (N,) int64 is the number of the photo that was taken as it is, NO_PHOTO for a montage;
+    `cpu_ms` (N,) float64 is what making the sample cost.
+    """
+
+    image: Tensor
+    alpha: Tensor
+    trimap: Tensor
+    photo: Tensor
+    cpu_ms: Tensor
+
 
 class Samples(Dataset):
-    """The samples of one stage, numbered from 0 on without end.
+    """The samples of one epoch, numbered from 0 on.
 
-    Epochs are permutations of the photos. All that is random about a sample comes from the seed,
-    the stage, the epoch and its index there; the size of a batch from the number of the batch.
+    All that is random about a sample comes from the key and its number, the size of a batch from
+    the key and the number of the batch.
     """
 
     def __init__(
@@ -28,24 +50,26 @@ class Samples(Dataset):
         backgrounds: list[Path],
         config: DataConfig,
         stage: StageConfig,
-        key: tuple[int, int],
+        key: Key,
+        order: np.ndarray,
     ) -> None:
-        """`key` is (seed, number of the stage)."""
+        """`order` holds the photo of each sample, an index of `pairs`; see sampling.draw_order."""
         if not backgrounds and config.paste_share + config.empty_share > 0:
             raise DataError("no backgrounds: name a folder in data.backgrounds, or set shares to 0")
         self.pairs, self.backgrounds = pairs, backgrounds
-        self.config, self.stage, self.key = config, stage, key
+        self.config, self.stage, self.key, self.order = config, stage, key, order
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return image (3, H, W), alpha (1, H, W) and trimap (1, H, W) in {0, 1, 2}, all uint8."""
-        epoch, index = divmod(number, len(self.pairs))
-        order = np.random.default_rng((*self.key, epoch)).permutation(len(self.pairs))
-        rng = np.random.default_rng((*self.key, epoch, index))
+    def __getitem__(self, number: int) -> Batch:
+        """Return a sample, each field without the first axis."""
+        start = time.thread_time()
+        rng = np.random.default_rng((SAMPLE, *self.key, number))
+        photo = int(self.order[number])
         kind, has_second = rng.random(), rng.random() < self.config.second_person_share
-        second = self.pairs[rng.integers(len(self.pairs))]
-        background, people = None, [self.pairs[order[index]]]
+        second = self.pairs[self.order[rng.integers(len(self.order))]]
+        background, people = None, [self.pairs[photo]]
         if kind < self.config.paste_share + self.config.empty_share:
             background = self.backgrounds[rng.integers(len(self.backgrounds))]
+            photo = NO_PHOTO
         if kind < self.config.empty_share:
             people = []
         elif background is not None and has_second:
@@ -58,23 +82,36 @@ class Samples(Dataset):
             rng,
         )
         image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
-        return image, torch.from_numpy(sample.alpha[None]), torch.from_numpy(sample.trimap[None])
+        alpha, trimap = torch.from_numpy(sample.alpha[None]), torch.from_numpy(sample.trimap[None])
+        cpu_ms = (time.thread_time() - start) * 1e3
+        return Batch(image, alpha, trimap, torch.tensor(photo), torch.tensor(cpu_ms).double())
 
     def choose_size(self, number: int) -> tuple[int, int]:
         """Return the (height, width) of the batch to which a sample belongs."""
         batch = number // self.stage.batch_size
-        rng = np.random.default_rng((*self.key, batch))
+        rng = np.random.default_rng((SIZE, *self.key, batch))
         return self.stage.sizes[rng.integers(len(self.stage.sizes))]
 
 
-def make_loader(samples: Samples, first_step: int, last_step: int, is_pinned: bool) -> DataLoader:
-    """Return the batches of steps `first_step` to `last_step` - 1 of a stage."""
+def make_loader(
+    samples: Samples, first_step: int, last_step: int, is_pinned: bool, part: tuple[int, int]
+) -> DataLoader:
+    """Return the batches of steps `first_step` to `last_step` - 1 of an epoch.
+
+    `part` is (number, count): of each batch the numbered one of so many equal parts.
+    """
     size, workers = samples.stage.batch_size, samples.config.workers
+    share = size // part[1]
+    numbers = [
+        step * size + part[0] * share + index
+        for step in range(first_step, last_step)
+        for index in range(share)
+    ]
     cv2.setNumThreads(1)  # workers inherit or repeat it: many threads on busy cores wait
     return DataLoader(
         samples,
-        batch_size=size,
-        sampler=range(first_step * size, last_step * size),
+        batch_size=share,
+        sampler=numbers,
         num_workers=workers,
         worker_init_fn=start_worker,
         pin_memory=is_pinned,
@@ -93,9 +130,5 @@ def start_worker(worker: int) -> None:
 
 def find_message(error: DataError) -> str:
     """Return the one line of an error that may have come out of a worker with its traceback."""
-    return (
-        str(error)
-        .strip()
-        .splitlines()[-1]
-        .removeprefix(f"{DataError.__module__}.{DataError.__name__}: ")
-    )
+    name = f"{DataError.__module__}.{DataError.__qualname__}: "
+    return str(error).strip().splitlines()[-1].removeprefix(name)

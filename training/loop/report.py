@@ -1,6 +1,7 @@
 """What a run leaves for people: log.csv, curves, a sheet of mattes, the line on the screen."""
 
 import csv
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from training.evaluation.sheet import draw_sheet
 from training.loop.validation import Prediction, Scores
 
-COLUMNS = ("stage", "step", "photos", "lr", "semantic", "detail", "matte", "photos_per_s")
+LOSSES = ("semantic", "detail", "matte")
+COSTS = ("photos_per_s", "core_ms", "sample_ms")  # core_ms: of all processes, a photo; samples too
 SCORE_COLUMNS = tuple(f"val_{name}" for name in Scores._fields)
+# `data_set` is empty in the scores of all photos together.
+COLUMNS = ("stage", "step", "photos", "lr", *LOSSES, *COSTS, *SCORE_COLUMNS, "data_set")
 SHEET_COLOUR = (0, 177, 64)  # behind the person in the last column
 
 
@@ -23,13 +27,13 @@ class Log:
         self.path = path
         rows = [row for row in read_log(path) if int(row["photos"]) <= photos_done]
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS + SCORE_COLUMNS)
+            writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
 
     def write(self, **row: object) -> None:
         with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS + SCORE_COLUMNS).writerow(row)
+            csv.DictWriter(file, COLUMNS).writerow(row)
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
@@ -44,10 +48,10 @@ def draw_curves(log: Path, out: Path) -> None:
     """Draw losses and scores over the photos seen."""
     from matplotlib.figure import Figure
 
-    rows = read_log(log)
+    rows = [row for row in read_log(log) if not row["data_set"]]
     figure = Figure(figsize=(11, 4), layout="constrained")
     losses, scores = figure.subplots(1, 2)
-    for axes, names in ((losses, ("semantic", "detail", "matte")), (scores, SCORE_COLUMNS[:2])):
+    for axes, names in ((losses, LOSSES), (scores, SCORE_COLUMNS[:2])):
         for name in names:
             points = [(int(row["photos"]), float(row[name])) for row in rows if row[name]]
             if points:
@@ -72,6 +76,52 @@ def draw_predictions(predictions: list[Prediction], out: Path) -> None:
         composite = np.rint(image * a + np.array(SHEET_COLOUR) * (1 - a)).astype(np.uint8)
         rows.append((id, (image, alpha, matte, composite)))
     draw_sheet(rows).save(out)
+
+
+class Meter:
+    """Mean losses, photos per second and cost of a photo since the last `take`."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.photos, self.cpu_ms, self.sample_ms = 0, 0.0, 0.0
+        self.start = time.perf_counter()
+
+    def add(self, losses: dict[str, float], photos: int, cpu_ms: float, sample_ms: float) -> None:
+        self.rows.append(losses)
+        self.photos += photos
+        self.cpu_ms += cpu_ms
+        self.sample_ms += sample_ms
+
+    def take(self) -> dict[str, float]:
+        mean = {name: float(np.mean([row[name] for row in self.rows])) for name in self.rows[0]}
+        rate = self.photos / (time.perf_counter() - self.start)
+        costs = (rate, self.cpu_ms / self.photos, self.sample_ms / self.photos)
+        self.__init__()
+        return mean | dict(zip(COSTS, costs, strict=True))
+
+
+class CpuClock:
+    """The processor time of this process, all its threads together."""
+
+    def __init__(self) -> None:
+        self.last = time.process_time()
+
+    def take(self) -> float:
+        """Return the milliseconds since the last `take`."""
+        last, self.last = self.last, time.process_time()
+        return (self.last - last) * 1e3
+
+
+def describe_step(
+    name: str, steps: tuple[int, int], photos_left: int, row: dict[str, float]
+) -> str:
+    """Return a line of losses, speed and time left; `steps` are those done and all."""
+    losses = "  ".join(f"{k} {v:.4f}" for k, v in row.items() if k not in COSTS)
+    rate, core_ms, sample_ms = (row[name] for name in COSTS)
+    speed = f"{rate:.1f} photos/s  {core_ms:.0f} core-ms a photo, {sample_ms:.0f} for the sample"
+    return (
+        f"{name} {steps[0]}/{steps[1]}  {losses}  {speed}  {photos_left / rate / 60:.0f} min left"
+    )
 
 
 class Screen:

@@ -14,7 +14,7 @@ from training.data.photos import load_photo
 from training.data.transforms import make_trimap
 from training.evaluation.metrics import iou, mad, mse
 from training.evaluation.predictor import choose_size, make_tensor, resize_alpha
-from training.network.modnet import MODNet
+from training.network.networks import Network
 
 
 class Scores(NamedTuple):
@@ -35,12 +35,13 @@ class Prediction(NamedTuple):
 
 
 def validate(
-    model: MODNet, pairs: list[Pair], config: Config, is_semantic: bool = False
-) -> tuple[Scores, list[Prediction]]:
+    model: Network, pairs: list[Pair], config: Config, is_semantic: bool = False
+) -> tuple[dict[str, Scores], list[Prediction]]:
     """Return the scores on `pairs` and the predictions of a few of them, for the sheet.
 
-    The model is in evaluation mode. With `is_semantic` its low-resolution prediction is judged,
-    while the others do not learn.
+    The scores are those of all pairs under "", and, where there are several data sets, of each
+    under its name. The model is in evaluation mode. With `is_semantic` its low-resolution
+    prediction is judged, while the others do not learn.
     """
     scores, predictions = [], []
     shown = np.linspace(0, len(pairs) - 1, min(len(pairs), config.validation.sheet_photos))
@@ -58,7 +59,17 @@ def validate(
         scores.append((mad(matte, alpha), mse(matte, alpha), iou(matte, alpha)))
         if index in np.rint(shown):
             predictions.append(Prediction(pair.id, image, alpha, matte))
-    return Scores(*np.mean(scores, axis=0).tolist()), predictions
+    return average_by_data_set(pairs, np.array(scores)), predictions
+
+
+def average_by_data_set(pairs: list[Pair], scores: np.ndarray) -> dict[str, Scores]:
+    """Return the means of (N, 3) scores: of all under "", of each data set where there are more."""
+    means = {"": Scores(*scores.mean(axis=0).tolist())}
+    names = np.array([pair.data_set for pair in pairs])
+    found = list(dict.fromkeys(names.tolist()))
+    for name in found if len(found) > 1 else []:
+        means[name] = Scores(*scores[names == name].mean(axis=0).tolist())
+    return means
 
 
 def append_trimap(image: Tensor, trimap: Tensor) -> Tensor:
@@ -68,7 +79,7 @@ def append_trimap(image: Tensor, trimap: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: MODNet, x: Tensor, is_semantic: bool) -> np.ndarray:
+def predict(model: Network, x: Tensor, is_semantic: bool) -> np.ndarray:
     """Return the matte, or the semantic prediction at a sixteenth of its size, (h, w) float32."""
     x = x.to(next(model.parameters()).device)
     matte = model.lr_branch(x, inference=False)[0] if is_semantic else model(x, inference=True)[2]

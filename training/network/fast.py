@@ -82,6 +82,11 @@ class FastNet(nn.Module):
         """The layers of MobileNetV2."""
         return self.features
 
+    @property
+    def heads(self) -> list[nn.Module]:
+        """The convolutions that end in a prediction."""
+        return [self.last, self.aux]
+
     def forward(self, image: Tensor, inference: bool = False) -> tuple[Tensor | None, None, Tensor]:
         """Return (semantic (N, 1, H/16, W/16), None, matte (N, 1, H, W)) in [0, 1], like MODNet.
 
@@ -94,7 +99,7 @@ class FastNet(nn.Module):
     def predict_logits(
         self, image: Tensor, inference: bool = False
     ) -> tuple[Tensor | None, Tensor]:
-        """Return what forward returns before the sigmoid, float32: semantic and matte."""
+        """Return what forward returns before the sigmoid: semantic and matte."""
         skips, x = [], image
         for index, layer in enumerate(self.features):
             x = layer(x)
@@ -106,5 +111,5 @@ class FastNet(nn.Module):
         for index, (up, skip) in enumerate(zip(self.up, reversed(skips), strict=True)):
             x = up(x, skip)
             if index == 0 and not inference:
-                semantic = self.aux(x).float()  # (N, 1, H/16, W/16)
-        return semantic, double(self.last(x).float())
+                semantic = self.aux(x)  # (N, 1, H/16, W/16)
+        return semantic, double(self.last(x))

@@ -180,6 +180,11 @@ class MODNet(nn.Module):
         """The layers of MobileNetV2."""
         return self.backbone.model.features
 
+    @property
+    def heads(self) -> list[nn.Module]:
+        """The convolutions that end in a prediction."""
+        return [self.lr_branch.conv_lr, self.hr_branch.conv_hr[1], self.f_branch.conv_f[1]]
+
     def forward(
         self, image: Tensor, inference: bool = False
     ) -> tuple[Tensor | None, Tensor | None, Tensor]:

@@ -12,7 +12,7 @@ import torch
 import training
 from training.commands.train import main
 from training.data.synthetic import draw_data_set
-from training.loop.train import Stop
+from training.loop.stop import Stop
 
 CONFIGS = sorted((Path(training.__file__).parent / "configs").glob("*.toml"))
 

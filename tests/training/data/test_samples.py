@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,14 +20,17 @@ def folder(tmp_path_factory):
     return draw_data_set(tmp_path_factory.mktemp("samples"), 6)
 
 
-def make_samples(folder, key=(0, 0), **changes) -> Samples:
+def make_samples(folder, key=(0, 0, 0), **changes) -> Samples:
     config = DataConfig(cache=str(folder.parent / "cache"), workers=0)
     config = dataclasses.replace(config, **changes)
-    return Samples(find_pairs(folder), find_backgrounds([folder]), config, STAGE, key)
+    pairs = find_pairs(folder)
+    order = np.arange(80) % len(pairs)
+    return Samples(pairs, find_backgrounds([folder]), config, STAGE, key, order)
 
 
-def list_batches(samples, first, last):
-    return list(make_loader(samples, first, last, is_pinned=False))
+def list_batches(samples, first, last, part=(0, 1)):
+    loader = make_loader(samples, first, last, is_pinned=False, part=part)
+    return [batch[:4] for batch in loader]
 
 
 def are_equal(one, two) -> bool:
@@ -45,7 +49,7 @@ def test_a_later_start_gives_the_same_batches(folder):
     assert are_equal(whole[4:], list_batches(make_samples(folder), 4, 6))
 
 
-@pytest.mark.parametrize("key", [(1, 0), (0, 1)])
+@pytest.mark.parametrize("key", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
 def test_other_seeds_and_stages_give_other_samples(folder, key):
     one, other = make_samples(folder)[0], make_samples(folder, key)[0]
     assert one[0].shape != other[0].shape or not torch.equal(one[0], other[0])
@@ -60,9 +64,9 @@ def test_samples_are_new_in_each_epoch(folder):
 
 def test_each_batch_has_one_of_the_sizes(folder):
     batches = list_batches(make_samples(folder), 0, 20)
-    shapes = {tuple(image.shape[2:]) for image, _, _ in batches}
+    shapes = {tuple(image.shape[2:]) for image, *_ in batches}
     assert shapes == set(STAGE.sizes)
-    for image, alpha, trimap in batches:
+    for image, alpha, trimap, _ in batches:
         assert image.shape[:2] == (4, 3) and alpha.shape == trimap.shape == (4, 1, *image.shape[2:])
         assert {tensor.dtype for tensor in (image, alpha, trimap)} == {torch.uint8}
         assert set(trimap.unique().tolist()) <= {0, 1, 2}
@@ -77,9 +81,10 @@ def test_share_of_pictures_without_people(folder, share, expected):
 
 def test_photos_alone_suffice_where_nothing_is_pasted(folder):
     config = DataConfig(cache=str(folder.parent / "cache"), paste_share=0.0, empty_share=0.0)
-    assert Samples(find_pairs(folder), [], config, STAGE, (0, 0))[3][1].any()
+    order = np.arange(6)
+    assert Samples(find_pairs(folder), [], config, STAGE, (0, 0, 0), order)[3][1].any()
     with pytest.raises(DataError, match="^no backgrounds: name a folder"):
-        Samples(find_pairs(folder), [], DataConfig(), STAGE, (0, 0))
+        Samples(find_pairs(folder), [], DataConfig(), STAGE, (0, 0, 0), order)
 
 
 def test_error_in_a_worker_is_one_line(tmp_path):

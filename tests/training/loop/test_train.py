@@ -10,7 +10,8 @@ from rich.console import Console
 import training
 from training.config import load_config
 from training.loop.report import read_log
-from training.loop.train import Stop, train
+from training.loop.stop import Stop
+from training.loop.train import train
 from training.network.checkpoint import load_model, save_checkpoint
 from training.network.modnet import MODNet
 
