@@ -1,4 +1,4 @@
-"""`matte train CONFIG [--resume] [--out DIR] [--max-minutes N] [--data DIR]`.
+"""`matte train CONFIG [--resume] [--out DIR] [--max-minutes N] [--data DIR] ...`.
 
 In the folder `--out`: `best.pt` (averaged weights with the lowest validation MAD, for export),
 `last.pt` (everything that `--resume` needs), `log.csv`, `curves.png`, `sheet.png`.
@@ -22,21 +22,26 @@ from training.network.checkpoint import CheckpointError
 
 def main(argv: list[str] | None = None) -> int:
     """Train as the config says; return the exit code."""
-    parser = argparse.ArgumentParser(prog="matte train", description="Train MODNet.")
+    parser = argparse.ArgumentParser(prog="matte train", description="Train a network.")
     parser.add_argument("config", type=Path, help="a TOML file, see training/configs")
     parser.add_argument("--resume", action="store_true", help="go on from last.pt in --out")
     parser.add_argument("--out", type=Path, help="default: runs/NAME of the config")
     parser.add_argument("--max-minutes", type=float, help="save and stop after this time")
     parser.add_argument("--data", action="append", metavar="DIR", help="instead of data.folders")
+    parser.add_argument("--init", metavar="CHECKPOINT", help="instead of model.init")
     arguments = parser.parse_args(argv)
     out = arguments.out or Path("runs") / arguments.config.stem
     try:
         config = load_config(arguments.config)
         if arguments.data:
+            # The weights are named after the config's own folders.
             data = dataclasses.replace(
-                config.data, folders=tuple(arguments.data), backgrounds=(), synthetic=0
+                config.data, folders=tuple(arguments.data), backgrounds=(), synthetic=0, weights={}
             )
             config = dataclasses.replace(config, data=data)
+        if arguments.init:
+            model = dataclasses.replace(config.model, init=arguments.init)
+            config = dataclasses.replace(config, model=model)
         with Stop(arguments.max_minutes) as stop:
             train(config, out, arguments.resume, stop, Console())
     except DataError as error:

@@ -1,85 +1,22 @@
 import dataclasses
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
+from small_runs import TINY, StopAfter, assert_equal, change, change_stage, make_config, read, run
 
-import training
 from training.config import load_config
+from training.data.synthetic import draw_data_set
 from training.loop.report import read_log
-from training.loop.stop import Stop
-from training.loop.train import train
 from training.network.checkpoint import load_model, save_checkpoint
+from training.network.fused_norm import BuildError
 from training.network.modnet import MODNet
-
-TINY = Path(training.__file__).parent / "configs" / "tiny.toml"
-
-
-class StopAfter(Stop):
-    """A reason to stop that comes after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__(None)
-        self.steps = steps
-
-    @property
-    def reason(self) -> str:
-        self.steps -= 1
-        return "" if self.steps else "enough steps"
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> str:
     return str(tmp_path_factory.mktemp("cache"))
-
-
-def make_config(cache: str, **changes):
-    """Return a config of two stages, two epochs of four steps each."""
-    config = load_config(TINY)
-    stages = tuple(
-        dataclasses.replace(
-            stage, epochs=2, batch_size=2, sizes=((64, 64),), warmup=0.2, grad_clip=1.0
-        )
-        for stage in config.stages
-    )
-    data = dataclasses.replace(config.data, synthetic=12, cache=cache)
-    model = dataclasses.replace(config.model, width=0.05, hr_channels=4)
-    validation = dataclasses.replace(config.validation, ref_size=64, sheet_photos=1)
-    config = dataclasses.replace(
-        config, stages=stages, data=data, model=model, validation=validation, epoch_photos=8
-    )
-    return dataclasses.replace(config, log_steps=2, **changes)
-
-
-def run(config, out: Path, stop: Stop | None = None, is_resumed: bool = False) -> str:
-    """Train; return what was printed."""
-    text = io.StringIO()
-    train(config, out, is_resumed, stop or Stop(None), Console(file=text, width=200))
-    return text.getvalue()
-
-
-def read(path: Path) -> dict:
-    return torch.load(path, weights_only=True)
-
-
-def assert_equal(one, two) -> None:
-    """Compare nested records to the bit."""
-    assert type(one) is type(two)
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, two)
-    elif isinstance(one, dict):
-        assert one.keys() == two.keys()
-        for key in one:
-            assert_equal(one[key], two[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(two)
-        for a, b in zip(one, two, strict=True):
-            assert_equal(a, b)
-    else:
-        assert one == two
 
 
 @pytest.fixture(scope="module")
@@ -215,3 +152,111 @@ def test_tiny_config_lowers_the_loss(cache, tmp_path):
         assert float(rows[-1][name]) < factor * float(rows[0][name])
     scores = [row for row in read_log(tmp_path / "log.csv") if row["val_mad"]]
     assert float(scores[-1]["val_mad"]) < 0.3
+
+
+def find_moved(before: dict, after: dict) -> set[str]:
+    """Return the first two names of the tensors that changed, counters left out."""
+    keys = {key for key in before if not key.endswith("num_batches_tracked")}
+    return {".".join(k.split(".")[:2]) for k in keys if not torch.equal(before[k], after[k])}
+
+
+def test_detail_and_fusion_train_alone(cache, tmp_path):
+    config = change_stage(make_config(cache), 1, branches="hr")
+    torch.manual_seed(config.seed)
+    start = MODNet(3, 0.05, 4).state_dict()
+    run(config, tmp_path)
+    moved = find_moved(start, read(tmp_path / "last.pt")["model"])
+    assert {name.split(".")[0] for name in moved} == {"hr_branch", "f_branch"}
+    assert (tmp_path / "best.pt").exists()
+
+
+def test_first_blocks_stay_frozen_with_their_norms(cache, tmp_path):
+    config = change_stage(make_config(cache), 0, frozen_blocks=5)
+    torch.manual_seed(config.seed)
+    start = {k: v for k, v in MODNet(3, 0.05, 4).state_dict().items() if k.startswith("lr_branch")}
+    run(config, tmp_path)
+    after = read(tmp_path / "last.pt")["model"]
+    layers = {
+        int(key.split(".")[4])
+        for key, value in start.items()
+        if "backbone" in key and "num_batches" not in key and not torch.equal(value, after[key])
+    }
+    assert layers == set(range(5, 19))
+
+
+def make_fast_config(cache: str, **changes):
+    config = change(make_config(cache, **changes), "model", network="fast", width=0.1)
+    return change_stage(config, 1, hard_cells=0.5, lr=3e-3)
+
+
+def test_fast_network_trains_resumes_and_goes_on_from_its_weights(cache, tmp_path):
+    config = change(make_fast_config(cache), "data", hard_cap=4.0, paste_share=0.2)
+    run(config, tmp_path / "straight")
+    for steps in (3, 4):  # in the midst of an epoch, and at the end of one
+        run(config, tmp_path / "resumed", StopAfter(steps), is_resumed=steps == 4)
+    run(config, tmp_path / "resumed", is_resumed=True)
+    last = read(tmp_path / "straight" / "last.pt")
+    assert_equal(read(tmp_path / "resumed" / "last.pt"), last)
+    assert last["network"] == "fast"
+    torch.save(last["average"], tmp_path / "weights.pt")
+    config = change(config, "model", init=str(tmp_path / "weights.pt"))
+    config = change_stage(config, 0, lr=1e-30, weight_decay=0.0)
+    run(config, tmp_path / "next", StopAfter(1))
+    after = read(tmp_path / "next" / "last.pt")["model"]
+    for key in ("last.weight", "aux.bias", "features.17.conv.6.weight"):
+        torch.testing.assert_close(after[key], last["average"][key])
+
+
+def test_hard_photos_are_chosen_by_their_errors(cache, tmp_path):
+    config = change(make_fast_config(cache), "data", hard_cap=4.0, paste_share=0.0, empty_share=0.0)
+    run(config, tmp_path, StopAfter(6))
+    errors = read(tmp_path / "last.pt")["errors"]
+    drawn, latest = errors["drawn"], errors["latest"]
+    assert 0 < (drawn >= 0).sum() <= 8 and (latest != drawn).any()
+    assert drawn[drawn >= 0].max() < 1
+
+
+def test_fast_network_takes_the_encoder_of_a_modnet(cache, tmp_path):
+    torch.manual_seed(5)
+    donor = MODNet(3, 0.1, 4)
+    save_checkpoint(tmp_path / "donor.pt", donor)
+    config = change(make_fast_config(cache), "model", init=str(tmp_path / "donor.pt"))
+    run(change_stage(config, 0, lr=1e-30), tmp_path / "out", StopAfter(1))
+    after = read(tmp_path / "out" / "last.pt")["model"]["features.17.conv.6.weight"]
+    torch.testing.assert_close(after, donor.encoder[17].conv[6].weight.detach())
+
+
+def test_fused_norms_change_rounding_alone(cache, tmp_path):
+    config = change_stage(make_config(cache, channels_last=True), 1, lr=1e-4)
+    rows = []
+    for is_fused in (False, True):
+        out = tmp_path / str(is_fused)
+        run(dataclasses.replace(config, fused_norms=is_fused), out)
+        rows.append([row for row in read_log(out / "log.csv") if row["matte"]])
+    for plain, fused in zip(*rows, strict=True):
+        for name in ("semantic", "detail", "matte"):
+            assert float(fused[name]) == pytest.approx(float(plain[name]), rel=2e-3)
+
+
+def test_missing_compiler_is_said_and_training_goes_on(cache, tmp_path, monkeypatch):
+    def fail() -> None:
+        raise BuildError("c++: No such file or directory")
+
+    monkeypatch.setattr("training.loop.train.load_kernel", fail)
+    config = change_stage(make_config(cache, fused_norms=True), 1)
+    text = run(config, tmp_path, StopAfter(1))
+    assert "norms are not fused, which is slower: c++: No such file" in text
+
+
+def test_scores_are_told_for_each_data_set(cache, tmp_path):
+    folder = draw_data_set(tmp_path, 6)
+    config = change(make_config(cache), "data", folders=(str(folder),))
+    text = run(change_stage(config, 1), tmp_path / "out")
+    rows = [row for row in read_log(tmp_path / "out" / "log.csv") if row["val_mad"]]
+    assert [row["data_set"] for row in rows[:3]] == ["", "synthetic-6", "synthetic-12"]
+    assert "validation of synthetic-6: mad" in text
+
+
+def test_log_tells_what_a_photo_costs(straight):
+    rows = [row for row in read_log(straight / "log.csv") if row["lr"]]
+    assert all(float(row["core_ms"]) > float(row["sample_ms"]) > 0 for row in rows[1:])
