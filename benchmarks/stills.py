@@ -1,4 +1,4 @@
-"""`make bench-stills`: what a photo costs over HTTP beside its bare stages, one at a time.
+"""`make bench-stills`: latency of a photo over HTTP against the sum of its bare stages.
 
 Request and stages take turns in one run, so that the machine's noise meets both alike; the figures
 to read are the ratios of the medians. Prints a Markdown table for RESULTS.md.
@@ -22,7 +22,7 @@ from service.inference.engine import OnnxEngine
 from service.inference.preprocessing import fit_to_network
 from service.matting.composite import quantise_alpha
 from service.matting.refine import refine_alpha
-from service.media.image_writer import encode_image
+from service.media.image.writer import encode_image
 from service.settings import Settings
 from training.evaluation.results import format_table
 

@@ -19,14 +19,14 @@ import numpy as np
 from matplotlib.figure import Figure, FigureBase
 from skimage import data
 
+from service.frames.report import measure_change
+from service.frames.segment import Segment, process_segment
+from service.frames.smoothing import OFD_THRESHOLD
 from service.inference.batcher import Matte
 from service.inference.engine import OnnxEngine
-from service.inference.preprocessing import show_network
-from service.media.video_types import VideoFrame
+from service.inference.preprocessing import prepare_input
+from service.media.video.types import VideoFrame
 from service.settings import Settings
-from service.video.pipeline import Segment, process_segment
-from service.video.report import measure_change
-from service.video.smoothing import OFD_THRESHOLD
 
 OUT = Path(__file__).parent / "flicker.png"
 FRAMES, FPS, SIZE, REF_SIZE = 96, 30, (640, 416), 256
@@ -83,18 +83,19 @@ def matte_clip(frames: list[VideoFrame]) -> tuple[list[np.ndarray], list[np.ndar
     raw: list[np.ndarray] = []
     smoothed: list[np.ndarray] = []
 
-    def infer(tensor: np.ndarray) -> Future[Matte]:
-        raw.append(engine.run(tensor[np.newaxis])[0])
-        future: Future[Matte] = Future()
-        future.set_result(Matte(raw[-1], 0, 0))
-        return future
+    class Recorder:
+        ahead = 1
 
-    segment = Segment(
-        show=lambda image: show_network(image, engine.info, REF_SIZE, 1.5),
-        infer=infer,
-        ahead=1,
-        ofd_threshold=OFD_THRESHOLD,
-    )
+        def prepare(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return prepare_input(image, engine.info, REF_SIZE, 1.5)
+
+        def infer(self, tensor: np.ndarray) -> Future[Matte]:
+            raw.append(engine.run(tensor[np.newaxis])[0])
+            future: Future[Matte] = Future()
+            future.set_result(Matte(raw[-1], 0, 0))
+            return future
+
+    segment = Segment(Recorder(), OFD_THRESHOLD)
     process_segment(frames, segment, lambda item: smoothed.append(item.alpha), threading.Event())
     return raw, smoothed
 

@@ -1,4 +1,4 @@
-"""`python -m service`: start the server, or say in one line why it cannot."""
+"""`python -m service`: start the server, or exit with one line that says why not."""
 
 import argparse
 import logging
@@ -12,8 +12,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service import __version__
+from service.api.socket_protocol import SocketProtocol
 from service.settings import Settings, SettingsError, describe_settings, load_settings
-from service.socket_protocol import SocketProtocol
 
 EXIT_CANNOT_START = 3
 
@@ -46,9 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     from service.inference.engine import OnnxEngine
     from service.inference.models import ModelError
     from service.inference.providers import DeviceError
+    from service.jobs.schema import JobStoreError
+    from service.jobs.store import JobStore
     from service.log import configure_logging
-    from service.video.job_schema import JobStoreError
-    from service.video.job_store import JobStore
 
     configure_logging(settings.log_level)
     tempfile.tempdir = str(settings.data_dir)  # uploads are spooled there too

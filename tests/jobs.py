@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from service.api.dependencies import Services
 from service.app import start_services, stop_services
-from service.dependencies import Services
+from service.jobs.files import INPUT
+from service.jobs.intake import JobIntake
+from service.jobs.jobs import Jobs
+from service.jobs.store import Job, JobStore
 from service.metrics import Metrics
 from service.settings import Settings
-from service.video.job_files import INPUT
-from service.video.job_intake import JobIntake
-from service.video.job_store import Job, JobStore
-from service.video.jobs import Jobs
 from tests.conftest import TEST_SETTINGS
 from tests.fakes import FakeEngine
 
@@ -48,7 +48,7 @@ class Bench:
     @property
     def metrics(self) -> Metrics:
         """The metrics of these jobs alone."""
-        return self.services.metrics
+        return self.services.runtime.metrics
 
     async def bring(self, clip: bytes, owner: str = "a", key: str | None = None, **options) -> Job:
         """Submit a clip as a client does."""
@@ -99,11 +99,11 @@ async def open_jobs(
     elsewhere.mkdir(exist_ok=True)
     app = await start_services(own, Metrics(), engine, JobStore.open(elsewhere))
     store = JobStore.open(data_dir)
-    metrics = Metrics()
-    jobs = Jobs(store, own, metrics, clock=clock.tell_day, timer=clock.tell_elapsed)
-    intake = JobIntake(jobs, store, own, metrics, app.workers, clock=clock.tell_day)
-    services = replace(app, metrics=metrics, jobs=jobs, intake=intake)
-    await jobs.start(services)
+    runtime = replace(app.runtime, metrics=Metrics())
+    jobs = Jobs(store, runtime, app.slots, clock=clock.tell_day, timer=clock.tell_elapsed)
+    intake = JobIntake(jobs, runtime, clock=clock.tell_day)
+    services = replace(app, runtime=runtime, jobs=jobs, intake=intake)
+    await jobs.start()
     try:
         yield Bench(services, jobs, intake, store, clock)
     finally:

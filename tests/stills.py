@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from service.media.image_reader import decode_image, open_image
-from service.media.images import Picture
+from service.media.image.reader import decode_image, open_image
+from service.media.image.types import Picture
 from tests.helpers import encode
 
 ORIENTATION = 0x0112

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.compat.rembg import RembgOptions
-from service.compat.removebg import RemoveBgOptions
+from service.api.compat.rembg import RembgOptions
+from service.api.compat.removebg import RemoveBgOptions
 from service.settings import describe_settings
 from tests.clips import make_clip
 from tests.helpers import ROOT, find_free_port, wait_until

@@ -3,14 +3,14 @@
 from fractions import Fraction
 from pathlib import Path
 
-from service.media.audio_types import AudioPacket
-from service.media.video_encoders import h264
-from service.media.video_reader import read_video
-from service.media.video_types import VideoFrame, VideoInfo, VideoLimits, Wanted
-from service.media.video_writer import VideoWriter
+from service.media.audio.types import AudioPacket
+from service.media.video.encoders import h264
+from service.media.video.reader import read_video
+from service.media.video.types import ClipSelection, VideoFrame, VideoInfo, VideoLimits
+from service.media.video.writer import VideoWriter
 
 LIMITS = VideoLimits(max_frames=36_000, max_duration_s=600, max_frame_megapixels=9, max_side=4096)
-WANTED = Wanted()
+WANTED = ClipSelection()
 INFO = VideoInfo(
     width=96,
     height=64,

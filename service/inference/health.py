@@ -1,4 +1,4 @@
-"""Readiness: whether the service takes work, and why not."""
+"""Readiness: whether the service takes work, and if not, why."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Health:
     def report_failure(self, reason: str) -> None:
         self.failure = reason
 
-    def explain_not_ready(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Return why the service takes no work, None when it does."""
         if self.draining:
             return "shutting down"

@@ -1,4 +1,4 @@
-"""The execution provider: chosen once, checked, and never swapped behind the operator's back."""
+"""Choose the execution provider, and verify that it is the one that runs."""
 
 import ctypes
 import logging
@@ -74,7 +74,7 @@ def open_session(
     options.add_session_config_entry("session.dynamic_block_base", "4")
     if device == "cpu":
         return _open_on_cpu(model, options, None)
-    reason = explain_missing_cuda()
+    reason = cuda_unavailable_reason()
     if reason is None:
         session = ort.InferenceSession(model, options, providers=[(CUDA, CUDA_OPTIONS), CPU])
         session.disable_fallback()  # a failing run would otherwise move to the CPU for good
@@ -93,7 +93,7 @@ def _open_on_cpu(model: bytes, options: Any, note: str | None) -> OpenSession:
     return OpenSession(session, CPU, note)
 
 
-def explain_missing_cuda() -> str | None:
+def cuda_unavailable_reason() -> str | None:
     """Return why CUDA cannot be tried, None when it can."""
     if CUDA not in ort.get_available_providers():
         return "this onnxruntime is the CPU build"

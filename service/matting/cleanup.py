@@ -1,4 +1,4 @@
-"""Corrections of a matte that people ask for."""
+"""Clean-up of an alpha matte: threshold, morphology, largest component, feather."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from service.matting.blur import choose_blur_size
 Alpha = NDArray[np.float32]
 WIDEST_DISC = 5  # pixels of radius
 # Soft alpha above this joins pieces: a lock of hair hangs on its head by its haze.
-HELD = 0.1
+CONNECT_ABOVE = 0.1
 FINE_SIGMA = 8.0  # pixels; what a wider Gaussian leaves needs fewer pixels
 
 
@@ -68,9 +68,9 @@ def make_disc(radius: int) -> NDArray[np.uint8]:
 def keep_largest_piece(alpha: Alpha) -> Alpha:
     """Return the matte with only the largest connected piece of alpha > 0.5 and what hangs on it.
 
-    All that alpha > HELD joins to the largest piece stays, the solid islands in loose hair too.
-    Fainter alpha goes with the region that is nearest, so that no haze ends at HELD and none is
-    left around what was dropped. Pieces are 8-connected.
+    All that alpha > CONNECT_ABOVE joins to the largest piece stays, the solid islands in loose
+    hair too. Fainter alpha goes with the region that is nearest, so that no haze ends at
+    CONNECT_ABOVE and none is left around what was dropped. Pieces are 8-connected.
     """
     count, solid, stats, _ = cv2.connectedComponentsWithStats(
         (alpha > 0.5).view(np.uint8), connectivity=8
@@ -78,7 +78,7 @@ def keep_largest_piece(alpha: Alpha) -> Alpha:
     if count <= 2:  # the background and one piece
         return alpha
     largest = solid == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    count, regions = cv2.connectedComponents((alpha > HELD).view(np.uint8), connectivity=8)
+    count, regions = cv2.connectedComponents((alpha > CONNECT_ABOVE).view(np.uint8), connectivity=8)
     if count <= 2:
         return alpha
     own = regions == regions[np.unravel_index(np.argmax(largest), alpha.shape)]

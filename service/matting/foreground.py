@@ -1,10 +1,10 @@
-"""The colour of the person alone, free of the background that shines through at the edges."""
+"""Foreground estimation: the colour of the person without the old background."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.preprocessing import resize_image
+from service.matting.resize import resize_image
 
 Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -17,8 +17,8 @@ SMALL_SQUARES = 4
 # the wide ones at the start carry the colour of solid parts into wide half-transparent bands.
 WIDE_WINDOWS, NARROW_WINDOWS = (0.5, 0.5, 0.5, 0.16), (0.05, 0.02, 0.01)
 # How much more a solid pixel says about a colour than one that mixes two: its share to this power.
-TRUST = 3
-FAINT = 1e-5  # weight of a wider window's colour in a narrower one
+SOLID_WEIGHT_POWER = 3
+EPSILON = 1e-5  # weight of a wider window's colour in a narrower one
 INVISIBLE = 1 / 255  # alpha this near to 0 or 1 changes no colour by more than one of 255
 BLOCK = 1 << 14  # mixed pixels that are worked on at once
 
@@ -86,8 +86,8 @@ def refine_means(
     `means` are those of wider windows; None: nothing is known yet, both are the picture.
     """
     picture = image.astype(np.float32)
-    weights = alpha**TRUST, (1 - alpha) ** TRUST
-    shares = spread(alpha), spread(1 - alpha)
+    weights = alpha**SOLID_WEIGHT_POWER, (1 - alpha) ** SOLID_WEIGHT_POWER
+    shares = to_three_channels(alpha), to_three_channels(1 - alpha)
     total = shares[0] ** 2 + shares[1] ** 2  # both corrected by their shares mix to the image
     means = means or [picture, picture]
     for window in windows:
@@ -108,10 +108,12 @@ def blend(colour: Floats, weight: Floats, wider: Floats, side: int) -> Floats:
     (h, w, 3).
     """
     window = side, side
-    total = cv2.blur(weight, window) + FAINT
-    return (cv2.blur(colour * spread(weight), window) + FAINT * wider) / spread(total)
+    total = cv2.blur(weight, window) + EPSILON
+    return (
+        cv2.blur(colour * to_three_channels(weight), window) + EPSILON * wider
+    ) / to_three_channels(total)
 
 
-def spread(x: Floats) -> Floats:
+def to_three_channels(x: Floats) -> Floats:
     """Return (h, w, 3) for (h, w): NumPy is eight times slower where a last axis is one."""
     return cv2.merge([x, x, x])

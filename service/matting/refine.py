@@ -1,4 +1,4 @@
-"""Bringing the network's matte to the size of the photo, along the photo's own edges."""
+"""Guided upsampling of the network's alpha to the full-size image."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.preprocessing import resize_alpha
+from service.matting.resize import resize_alpha
 from service.matting.runs import find_runs
 
 Floats = NDArray[np.float32]
@@ -88,11 +88,11 @@ def fit_colours(image: Floats, alpha: Floats, band: NDArray[np.bool_]) -> Floats
     covariance = [
         pick_mean(x * alpha) - m * mean_alpha for x, m in zip(channels, means, strict=True)
     ]
-    spread = [
+    guide_covariance = [
         pick_mean(channels[i] * channels[j]) - means[i] * means[j]
         for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
     ]
-    factors = solve_symmetric(spread, covariance)
+    factors = solve_symmetric(guide_covariance, covariance)
     constant = mean_alpha - sum(f * m for f, m in zip(factors, means, strict=True))
     planes = [np.zeros_like(alpha) for _ in range(4)]
     for plane, values in zip(planes, (*factors, constant), strict=True):

@@ -15,9 +15,9 @@ import pytest
 
 from cli.__main__ import main as matte
 from cli.video import build_parser, choose_paths, list_marks
+from service.clips.options import VideoOptions
 from service.errors import ImpossibleOutput
-from service.media.decoders import Decoder
-from service.video.options import VideoOptions
+from service.media.decoder.client import Decoder
 from tests.clips import make_clip
 from tests.helpers import ROOT, make_environ, wait_until
 from tests.videos import Clip, post

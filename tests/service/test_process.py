@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.inference.providers import explain_missing_cuda
+from service.inference.providers import cuda_unavailable_reason
 from tests.helpers import encode, wait_until
 
 
@@ -25,7 +25,7 @@ def post(url: str, data: bytes) -> tuple[int, int]:
         return response.status, len(response.read())
 
 
-@pytest.mark.skipif(explain_missing_cuda() is None, reason="CUDA is there")
+@pytest.mark.skipif(cuda_unavailable_reason() is None, reason="CUDA is there")
 def test_fall_back_to_the_cpu_is_told_by_the_default_start(live_server):
     server = live_server()
     (model,) = get_json(f"{server.url}/v1/models")["models"]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.inference.providers import explain_missing_cuda
+from service.inference.providers import cuda_unavailable_reason
 from service.settings import DEFAULT_MODEL, ENV_PREFIX, Settings, SettingsError, load_settings
 from tests.helpers import run_service
 from tests.onnx_files import write_model
@@ -184,7 +184,7 @@ def test_start_without_the_data_folder_is_one_line_and_exit_3():
     assert_refuses_to_start("MATTING_DATA_DIR", "/no/such/folder", data_dir="/no/such/folder")
 
 
-@pytest.mark.skipif(explain_missing_cuda() is None, reason="CUDA is there")
+@pytest.mark.skipif(cuda_unavailable_reason() is None, reason="CUDA is there")
 def test_start_on_cuda_without_cuda_is_one_line_and_exit_3():
     assert_refuses_to_start("CUDA", "MATTING_DEVICE=auto", "[gpu]", device="cuda")
 

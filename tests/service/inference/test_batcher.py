@@ -192,7 +192,7 @@ def test_failing_batch_is_run_again_one_by_one():
             "InferenceFailed",
             "Matte",
         ]
-        assert bench.health.explain_not_ready() is None, "the last run was good"
+        assert bench.health.not_ready_reason() is None, "the last run was good"
         assert bench.read("inference_failures_total", kind="runtime") == 2
 
     run(story, BlockedEngine(max_batch_size=4))
@@ -229,11 +229,11 @@ def test_failing_single_is_an_error_and_the_loop_lives(error, kind):
         with pytest.raises(InferenceFailed) as caught:
             await bench.put(1)
         assert "secret" not in caught.value.detail and caught.value.status == 500
-        assert kind in bench.health.explain_not_ready()
+        assert kind in bench.health.not_ready_reason()
         assert bench.read("inference_failures_total", kind=kind) == 1
         bench.engine.broken = False
         assert (await bench.put(2)).alpha.shape == (32, 32)
-        assert bench.health.explain_not_ready() is None
+        assert bench.health.not_ready_reason() is None
 
     run(story, BrokenEngine(error))
 

@@ -11,12 +11,18 @@ from onnx import TensorProto, helper
 from service.inference.engine import InferenceError, OnnxEngine
 from service.inference.models import REQUIRED, ModelError
 from service.inference.preprocessing import make_tensor
-from service.inference.providers import CPU, CUDA, DeviceError, count_threads, explain_missing_cuda
+from service.inference.providers import (
+    CPU,
+    CUDA,
+    DeviceError,
+    count_threads,
+    cuda_unavailable_reason,
+)
 from service.settings import DEFAULT_MODEL, Settings
 from tests.onnx_files import METADATA, write_model
 
 BATCH = np.zeros((2, 3, 32, 64), np.float32)
-needs_no_cuda = pytest.mark.skipif(explain_missing_cuda() is None, reason="CUDA is there")
+needs_no_cuda = pytest.mark.skipif(cuda_unavailable_reason() is None, reason="CUDA is there")
 
 
 def load(path, **settings) -> OnnxEngine:
@@ -221,7 +227,7 @@ def test_listed_cuda_provider_is_not_believed_without_a_driver(model, monkeypatc
 
 @pytest.mark.gpu
 def test_auto_uses_cuda_where_it_is(model):
-    if (reason := explain_missing_cuda()) is not None:
+    if (reason := cuda_unavailable_reason()) is not None:
         pytest.skip(reason)
     found = load(model, device="auto")
     assert found.provider == CUDA and found.note is None and found.max_batch_size == 8

@@ -1,0 +1,147 @@
+"""`POST /v1/video`: a clip in, the matted clip or a job out."""
+
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from service.api.dependencies import IntakeDependency, RuntimeDependency, SlotsDependency
+from service.api.disconnect import run_until_disconnect
+from service.api.downloads import stream_file
+from service.api.openapi import describe_upload
+from service.api.routes.job_documents import JobDocument
+from service.api.routes.jobs import accept_job, prefers_job, read_idempotency_key
+from service.api.uploads import MULTIPART_TYPE, Accepted, Upload, read_content_type, read_upload
+from service.clips.matte import MattedClip, ProgressCallbacks
+from service.clips.options import VideoOptions
+from service.clips.outputs import OUTPUTS
+from service.clips.plan import ClipPlan, make_plan, read_background
+from service.clips.run import describe_clip, refuse_trimap_model, run_clip
+from service.clips.slots import VideoSlots
+from service.errors import MediaLimitExceeded
+from service.options import BACKGROUND, check_background_file, parse_options
+from service.runtime import Runtime
+
+router = APIRouter(tags=["video"])
+FILE_NAMES = ("file", "video_file")
+RESULT_TYPES = {
+    output.content_type: {"schema": {"type": "string", "format": "binary"}}
+    for output in OUTPUTS.values()
+}
+RESULTS = "The result: " + ", ".join(
+    f"`{output.content_type}` for `{name}`" for name, output in OUTPUTS.items()
+)
+
+
+@router.post(
+    "/v1/video",
+    summary="Matte one video",
+    response_class=Response,
+    responses={
+        200: {"description": RESULTS, "content": RESULT_TYPES},
+        202: {
+            "model": JobDocument,
+            "description": "a job has been made; `Location` is its address",
+        },
+    },
+    openapi_extra=describe_upload(VideoOptions, "video", FILE_NAMES, BACKGROUND),
+)
+async def matte_video(
+    request: Request,
+    runtime: RuntimeDependency,
+    slots: SlotsDependency,
+    intake: IntakeDependency,
+) -> Response:
+    """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer the person over a colour, a
+    picture, another clip or green as H.264 MP4, cut out as WebM, ProRes MOV or PNGs, or the matte:
+    the same frames at the same times, upright, with the audio.
+
+    `Prefer: respond-async` makes it a job, and so do several outputs. With an `Idempotency-Key`
+    the same request makes one job only, for 24 hours."""
+    refuse_trimap_model(runtime)
+    limit_bytes = runtime.settings.video_max_bytes
+    accepted = Accepted("video", FILE_NAMES, limit_bytes, extra=(BACKGROUND,))
+    owner, key = request.scope["owner"], read_idempotency_key(request)
+    if prefers_job(request):
+        async with intake.admit(owner, key) as admission:
+            async with read_upload(request, accepted) as upload:
+                return await accept_job(request, intake, admission, upload, check_upload(upload))
+    if not may_become_job(request):
+        slots.check()  # before a long upload
+    async with read_upload(request, accepted) as upload:
+        options = check_upload(upload)
+        if len(options.outputs) > 1:
+            async with intake.admit(owner, key) as admission:
+                return await accept_job(request, intake, admission, upload, options)
+        with slots.enter():
+            background = await read_background(runtime, upload.extra.get(BACKGROUND))
+            work = make_video(runtime, slots, upload.file, make_plan(options, background))
+            video, file = await run_until_disconnect(request, runtime.metrics, work)
+    return StreamingResponse(
+        stream_file(runtime.files, file),
+        headers=make_headers(runtime, video),
+        media_type=video.results[0].content_type,
+    )
+
+
+def may_become_job(request: Request) -> bool:
+    """Say whether several outputs are asked for, or may be in a form that is still to come."""
+    outputs = request.query_params.get("outputs")
+    if outputs is None:
+        return read_content_type(request) == MULTIPART_TYPE
+    return "," in outputs
+
+
+def make_headers(runtime: Runtime, video: MattedClip) -> dict[str, str]:
+    """Return the headers of an answer: what the report says, the unusual only where it is so."""
+    told = describe_clip(runtime, video)
+    headers = {
+        "Content-Length": str(video.results[0].bytes),
+        "X-Width": str(told["width"]),
+        "X-Height": str(told["height"]),
+        "X-Frames": str(told["frames"]),
+        "X-Scene-Cuts": str(told["scene_cuts_total"]),
+        "X-Rotation-Applied": str(told["rotation_applied_deg"]),
+        "X-Model": told["model"],
+        "X-Provider": told["provider"],
+    }
+    if "padding" in told:
+        headers["X-Padding"] = "{},{}".format(*told["padding"])
+    if "converted_from_bits" in told:
+        headers["X-Converted-From-Bits"] = str(told["converted_from_bits"])
+    if "interlaced" in told:
+        headers["X-Interlaced"] = "yes"
+    if "sound_converted_from" in told:
+        headers["X-Sound-Converted-From"] = ", ".join(told["sound_converted_from"])
+    return headers
+
+
+def check_upload(upload: Upload) -> VideoOptions:
+    """Return the options of an upload; raises InvalidOption."""
+    options = parse_options(VideoOptions, upload.options)
+    check_background_file(options, BACKGROUND, upload.extra)
+    return options
+
+
+async def make_video(
+    runtime: Runtime, slots: VideoSlots, file: BinaryIO, plan: ClipPlan
+) -> tuple[MattedClip, BinaryIO]:
+    """Return the facts of a matted clip and its one result, open; its folder is gone already."""
+    settings = runtime.settings
+    sync_s = settings.sync_video_max_s
+    watch = ProgressCallbacks(on_frame=runtime.metrics.frames.labels("video").inc)
+    max_s = min(sync_s, settings.video_max_s)
+    with tempfile.TemporaryDirectory(prefix="matting-", dir=settings.data_dir) as folder:
+        try:
+            clip = await run_clip(runtime, slots, file, plan, Path(folder), watch, max_s=max_s)
+        except MediaLimitExceeded as error:
+            if error.limit == sync_s:
+                error.hint = (
+                    f"a request may wait for {sync_s:g} s of video: send it as a job with "
+                    f"`Prefer: respond-async`, up to {settings.video_max_s:g} s, or raise "
+                    "MATTING_SYNC_VIDEO_MAX_S"
+                )
+            raise
+        return clip, clip.results[0].path.open("rb")

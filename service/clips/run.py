@@ -1,0 +1,97 @@
+"""Run one clip: borrow a decoder and a slot, matte in a thread, cancel cleanly."""
+
+import threading
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from service.clips.matte import MattedClip, ProgressCallbacks, matte_clip
+from service.clips.plan import ClipPlan
+from service.clips.slots import VideoSlots
+from service.errors import ImpossibleOutput
+from service.frames.background_clip import BackgroundClip
+from service.frames.network import FrameNetwork
+from service.runtime import Runtime
+from service.threads import start_in, wait_for_thread
+
+FRAME_TIMEOUT_S = 60.0
+T = TypeVar("T")
+
+
+def refuse_trimap_model(runtime: Runtime) -> None:
+    """Raise ImpossibleOutput when the network cannot matte a clip."""
+    if runtime.engine.info.takes_trimap:
+        raise ImpossibleOutput("the model needs a trimap for each picture, a clip brings none")
+
+
+async def run_clip(
+    runtime: Runtime,
+    slots: VideoSlots,
+    file: BinaryIO,
+    plan: ClipPlan,
+    folder: Path,
+    watch: ProgressCallbacks,
+    *,
+    max_s: float,
+) -> MattedClip:
+    """Matte a clip into files in `folder`, in a thread of `slots`.
+
+    The caller holds a place of `slots`. When this returns or raises, cancelled too, the
+    thread has ended. Raises what `matte_clip` raises.
+    """
+    stop = threading.Event()
+    network = FrameNetwork(runtime, plan.ref_size)
+    async with AsyncExitStack() as stack:
+        decoder = await stack.enter_async_context(runtime.decoders.borrow("video"))
+        background = None
+        if isinstance(plan.render_options.background, BackgroundClip):
+            background = await stack.enter_async_context(runtime.decoders.borrow("background"))
+        run = start_in(
+            slots.threads,
+            matte_clip,
+            runtime.settings,
+            network,
+            decoder,
+            file,
+            plan,
+            folder,
+            watch,
+            stop,
+            max_s=max_s,
+            background_decoder=background,
+        )
+
+        def end() -> None:
+            stop.set()
+            for child in (decoder, background):
+                if child is not None:
+                    child.kill()
+
+        return await wait_for_thread(run, on_cancel=end)
+
+
+def describe_clip(runtime: Runtime, clip: MattedClip) -> dict[str, Any]:
+    """Return the report of a clip for JSON: its own, its size, and what it was matted with.
+
+    What was changed on the way is told where it is so: rows and columns added, bits cut, fields
+    left in one picture, audio encoded anew.
+    """
+    info = clip.info
+    codecs = sorted({track.reencoded_from for track in info.audio if track.reencoded_from})
+    changed = {
+        "padding": list(clip.padded) if any(clip.padded) else None,
+        "converted_from_bits": info.bit_depth if info.bit_depth > 8 else None,
+        "interlaced": info.interlaced or None,
+        "sound_converted_from": codecs or None,
+    }
+    return (
+        clip.report.describe(info)
+        | {
+            "width": clip.width,
+            "height": clip.height,
+            "rotation_applied_deg": info.rotation_deg,
+            "model": runtime.engine.info.name,
+            "provider": runtime.engine.provider,
+        }
+        | {name: value for name, value in changed.items() if value is not None}
+    )

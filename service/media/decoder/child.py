@@ -1,0 +1,138 @@
+"""The decoder child: the only process that decodes clients' bytes.
+
+Started as `python -m service.media.decoder.child FD`; FD is its end of a Unix stream socket. It
+answers one request after another until the socket closes. Limits on memory and CPU time are set
+anew for each item; a limit that strikes ends the child, never the service.
+"""
+
+import ctypes
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from typing import Any
+
+from service.media.image.reader import OpenedImage, decode_image, open_image
+from service.media.image.types import UndecodableImage, UnknownFormat
+from service.media.wire.channel import Channel, ChannelClosed
+from service.media.wire.sealed import seal
+
+MAX_OPEN_FILES = 64
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends (prctl(2))."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it ended before the call above
+        sys.exit(1)
+
+
+def set_limits(*, memory_bytes: int, cpu_s: int) -> None:
+    """Bound this process: address space, and CPU seconds from now on.
+
+    RLIMIT_CPU counts from the start of the process, so the soft limit is what was used so far plus
+    the budget.
+    """
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    used_s = int(usage.ru_utime + usage.ru_stime)
+    resource.setrlimit(resource.RLIMIT_CPU, (used_s + cpu_s + 1, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.RLIM_INFINITY))
+
+
+class Child:
+    """Answers requests: `image` then `decode` for a still, `video` for a clip."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.image: OpenedImage | None = None
+
+    def serve(self) -> None:
+        while True:
+            request, payload, fd = self.channel.receive(max_payload_bytes=1 << 40)
+            set_limits(memory_bytes=request["memory_bytes"], cpu_s=request["cpu_s"])
+            try:
+                self.answer(request, payload, fd)
+            except UnknownFormat as error:
+                self.refuse("unsupported", str(error))
+            except UndecodableImage as error:
+                self.refuse("undecodable", str(error))
+            except MemoryError:
+                self.image = None
+                self.refuse("too-complex", "decoding takes more memory than is allowed")
+
+    def refuse(self, error: str, reason: str, **more: Any) -> None:
+        self.channel.send({"kind": "error", "error": error, "reason": reason, **more})
+
+    def answer(self, request: dict[str, Any], payload: bytearray, fd: int | None) -> None:
+        match request["op"]:
+            case "image":
+                self.image = open_image(payload)
+                self.channel.send({"kind": "info", **vars(self.image.info)})
+            case "decode":
+                assert self.image is not None
+                image, self.image = self.image, None
+                header, parts = decode_image(image).to_wire()
+                pixels = seal(parts)
+                try:
+                    self.channel.send({"kind": "picture", **header}, fd=pixels)
+                finally:
+                    os.close(pixels)
+            case "video":
+                assert fd is not None
+                self.stream_video(request, fd)
+
+    def stream_video(self, request: dict[str, Any], fd: int) -> None:
+        # Imported late: stills need neither the time nor the address space of FFmpeg.
+        import av
+
+        from service.media.video.reader import read_video
+        from service.media.video.types import (
+            ClipSelection,
+            EmptySelection,
+            UndecodableVideo,
+            VideoInfo,
+            VideoLimitExceeded,
+            VideoLimits,
+        )
+
+        av.logging.set_level(None)
+        logging.disable()
+        with os.fdopen(fd, "rb") as file:
+            try:
+                limits, selection = (
+                    VideoLimits(**request["limits"]),
+                    ClipSelection(**request["selection"]),
+                )
+                for item in read_video(file, limits, selection):
+                    if isinstance(item, VideoInfo):
+                        self.channel.send(item.to_wire())
+                    else:
+                        header, data = item.to_wire()
+                        self.channel.send(header, data)
+                    set_limits(memory_bytes=request["memory_bytes"], cpu_s=request["cpu_s"])
+                self.channel.send({"kind": "end"})
+            except UndecodableVideo as error:
+                self.refuse("undecodable", error.reason)
+            except EmptySelection:
+                self.refuse("empty-selection", "no frame of the clip lies between start and end")
+            except VideoLimitExceeded as error:
+                self.refuse("limit", str(error), limit=error.limit, actual=error.actual)
+
+
+def main() -> None:
+    die_with_parent(int(sys.argv[2]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the service's to handle
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        Child(channel).serve()
+    except ChannelClosed:
+        pass
+
+
+if __name__ == "__main__":
+    main()

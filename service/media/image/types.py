@@ -1,0 +1,95 @@
+"""Decoded still images."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, ClassVar
+
+import cv2
+import numpy as np
+from annotated_types import Interval
+from numpy.typing import NDArray
+
+from service.media.wire.fields import STRICT, Count, Name
+
+# Names that Pillow has; in this order a file is tried, so that `mif1` is AVIF before HEIF.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
+MAX_SIDE = 1 << 32  # more than any format can say
+
+
+class UnknownFormat(Exception):
+    """The bytes are of no image format that the service reads."""
+
+
+class UndecodableImage(Exception):
+    """The bytes begin as an image and cannot be decoded; the text is for the user."""
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What the header says: size in pixels after EXIF orientation, and the format."""
+
+    width: Annotated[int, Interval(ge=0, le=MAX_SIDE)]
+    height: Annotated[int, Interval(ge=0, le=MAX_SIDE)]
+    format: Name
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    @property
+    def megapixels(self) -> float:
+        return self.width * self.height / 1e6
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """The size of a picture, which layers follow it, and the bytes of its profile and EXIF."""
+
+    width: Annotated[int, Interval(ge=1, le=MAX_SIDE)]
+    height: Annotated[int, Interval(ge=1, le=MAX_SIDE)]
+    alpha: bool
+    own: bool
+    icc: Count
+    exif: Count
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded still, upright.
+
+    `image` is (H, W, 3) uint8 in sRGB, straight colours: not laid over anything. `alpha` is the
+    file's own, (H, W) uint8, None where it is opaque everywhere; colours under alpha 0 are white.
+    `own` is the same picture in the values of `icc`, an RGB profile that is not sRGB, else None.
+    `exif` is the file's, its orientation set to upright; empty if there is none.
+    """
+
+    image: NDArray[np.uint8]
+    alpha: NDArray[np.uint8] | None = None
+    own: NDArray[np.uint8] | None = None
+    icc: bytes = b""
+    exif: bytes = b""
+
+    @cached_property
+    def flat(self) -> NDArray[np.uint8]:
+        """The picture over white, (H, W, 3) uint8: what a viewer without alpha shows."""
+        if self.alpha is None:
+            return self.image
+        weight = np.float32(self.alpha) / 255
+        white = np.full_like(self.image, 255)
+        flat: NDArray[np.uint8] = cv2.blendLinear(self.image, white, weight, 1 - weight)
+        return flat
+
+    def to_wire(self) -> tuple[dict[str, Any], list[bytes | memoryview]]:
+        """Return the header of a message and the parts of its payload."""
+        height, width = self.image.shape[:2]
+        header = {
+            "width": width,
+            "height": height,
+            "alpha": self.alpha is not None,
+            "own": self.own is not None,
+            "icc": len(self.icc),
+            "exif": len(self.exif),
+        }
+        layers = [layer for layer in (self.image, self.alpha, self.own) if layer is not None]
+        flat = [np.ascontiguousarray(layer).reshape(-1).data for layer in layers]
+        return header, [*flat, self.icc, self.exif]

@@ -1,0 +1,82 @@
+"""The timeline of a session: ticks of frames across chunks."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from service.errors import ImpossibleOutput, MediaLimitExceeded
+from service.media.video.fragment_writer import TICKS_PER_S
+from service.media.video.types import Image, VideoFrame
+from service.media.wire.fields import MAX_TICKS
+
+MAX_GAP_S = 3600  # MP4 counts a frame's duration in 31 bits
+# Sums of the fractions that clients choose would grow without end.
+_MAX_DENOMINATOR = 10**12
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """How far a session has come: the exact end in seconds, the last frame's time in ticks."""
+
+    end_s: Fraction = Fraction(0)
+    last_ticks: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class TimedImage:
+    """A picture (H, W, 3) uint8 RGB of a chunk, at a time of the chunk's own clock."""
+
+    time_s: Fraction
+    duration_s: Fraction
+    image: Image
+
+
+class ChunkClock:
+    """Places the pictures of one chunk after those of the chunks before.
+
+    The chunk begins where the one before ended, or, if it is `absolute`, when its own times say;
+    distances are kept. `timeline` is where the next chunk goes on.
+    """
+
+    def __init__(self, timeline: Timeline, *, absolute: bool) -> None:
+        self.timeline = timeline
+        self._shift_s: Fraction | None = Fraction(0) if absolute else None
+        self._must_be_later = absolute  # within a chunk, times closer than a tick are moved
+
+    def place(self, timed: TimedImage) -> VideoFrame:
+        """Return a picture as a frame whose times are ticks of the session.
+
+        Raises ImpossibleOutput for a chunk that goes back in time, MediaLimitExceeded for one that
+        leaves a gap of over an hour.
+        """
+        before = self.timeline
+        if self._shift_s is None:
+            self._shift_s = before.end_s - timed.time_s
+        time_s = timed.time_s + self._shift_s
+        ticks = round(time_s * TICKS_PER_S)
+        if self._must_be_later and ticks <= before.last_ticks:
+            raise ImpossibleOutput(
+                f"the chunk begins at {float(time_s):g} s, the session's last frame is at "
+                f"{before.last_ticks / TICKS_PER_S:g} s",
+                hint="send chunks in order, or open the session with timestamps=continue",
+            )
+        ticks = max(ticks, before.last_ticks + 1)
+        _check_gap(ticks, before)
+        end_s = time_s + timed.duration_s
+        if end_s.denominator > _MAX_DENOMINATOR:
+            end_s = Fraction(round(end_s * TICKS_PER_S), TICKS_PER_S)
+        self._must_be_later = False
+        self.timeline = Timeline(end_s, ticks)
+        return VideoFrame(ticks, max(1, round(timed.duration_s * TICKS_PER_S)), timed.image)
+
+
+def _check_gap(ticks: int, before: Timeline) -> None:
+    if ticks >= MAX_TICKS:
+        raise ImpossibleOutput("the chunk's times make no sense", hint="use timestamps=continue")
+    gap_s = (ticks - before.last_ticks) / TICKS_PER_S
+    if before.last_ticks >= 0 and gap_s > MAX_GAP_S:
+        raise MediaLimitExceeded(
+            f"a frame comes {gap_s:.0f} s after the one before, the limit is {MAX_GAP_S}",
+            hint="open the session with timestamps=continue",
+            limit=MAX_GAP_S,
+            actual=round(gap_s, 3),
+        )
