@@ -105,6 +105,9 @@ class StageConfig:
     # between these shares of the stage.
     hard_cells: Factor = 0.0
     hard_cells_span: tuple[Share, Share] = (0.1, 0.8)
+    # Instead of data.paste_share and data.empty_share.
+    paste_share: Share | None = None
+    empty_share: Share | None = None
     optimizer: Literal["adamw", "sgd"] = "adamw"
     schedule: Literal["cosine", "step"] = "cosine"
     # Share of the stage over which lr rises from 0.
@@ -161,7 +164,17 @@ class Config:
                 raise ValueError(f"stages[{index}].batch_size {problem}")
             if self.model.network == "fast" and stage.branches != "all":
                 raise ValueError(f"stages[{index}].branches must be all: only MODNet has others")
+            if sum(self.read_shares(stage)) > 1:
+                raise ValueError(f"stages[{index}]: its paste and empty shares are more than 1")
         return self
+
+    def read_shares(self, stage: StageConfig) -> tuple[float, float]:
+        """Return the shares of montages with people and of pictures without any in a stage."""
+        paste, empty = stage.paste_share, stage.empty_share
+        return (
+            self.data.paste_share if paste is None else paste,
+            self.data.empty_share if empty is None else empty,
+        )
 
     @property
     def parts(self) -> int:

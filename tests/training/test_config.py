@@ -65,6 +65,15 @@ def test_values_are_read_and_the_rest_is_default(tmp_path):
             "validation.ref_size should be greater than or equal to 32",
         ),
         ("ema_decay = 1" + STAGE, "ema_decay should be less than 1, is 1"),
+        ("processes = 2\nthreads = 2" + STAGE, "processes run on a CPU with one thread each"),
+        ("processes = 2\nbatch_parts = 3" + STAGE, "batch_parts must be a multiple of processes"),
+        ("batch_parts = 4" + STAGE, "stages[0].batch_size must be a multiple of the 4 parts"),
+        (STAGE + "empty_share = 0.5", "stages[0]: its paste and empty shares are more than 1"),
+        ("[data]\nweights = {a = -1}" + STAGE, "data.weights.a should be greater than or equal"),
+        (
+            '[model]\nnetwork = "fast"' + STAGE + 'branches = "lr"',
+            "stages[0].branches must be all: only MODNet has others",
+        ),
         ("seed = ", "Invalid value"),
     ],
 )

@@ -165,7 +165,9 @@ class Trainer:
         key = config.seed, run.stage, epoch
         count = steps_per_epoch * stage.batch_size
         order = draw_order(shares, count, np.random.default_rng((ORDER, *key)))
-        return Samples(data.train, data.backgrounds, config.data, stage, key, order)
+        paste_share, empty_share = config.read_shares(stage)
+        recipe = dataclasses.replace(config.data, paste_share=paste_share, empty_share=empty_share)
+        return Samples(data.train, data.backgrounds, recipe, stage, key, order)
 
     def report(
         self, stage: StageConfig, steps: int, lr: float, meter: Meter, is_left_out: bool
