@@ -1,8 +1,8 @@
-"""`matte evaluate MODEL DATA`: how far the mattes of a network are from the true ones.
+"""`matte evaluate MODEL DATA...`: how far the mattes of a network are from the true ones.
 
 Every picture is fed as the service feeds it and its matte enlarged to the picture's own size, where
-it is measured; the figures are plain means over the pictures. The protocol `ppm` is the one of
-PPM-100's authors: the same with a shorter side of 512.
+it is measured; the figures are plain means over the pictures of a folder. The protocol `ppm` is the
+one of PPM-100's authors: the same with a shorter side of 512.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     except (EvaluationError, PredictorError, DataError) as error:
         return fail(str(error))
     except OSError as error:
-        return fail(f"{error.filename or arguments.data}: {error.strerror or error}")
+        return fail(f"{error.filename or arguments.data[0]}: {error.strerror or error}")
     except KeyboardInterrupt:
         return fail("interrupted, nothing written", code=130)
     return 0
@@ -68,11 +69,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("model", type=Path, help="checkpoint (.ckpt, .pt, .pth, .npz) or .onnx")
-    add("data", type=Path, help="folder of photos with alpha, in any layout training reads")
+    help = "folders of photos with alpha, in any layout training reads"
+    add("data", type=Path, nargs="+", metavar="DATA", help=help)
     add("--split", choices=["train", "val", "all"], default="all", help="default: %(default)s")
     add("--protocol", choices=["plain", "ppm"], default="plain", help="ppm: shorter side 512")
     add("--ref-size", type=parse_count, help="shorter side fed in (default: the file's, or 512)")
-    add("--limit", type=parse_count, help="take this many pictures, evenly spread")
+    add("--limit", type=parse_count, help="take this many pictures of each folder, evenly spread")
     add("--trimap", action="store_true", help="feed trimaps made from the true alpha (4 channels)")
     add("--clips", action="store_true", help="DATA holds clips in clip/ and matte/: dtSSD, MESSDdt")
     add("--csv", type=Path, help="write a line per picture")
@@ -91,19 +93,22 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.clips and (arguments.trimap or arguments.sheet):
         raise EvaluationError("--trimap and --sheet are for photos, not for --clips")
     ref_size = choose_ref_size(arguments, predictor)
-    if arguments.clips:
-        cases = thin_out(find_clip_pairs(arguments.data), arguments.limit)
-        measure = measure_clip
-    else:
-        cases = select(find_pairs(arguments.data), arguments.split, arguments.limit)
-        measure = measure_photo
+    cases = find_cases(arguments)
+    measure = measure_clip if arguments.clips else measure_photo
     start = time.monotonic()
-    with track(cases) as tracked:
-        results = [measure(predictor, case, ref_size) for case in tracked]
+    with track(list(cases.values())) as tracked:
+        measured = [measure(predictor, case, ref_size) for case in tracked]
     elapsed_s = time.monotonic() - start
 
-    print(format_results(arguments, results, ref_size))
+    folders: dict[str, list[Result]] = {}
+    for case, result in zip(cases.values(), measured, strict=True):
+        folders.setdefault(case.data_set, []).append(result)
+    for name, group in folders.items():
+        if len(folders) > 1:
+            print(f"{name}:\n")
+        print(format_results(arguments, group, ref_size) + "\n" * (len(folders) > 1))
     print(f"{predictor.runs_on}, {elapsed_s:.0f} s in all")
+    results = [replace(result, id=id) for id, result in zip(cases, measured, strict=True)]
     about = {
         "model": arguments.model.name,
         "sha256": hashlib.sha256(arguments.model.read_bytes()).hexdigest(),
@@ -112,15 +117,32 @@ def evaluate(arguments: argparse.Namespace) -> None:
         "split": arguments.split,
         "trimap": arguments.trimap,
     }
+    if len(folders) > 1:
+        about["means"] = {name: average_results(group) for name, group in folders.items()}
     if arguments.csv:
         write_csv(arguments.csv, results)
     if arguments.json:
         write_json(arguments.json, results, about)
     if arguments.sheet:
-        by_id = {case.id: case for case in cases}
         worst = sorted(results, key=lambda result: -result.values["mad"])[:WORST_CASES]
-        rows = [draw_case(predictor, by_id[r.id], r, ref_size) for r in worst]
+        rows = [draw_case(predictor, cases[r.id], r, ref_size) for r in worst]
         draw_sheet(rows).save(arguments.sheet, format="PNG")
+
+
+def find_cases(arguments: argparse.Namespace) -> dict[str, Pair]:
+    """Return the pictures or clips of all folders by id; with several folders it names them."""
+    names = [folder.resolve().name for folder in arguments.data]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in arguments.data]
+    cases: dict[str, Pair] = {}
+    for folder, name in zip(arguments.data, names, strict=True):
+        if arguments.clips:
+            found = thin_out(find_clip_pairs(folder), arguments.limit)
+        else:
+            found = select(find_pairs(folder), arguments.split, arguments.limit)
+        prefix = f"{name}/" if len(names) > 1 else ""
+        cases |= {prefix + case.id: replace(case, data_set=name) for case in found}
+    return cases
 
 
 def choose_ref_size(arguments: argparse.Namespace, predictor: Predictor) -> int:

@@ -8,6 +8,7 @@ from tests.clips import make_clip
 from tests.tiny_network import make_tiny_model
 from training.commands.adapt import main
 from training.network.checkpoint import load_model, save_checkpoint
+from training.network.fast import FastNet
 
 REF_SIZE = 96
 
@@ -45,3 +46,11 @@ def test_bad_clip_is_one_line_and_nothing_is_written(tmp_path: Path, capsys, con
     error = capsys.readouterr().err
     assert error == f"error: {path}: not a readable clip\n"
     assert not out.exists()
+
+
+def test_fast_network_is_refused(clip: Path, tmp_path: Path, capsys) -> None:
+    model, out = tmp_path / "fast.pt", tmp_path / "out.pt"
+    save_checkpoint(model, FastNet(width=0.1))
+    assert main([str(clip), f"--model={model}", f"--out={out}"]) == 1
+    error = capsys.readouterr().err
+    assert error == f"error: {model}: has no detail branch, which SOC needs\n"

@@ -13,6 +13,7 @@ from training.evaluation import metrics
 from training.evaluation.measure import predict_alpha
 from training.evaluation.predictor import Placement, open_predictor
 from training.network.checkpoint import save_checkpoint
+from training.network.fast import FastNet
 from training.network.modnet import MODNet
 
 GREYS = {"train/a": 0, "train/b": 102, "val/c": 153, "val/d": 255}
@@ -235,3 +236,25 @@ def test_clips_that_do_not_pair_are_one_line(capsys, tmp_path, network):
     assert "fewer than two frames" in refuse(capsys, network, folder, "--clips")
     (folder / "clip" / "one.mkv").write_text("no clip")
     assert "not a readable clip" in refuse(capsys, network, folder, "--clips")
+
+
+def test_each_folder_has_a_table_of_its_own(capsys, tmp_path, network, data):
+    other = tmp_path / "other"
+    save_pair(other, "x", np.full((64, 64, 3), 255, np.uint8))
+    out = tmp_path / "a.json"
+    assert run(network, data, other, "--split", "all", "--json", out) == 0
+    printed = capsys.readouterr().out
+    first, second = printed.split("other:\n")
+    assert first.startswith("data:\n") and "- train" in first and "- train" not in second
+    assert read_table(first)["grey.onnx"]["photos"] == "4"
+    assert read_table(second)["grey.onnx"]["photos"] == "1"
+    content = json.loads(out.read_text())
+    assert [r["id"] for r in content["results"]] == [*(f"data/{id}" for id in GREYS), "other/x"]
+    assert content["means"]["other"]["mse"] == pytest.approx(0.5, abs=1e-3)
+    assert content["mean"]["mse"] == np.mean([r["mse"] for r in content["results"]])
+
+
+def test_fast_network_is_measured_as_well(capsys, tmp_path, data):
+    save_checkpoint(tmp_path / "fast.pt", FastNet(width=0.1))
+    assert run(tmp_path / "fast.pt", data, "--ref-size", 32, "--limit", 1) == 0
+    assert read_table(capsys.readouterr().out)["fast.pt"]["photos"] == "1"

@@ -8,14 +8,15 @@ import torch
 from tests.tiny_network import make_tiny_model
 from training.commands.pack import main
 from training.network.checkpoint import load_model, save_checkpoint
+from training.network.fast import FastNet
 from training.network.modnet import MODNet
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[MODNet, FastNet])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pack") / "best.pt"
     torch.manual_seed(1)
-    save_checkpoint(path, MODNet(), photos=5)
+    save_checkpoint(path, request.param(), photos=5)
     return path
 
 
