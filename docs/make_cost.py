@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from training.commands.common import parse_count
 from training.commands.evaluate import select
@@ -80,7 +81,10 @@ def draw(points: list[Point], out: Path) -> None:
                 at = (point.core_ms, value)
                 axes.annotate(str(point.ref_size), at, (5, 5), textcoords="offset points")
         axes.set(xscale="log", title=title, xlabel="processor ms of a 16:9 frame, one thread")
-        axes.grid(alpha=0.3, which="both")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(out, dpi=90)
 
