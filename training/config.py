@@ -41,6 +41,9 @@ class ModelConfig:
     trimap_input: bool = False
     # A checkpoint of any kind, or a `.npz` of the backbone alone; empty: random weights.
     init: str = ""
+    # A checkpoint whose mattes are mixed into the labels with this share (distillation).
+    teacher: str = ""
+    teacher_share: Share = 0.5
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -16,6 +16,7 @@ from training.loop.validation import Scores
 from training.network.checkpoint import (
     CheckpointError,
     canonicalise_state,
+    load_model,
     load_state,
     read_checkpoint,
     save_checkpoint,
@@ -39,6 +40,7 @@ class RunState:
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.average = Average(model.to(device, memory_format=layout), config.ema_decay)
         self.model = model
+        self.teacher = load_teacher(config, device)
         if config.fused_norms and device.type == "cpu":
             fuse_norms(model)
         for conv in model.heads:
@@ -59,6 +61,16 @@ class RunState:
     @property
     def trained_parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def load_teacher(config: Config, device: torch.device) -> Network | None:
+    """Return the network whose mattes are learnt from beside the labels, if there is one."""
+    if not config.model.teacher:
+        return None
+    teacher = load_model(config.model.teacher).requires_grad_(False)
+    if teacher.architecture["in_channels"] != 3:
+        raise CheckpointError(f"{config.model.teacher}: a teacher must do without a trimap")
+    return teacher.to(device, memory_format=torch.channels_last)
 
 
 def begin_run(config: Config, out: Path, device: torch.device, errors: PhotoErrors) -> RunState:

@@ -64,6 +64,7 @@ def take_step(
     for image, alpha, trimap in cut(batch, config.parts // group.size, run.device):
         if norms:
             norms.begin_part()
+        alpha = ask_teacher(run, image, alpha, config)
         losses, error = compute_losses(run.model, image, alpha, trimap, config, stage, hard_cells)
         run.scaler.scale(torch.stack(list(losses.values())).sum() / config.parts).backward()
         if norms:
@@ -110,6 +111,18 @@ def cut(batch: Batch, parts: int, device: torch.device) -> list[list[Tensor]]:
         scaled.append(tensor.to(device, non_blocking=True).float() / scale - offset)
     scaled.append(batch.trimap.to(device, non_blocking=True).float() / 2)
     return [list(part) for part in zip(*(x.chunk(parts) for x in scaled), strict=True)]
+
+
+@torch.no_grad()
+def ask_teacher(run: RunState, image: Tensor, alpha: Tensor, config: Config) -> Tensor:
+    """Return the alpha to learn: the label, with the teacher's matte mixed in if there is one."""
+    if run.teacher is None:
+        return alpha
+    dtype = DTYPES[config.precision]
+    image = image.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(image.device.type, dtype=dtype, enabled=dtype is not None):
+        matte = run.teacher(image, inference=True)[2].float()
+    return torch.lerp(alpha, matte, config.model.teacher_share)
 
 
 def choose_hard_cells(stage: StageConfig, progress: float) -> float:

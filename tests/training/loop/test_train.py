@@ -7,9 +7,12 @@ import torch
 from small_runs import TINY, StopAfter, assert_equal, change, change_stage, make_config, read, run
 
 from training.config import load_config
+from training.data.sampling import PhotoErrors
 from training.data.synthetic import draw_data_set
 from training.loop.report import read_log
-from training.network.checkpoint import load_model, save_checkpoint
+from training.loop.state import RunState, load_teacher, make_model
+from training.loop.step import ask_teacher
+from training.network.checkpoint import CheckpointError, load_model, save_checkpoint
 from training.network.fused_norm import BuildError
 from training.network.modnet import MODNet
 
@@ -259,3 +262,20 @@ def test_scores_are_told_for_each_data_set(cache, tmp_path):
 def test_log_tells_what_a_photo_costs(straight):
     rows = [row for row in read_log(straight / "log.csv") if row["lr"]]
     assert all(float(row["core_ms"]) > float(row["sample_ms"]) > 0 for row in rows[1:])
+
+
+def test_mattes_of_a_teacher_are_mixed_into_the_labels(cache, tmp_path):
+    torch.manual_seed(5)
+    teacher = MODNet(3, 0.05, 4).eval()
+    save_checkpoint(tmp_path / "teacher.pt", teacher)
+    config = change(
+        make_fast_config(cache), "model", teacher=str(tmp_path / "teacher.pt"), teacher_share=0.25
+    )
+    run = RunState(make_model(config), config, torch.device("cpu"), PhotoErrors([]))
+    image, alpha = torch.rand(2, 3, 64, 64) * 2 - 1, torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        expected = 0.75 * alpha + 0.25 * teacher(image)[2]
+    torch.testing.assert_close(ask_teacher(run, image, alpha, config), expected)
+    save_checkpoint(tmp_path / "teacher.pt", MODNet(4, 0.05, 4))
+    with pytest.raises(CheckpointError, match="a teacher must do without a trimap"):
+        load_teacher(config, torch.device("cpu"))
