@@ -12,7 +12,16 @@ from service import __version__
 from service.api.auth import AuthLayer, Keys
 from service.api.compat import routes as compat
 from service.api.dependencies import Services
-from service.api.routes import image, jobs, live, operations, sessions, video
+from service.api.routes import (
+    image,
+    jobs,
+    live,
+    operations,
+    page,
+    problem_pages,
+    sessions,
+    video,
+)
 from service.api.uploads import ClientDisconnected
 from service.clips.slots import VideoSlots
 from service.errors import install_error_handlers
@@ -70,6 +79,8 @@ def create_app(
         app.add_exception_handler(left, on_client_disconnect)
     for routes in (image, video, jobs, sessions, live, compat, operations):
         app.include_router(routes.router)
+    app.include_router(page.router)
+    app.include_router(problem_pages.router)
     app.mount("/assets", StaticFiles(directory=operations.ASSETS))
     return app
 

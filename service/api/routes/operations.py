@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 from numpy import float32, zeros
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -191,8 +191,3 @@ async def show_docs(request: Request) -> HTMLResponse:
         swagger_css_url="/assets/swagger-ui.css",
         swagger_favicon_url="/assets/favicon-32x32.png",
     )
-
-
-@router.get("/", include_in_schema=False)
-async def show_start() -> RedirectResponse:
-    return RedirectResponse("/docs")
