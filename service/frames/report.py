@@ -145,12 +145,12 @@ class ReportWriter:
         if starts_scene:
             self._scene_cuts.append(Mark(self._frames, frame.pts))
             self._last_mattes = None
-        change_raw = change_smoothed = 0.0
+        flicker = None
         if self._last_mattes is not None:
-            change_raw = measure_change(self._last_mattes[0], raw)
-            change_smoothed = measure_change(self._last_mattes[1], smoothed)
-            self._changes_raw += change_raw
-            self._changes_smoothed += change_smoothed
+            last_raw, last_smoothed = self._last_mattes
+            flicker = measure_change(last_raw, raw), measure_change(last_smoothed, smoothed)
+            self._changes_raw += flicker[0]
+            self._changes_smoothed += flicker[1]
             self._pairs += 1
         self._last_mattes = raw, smoothed
         self._pixels += raw.size
@@ -158,7 +158,7 @@ class ReportWriter:
         self._pixels_smoothed += int(np.count_nonzero(raw != smoothed))
         coverage = float(smoothed.mean())
         self._coverage += coverage
-        self._timeline.add(frame.pts, coverage, change_raw, change_smoothed)
+        self._timeline.add(frame.pts, coverage, flicker)
         confidence = measure_confidence(smoothed)
         facts = Facts(self._frames, frame.pts, coverage, confidence, shows_person(smoothed))
         self._judge_waiting(None if starts_scene else facts)

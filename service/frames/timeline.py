@@ -15,12 +15,16 @@ class Timeline:
 
     def __init__(self) -> None:
         self._frames_a_point = 1
-        # Of each run: time in ticks of its first frame, frames, and sums of the three values.
+        # Of each run: time in ticks of its first frame, frames, their coverage in sum, pairs of
+        # neighbours in one scene, and their flicker in sum.
         self._points: list[list[float]] = []
 
-    def add(self, pts: int, coverage: float, flicker_raw: float, flicker_smoothed: float) -> None:
-        """Take one frame: coverage in [0, 1], flicker as `measure_change` has it."""
-        values = [pts, 1, coverage, flicker_raw, flicker_smoothed]
+    def add(self, pts: int, coverage: float, flicker: tuple[float, float] | None) -> None:
+        """Take one frame: coverage in [0, 1]; raw and smoothed flicker as `measure_change` has it.
+
+        The first frame of a scene has no flicker.
+        """
+        values = [pts, 1, coverage, *((0, 0, 0) if flicker is None else (1, *flicker))]
         if self._points and self._points[-1][1] < self._frames_a_point:
             self._points[-1] = _join(self._points[-1], values)
             return
@@ -31,16 +35,21 @@ class Timeline:
         self._points.append(values)
 
     def describe(self, info: VideoInfo) -> dict[str, Any]:
-        """Return lists of one length for JSON; times in seconds of the written file."""
+        """Return lists of one length for JSON; times in seconds of the written file.
+
+        Flicker is None where no two neighbours are of one scene.
+        """
+        tick_s = float(info.time_base)
         return {
-            "time_s": [
-                round((pts - info.origin_pts) * float(info.time_base), 3)
-                for pts, *_ in self._points
-            ],
+            "time_s": [round((point[0] - info.origin_pts) * tick_s, 3) for point in self._points],
             "coverage": [round(point[2] / point[1], 4) for point in self._points],
-            "flicker_raw": [round(point[3] / point[1], 3) for point in self._points],
-            "flicker_smoothed": [round(point[4] / point[1], 3) for point in self._points],
+            "flicker_raw": [_mean(point[4], point[3]) for point in self._points],
+            "flicker_smoothed": [_mean(point[5], point[3]) for point in self._points],
         }
+
+
+def _mean(total: float, count: float) -> float | None:
+    return round(total / count, 3) if count else None
 
 
 def _join(first: list[float], second: list[float]) -> list[float]:

@@ -94,8 +94,12 @@ function setUpKey() {
     clearProblem();
     loadFacts();
   });
+  byId("key-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    details.open = false;
+  });
   field.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" || event.key === "Escape") details.open = false;
+    if (event.key === "Escape") details.open = false;
   });
   document.addEventListener("key-needed", () => {
     details.open = true;

@@ -45,8 +45,7 @@ function drawChart(report, label) {
   const percent = coverage.map((value) => 100 * value);
   const most = Math.max(...flicker_raw, ...flicker_smoothed, 0.5);
   drawPanel(svg, 0, t("chartCoverage"), Math.max(20, ...percent), [["main", percent, true]], time_s, toX);
-  const title = `${t("chartFlicker")}: — ${t("chartRaw")}, — ${t("chartSmoothed")}`;
-  drawPanel(svg, PANEL + GAP, title, most, [["raw", flicker_raw], ["main", flicker_smoothed]], time_s, toX);
+  drawPanel(svg, PANEL + GAP, t("chartFlicker"), most, [["raw", flicker_raw, false, t("chartRaw")], ["main", flicker_smoothed, false, t("chartSmoothed")]], time_s, toX);
   for (const mark of report.scene_cuts) {
     const x = toX(mark.time_s);
     const line = draw("line", { class: "cut", x1: x, x2: x, y1: GAP - 10, y2: 2 * (PANEL + GAP) - 4 });
@@ -65,16 +64,24 @@ function drawPanel(svg, top, title, most, lines, times, toX) {
   const toY = (value) => top + GAP + PANEL - 6 - (value / most) * (PANEL - 12);
   const text = draw("text", { x: LEFT, y: top + 16 });
   text.append(title);
+  for (const [name, , , label] of lines) if (label) text.append(makeKey(name), label);
   const scale = draw("text", { x: WIDTH - LEFT, y: top + 16, "text-anchor": "end" });
   scale.append(`0 – ${most.toFixed(most < 10 ? 1 : 0)}`);
   svg.append(text, scale);
   for (const value of [0, most]) svg.append(draw("line", { class: "grid", x1: LEFT, x2: WIDTH - LEFT, y1: toY(value), y2: toY(value) }));
   for (const [name, values, isFilled] of lines) {
-    const points = values.map((value, index) => `${toX(times[index]).toFixed(1)} ${toY(value).toFixed(1)}`);
+    const known = values.map((value, index) => [value, times[index]]).filter(([value]) => value !== null);
+    const points = known.map(([value, time]) => `${toX(time).toFixed(1)} ${toY(value).toFixed(1)}`);
     const path = `M${points.join("L")}`;
     if (isFilled) svg.append(draw("path", { class: "area", d: `${path}L${toX(times.at(-1))} ${toY(0)}L${toX(times[0])} ${toY(0)}Z` }));
     svg.append(draw("path", { class: name, d: path }));
   }
+}
+
+function makeKey(name) {
+  const key = draw("tspan", { class: `key-${name}`, dx: 14 });
+  key.append("— ");
+  return key;
 }
 
 function makeTitle(text) {

@@ -112,7 +112,6 @@ export const TEXT = {
   factCuts: "Scene cuts",
   factFlagged: "To review",
   seconds: "{value} s",
-  another: "Matte another one",
 
   webcamTitle: "Live",
   webcamNote: "The browser asks for the camera when you start, not before. Nothing is recorded.",

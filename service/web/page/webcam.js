@@ -77,7 +77,7 @@ export class WebcamMode {
       onClose: (code) => this.link === link && this.lose(code),
     });
     this.link = link;
-    this.startedMs = performance.now();
+    this.startedMs = null; // counts from the first result: a session takes a moment to begin
     this.timer = setInterval(() => this.showFacts(), FACTS_EVERY_MS);
   }
 
@@ -113,6 +113,7 @@ export class WebcamMode {
 
   draw(cutout, frame) {
     const canvas = byId("webcam-view");
+    this.startedMs ??= performance.now();
     if (canvas.hidden) {
       canvas.hidden = false;
       byId("webcam-empty").hidden = true;
