@@ -152,9 +152,8 @@ export class ClipMode {
 
   makeLinks(job, played) {
     const links = job.results.map((result) => {
-      const name = `${this.file.name.replace(/\.[^.]+$/, "")}-${result.name}`;
       const text = t("resultLink", { name: result.name, size: formatBytes(result.bytes) });
-      const link = make("a", { href: result.url, download: name, click: (event) => this.saveResult(event, result, name) }, text);
+      const link = make("a", { href: result.url, download: result.name, click: (event) => this.saveResult(event, result) }, text);
       return make("li", {}, link);
     });
     const card = make("section", { class: "card" }, make("h2", {}, t("results")), make("ul", { class: "links" }, ...links));
@@ -162,11 +161,10 @@ export class ClipMode {
     return card;
   }
 
-  async saveResult(event, result, name) {
+  async saveResult(event, result) {
     event.preventDefault(); // a link alone would send no key
     try {
-      const source = await toSource(result.url);
-      save(source, name);
+      save(await toSource(result.url), result.name);
     } catch (error) {
       showProblem(error);
     }
@@ -176,6 +174,7 @@ export class ClipMode {
 /** Keep two players at the same moment: the second one has the controls. */
 function linkPlayers(follower, leader) {
   const align = () => {
+    if (!leader.paused && follower.paused) follower.play().catch(() => {}); // the result plays in a loop
     if (Math.abs(follower.currentTime - leader.currentTime) > 0.1) follower.currentTime = leader.currentTime;
   };
   leader.addEventListener("play", () => follower.play().catch(() => {}));

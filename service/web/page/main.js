@@ -98,8 +98,10 @@ function setUpKey() {
     event.preventDefault();
     details.open = false;
   });
-  field.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") details.open = false;
+  details.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    details.open = false;
+    details.querySelector("summary").focus();
   });
   document.addEventListener("key-needed", () => {
     details.open = true;

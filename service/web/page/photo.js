@@ -177,8 +177,8 @@ export class PhotoMode {
     const over = this.background.isComplete ? this.background.toOptions(Math.max(width, height)) : [];
     const output = [["output", over.length ? "composite" : "cutout"]];
     const options = [...output, ["format", format], ...over, ...this.edgeOptions()];
-    const name = `${file.name.replace(/\.[^.]+$/, "")}-${output[0][1]}.${format}`;
-    return { file, isSample, options, output: name };
+    const stem = file.name.replace(/\.[^.]+$/, "").replace(/["\\/:*?<>|]/g, "_"); // as any file system takes it
+    return { file, isSample, options, output: `${stem}-${output[0][1]}.${format}` };
   }
 
   async download(format) {
