@@ -1,4 +1,4 @@
-"""`python -m benchmarks.quality FOLDER`: how good the mattes are that clients get.
+"""`python -m benchmarks.quality FOLDER`: error of the mattes as clients get them.
 
 `matte evaluate` measures the network and enlarges its matte linearly; here the matte is refined as
 `POST /v1/image` does it by default, and both are compared. FOLDER is in any layout that training
@@ -13,8 +13,9 @@ from rich.progress import track
 
 from benchmarks.serving import describe_run
 from service.inference.engine import OnnxEngine
-from service.inference.preprocessing import fit_to_network, resize_alpha
+from service.inference.preprocessing import fit_to_network
 from service.matting.refine import refine_alpha
+from service.matting.resize import resize_alpha
 from service.settings import DEFAULT_MODEL, Settings
 from training.data import find_pairs, read_image
 from training.metrics import grad, iou, mad, mse

@@ -1,4 +1,4 @@
-"""API keys, checked before a byte of the body is read."""
+"""API keys, checked before the body is read."""
 
 import hashlib
 import hmac
@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import BadRequest, Unauthorized, error_response
+from service.api.problems import error_response
+from service.errors import BadRequest, Unauthorized
 from service.metrics import Metrics
 
 ANONYMOUS = "anonymous"

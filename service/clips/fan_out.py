@@ -1,4 +1,4 @@
-"""One frame to several files: a writer for each result, each in a thread of its own."""
+"""Write each frame to several result files, one writer thread for each."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -8,9 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.clips.outputs import OUTPUTS, OutputName, PictureName, open_writer
+from service.clips.outputs import OUTPUTS, OutputName, open_writer
 from service.errors import InsufficientStorage
 from service.frames.overlap import WriteBehind
+from service.frames.render import PictureName
 from service.media.audio.types import AudioPacket
 from service.media.video.result_writer import ResultWriter
 from service.media.video.types import Image, VideoInfo

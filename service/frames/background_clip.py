@@ -1,4 +1,4 @@
-"""A clip behind the person: its frames by time, from the start again when it ends."""
+"""A clip as background: looped, its frames looked up by time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from service.errors import MattingError, MediaLimitExceeded
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
 from service.media.video.types import ClipSelection, Image, VideoInfo
-from service.stills.matte import BACKGROUND
+from service.options import BACKGROUND
 
 _PICTURES = ClipSelection(audio=())
 _GUESSED_RATE = Fraction(25)

@@ -1,10 +1,10 @@
-"""The colour of the person alone, free of the background that shines through at the edges."""
+"""Foreground estimation: the colour of the person without the old background."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.preprocessing import resize_image
+from service.matting.resize import resize_image
 
 Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]

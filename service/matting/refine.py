@@ -1,4 +1,4 @@
-"""Bringing the network's matte to the size of the photo, along the photo's own edges."""
+"""Guided upsampling of the network's alpha to the full-size image."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.preprocessing import resize_alpha
+from service.matting.resize import resize_alpha
 from service.matting.runs import find_runs
 
 Floats = NDArray[np.float32]

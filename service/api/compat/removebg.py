@@ -1,4 +1,4 @@
-"""remove.bg's parameters, and what they are in ours.
+"""remove.bg's parameters, mapped to ours.
 
 Names, values and codes are those of its OpenAPI document, version 1.0.0. What we do not do is
 refused with its own kind of error, never accepted and ignored.
@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from PIL import ImageColor
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from service.api.openapi import parse_options
 from service.errors import InvalidOption
+from service.options import parse_options
 from service.stills.options import Format, ImageOptions, check_margin
 
 Rgba = tuple[int, int, int, int]
