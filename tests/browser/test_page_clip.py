@@ -43,7 +43,7 @@ def page(camera_browser: Browser, live_server):
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    return make_clip(path, seconds=2, fps=15, size=(160, 120)).read_bytes()
+    return make_clip(path, seconds=1, fps=10, size=(160, 120)).read_bytes()
 
 
 def list_jobs(url: str, **headers: str) -> list[dict]:
@@ -132,3 +132,13 @@ def test_results_can_be_had_where_a_key_is_needed(
             page.locator("#clip-done .links a").click()
         result = list_jobs(url, **{"X-API-Key": "clip-key"})[0]["results"][0]
         assert Path(download.value.path()).stat().st_size == result["bytes"]
+
+
+def test_reload_goes_on_with_the_job(page: Page, clip: bytes) -> None:
+    page.set_input_files("#file", make_file("clip.mp4", MP4, clip))
+    page.click("#clip-start")
+    page.wait_for_url("**#job=*")
+    page.reload()
+    expect(page.locator("#report")).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#clip-form")).to_be_visible()
+    expect(page.locator("#clip-after")).to_be_visible()

@@ -25,7 +25,7 @@ window.WebSocket = class extends Native {
 };
 """
 SIZE = 64, 36
-WALL, FACE = (4, 3), (9, 29)  # (row, column)
+WALL, FACE = (4, 3), (9, 33)  # (row, column), mirrored
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ import { t } from "./strings.js";
 
 const PLAYED_FIRST = ["composite.mp4", "cutout.webm", "green.mp4", "alpha.mp4"];
 const OUTPUTS = ["composite", "webm", "alpha", "green", "prores", "frames"];
-const WITH_ALPHA_ONLY = new Set(["frames"]);
+const SILENT = new Set(["frames"]);
+const CARD_PADDING = 34; // pixels, both sides
+const JOB_IN_ADDRESS = /^#job=([\w-]+)$/;
 
 export class ClipMode {
   constructor() {
@@ -40,6 +42,7 @@ export class ClipMode {
   /** Take a clip and show it; work begins with `start`. */
   open(file) {
     this.cancel();
+    this.forget();
     clearProblem();
     this.file = file;
     const video = byId("clip-before");
@@ -48,7 +51,7 @@ export class ClipMode {
     video.controls = true;
     byId("clip-name").textContent = t("clipName", { name: file.name });
     video.onerror = () => (byId("clip-name").textContent = t("clipUnplayable", { name: file.name }));
-    byId("players").hidden = false;
+    byId("players").hidden = byId("clip-original").hidden = false;
     byId("clip-empty").hidden = true;
     byId("clip-result").hidden = byId("clip-done").hidden = true;
     this.update();
@@ -72,34 +75,64 @@ export class ClipMode {
       for (const [name, value] of this.background.toOptions(longer)) form.append(name, value);
     }
     if (!byId("clip-smoothing").checked) form.append("smoothing", "off");
-    const hasSound = this.outputs.some((name) => !WITH_ALPHA_ONLY.has(name));
+    const hasSound = this.outputs.some((name) => !SILENT.has(name));
     if (!byId("clip-audio").checked && hasSound) form.append("audio", "drop");
     return form;
   }
 
-  async start() {
+  /** Send the clip and follow its job. */
+  start() {
+    return this.work(async (signal) => {
+      this.showProgress(t("uploading", { percent: 0, size: formatBytes(this.file.size) }), 0);
+      const job = await upload("/v1/video", this.makeForm(), {
+        headers: { Prefer: "respond-async", "Idempotency-Key": makeKey() },
+        onProgress: (sent, total) => this.showUpload(sent, total),
+        signal,
+      });
+      if (signal.aborted) return deleteJob(job.id);
+      history.replaceState(null, "", `#job=${job.id}`);
+      await this.follow(job.id, signal);
+    });
+  }
+
+  /** Go on with the job in the page's address, as after a reload; false when there is none. */
+  resume() {
+    const [, id] = JOB_IN_ADDRESS.exec(location.hash) ?? [];
+    if (!id || this.working || this.jobId === id) return Boolean(id);
+    byId("clip-empty").hidden = true;
+    this.work((signal) => this.follow(id, signal));
+    return true;
+  }
+
+  async follow(id, signal) {
+    this.jobId = id;
+    this.showProgress(t("storing"), null);
+    const ended = await followJob(id, { onState: (job) => this.showJob(job), signal });
+    if (ended.state === "succeeded") await this.showResults(ended);
+    else throw ended.error ?? new Error(ended.state);
+  }
+
+  async work(task) {
     clearProblem();
     const own = (this.working = new AbortController());
     byId("clip-progress").hidden = false;
     byId("clip-done").hidden = byId("clip-result").hidden = true;
     this.update();
     try {
-      this.showProgress(t("uploading", { percent: 0, size: formatBytes(this.file.size) }), 0);
-      const job = await upload("/v1/video", this.makeForm(), {
-        headers: { Prefer: "respond-async", "Idempotency-Key": makeKey() },
-        onProgress: (sent, total) => this.showUpload(sent, total),
-        signal: own.signal,
-      });
-      if (own.signal.aborted) return void deleteJob(job.id);
-      this.jobId = job.id;
-      const ended = await followJob(job.id, { onState: (state) => this.showJob(state), signal: own.signal });
-      if (ended.state === "succeeded") await this.showResults(ended);
-      else throw ended.error ?? new Error(ended.state);
+      await task(own.signal);
     } catch (error) {
-      if (error.name !== "AbortError") showProblem(error);
+      if (error.name === "AbortError") return;
+      showProblem(error);
+      this.forget(error.status === 401);
     } finally {
       if (this.working === own) this.end();
     }
+  }
+
+  /** Let go of the job; its address is kept where only the key was missing. */
+  forget(isAddressKept = false) {
+    this.jobId = null;
+    if (!isAddressKept && JOB_IN_ADDRESS.test(location.hash)) history.replaceState(null, "", location.pathname);
   }
 
   end() {
@@ -113,7 +146,7 @@ export class ClipMode {
     if (!this.working) return;
     this.working.abort();
     if (this.jobId) deleteJob(this.jobId);
-    this.jobId = null;
+    this.forget();
     this.end();
     announce(t("canceled"));
   }
@@ -144,8 +177,11 @@ export class ClipMode {
     if (played) video.src = await toSource(played.url);
     byId("clip-before").controls = !played;
     byId("clip-result").hidden = !played;
+    byId("clip-original").hidden = !this.file; // unknown after a reload
+    byId("players").hidden = false;
     const done = byId("clip-done");
-    done.replaceChildren(this.makeLinks(job, played), drawReport(job.report));
+    const width = Math.max(280, done.parentElement.clientWidth - CARD_PADDING);
+    done.replaceChildren(this.makeLinks(job, played), drawReport(job.report, width));
     done.hidden = false;
     announce(t("clipReady"));
   }

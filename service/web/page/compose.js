@@ -3,20 +3,25 @@
 const FINE_SIGMA = 4; // pixels; what a wider blur leaves of a picture needs fewer pixels
 const MAX_BLURRED_SIDE = 1024;
 
-/** Draw the person before a background; `blurred` is what `blurBackground` made of the photo. */
-export function drawComposite(canvas, cutout, background, blurred) {
+/**
+ * Draw the person before a background; `blurred` is what `blurBackground` made of the photo.
+ *
+ * `isMirrored` turns the photo's own pixels left to right, not the background chosen for it.
+ */
+export function drawComposite(canvas, cutout, background, blurred, isMirrored = false) {
   const context = canvas.getContext("2d");
   const { width, height } = canvas;
   context.clearRect(0, 0, width, height);
   if (background.kind === "colour") {
     context.fillStyle = background.colour;
     context.fillRect(0, 0, width, height);
-  } else if (background.kind === "blur") {
-    context.drawImage(blurred, 0, 0, width, height);
   } else if (background.kind === "picture") {
     drawCovering(context, background.bitmap, width, height);
   }
+  if (isMirrored) context.setTransform(-1, 0, 0, 1, width, 0);
+  if (background.kind === "blur") context.drawImage(blurred, 0, 0, width, height);
   context.drawImage(cutout, 0, 0, width, height);
+  context.resetTransform();
 }
 
 function drawCovering(context, picture, width, height) {

@@ -24,6 +24,7 @@ setUpIntake((file) => {
   (isClip(file) ? clip : photo).open(file);
 });
 photo.loadSample().catch(showProblem);
+if (clip.resume()) showMode("clip");
 loadFacts();
 
 /** Ask the service for its models and limits; the page works without, with its own defaults. */
@@ -93,6 +94,7 @@ function setUpKey() {
   field.addEventListener("change", () => {
     clearProblem();
     loadFacts();
+    clip.resume(); // a reload forgets the key
   });
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();

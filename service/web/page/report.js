@@ -2,14 +2,13 @@
 import { formatTime, make } from "./dom.js";
 import { t } from "./strings.js";
 
-const WIDTH = 720;
 const PANEL = 110;
 const GAP = 34;
 const LEFT = 8;
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Return a card with the facts of a report and its picture. */
-export function drawReport(report) {
+/** Return a card with the facts of a report and its picture, so many pixels wide that texts keep their size. */
+export function drawReport(report, width) {
   const values = {
     seconds: report.duration_s,
     coverage: (100 * report.mean_coverage).toFixed(0),
@@ -19,7 +18,7 @@ export function drawReport(report) {
     flagged: report.suspicious_total,
   };
   const card = make("section", { class: "card", id: "report" }, make("h2", {}, t("report")));
-  if (report.timeline?.time_s.length > 1) card.append(drawChart(report, t("reportAlt", values)));
+  if (report.timeline?.time_s.length > 1) card.append(drawChart(report, width, t("reportAlt", values)));
   const facts = [
     ["factFrames", report.frames],
     ["factDuration", formatTime(report.duration_s)],
@@ -37,15 +36,16 @@ export function makeFacts(facts) {
   return make("dl", { class: "facts" }, ...facts.map(([name, value]) => make("div", {}, make("dt", {}, t(name)), make("dd", {}, String(value)))));
 }
 
-function drawChart(report, label) {
+function drawChart(report, width, label) {
   const { time_s, coverage, flicker_raw, flicker_smoothed } = report.timeline;
   const end = Math.max(report.duration_s, time_s.at(-1), 0.001);
-  const toX = (time) => LEFT + (time / end) * (WIDTH - 2 * LEFT);
-  const svg = draw("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${2 * (PANEL + GAP)}`, role: "img", "aria-label": label });
+  const right = width - LEFT;
+  const toX = (time) => LEFT + (time / end) * (right - LEFT);
+  const svg = draw("svg", { class: "chart", viewBox: `0 0 ${width} ${2 * (PANEL + GAP)}`, role: "img", "aria-label": label });
   const percent = coverage.map((value) => 100 * value);
   const most = Math.max(...flicker_raw, ...flicker_smoothed, 0.5);
-  drawPanel(svg, 0, t("chartCoverage"), Math.max(20, ...percent), [["main", percent, true]], time_s, toX);
-  drawPanel(svg, PANEL + GAP, t("chartFlicker"), most, [["raw", flicker_raw, false, t("chartRaw")], ["main", flicker_smoothed, false, t("chartSmoothed")]], time_s, toX);
+  drawPanel(svg, 0, t("chartCoverage"), Math.max(20, ...percent), [["main", percent, true]], time_s, toX, right);
+  drawPanel(svg, PANEL + GAP, t("chartFlicker"), most, [["raw", flicker_raw, false, t("chartRaw")], ["main", flicker_smoothed, false, t("chartSmoothed")]], time_s, toX, right);
   for (const mark of report.scene_cuts) {
     const x = toX(mark.time_s);
     const line = draw("line", { class: "cut", x1: x, x2: x, y1: GAP - 10, y2: 2 * (PANEL + GAP) - 4 });
@@ -60,15 +60,15 @@ function drawChart(report, label) {
   return svg;
 }
 
-function drawPanel(svg, top, title, most, lines, times, toX) {
+function drawPanel(svg, top, title, most, lines, times, toX, right) {
   const toY = (value) => top + GAP + PANEL - 6 - (value / most) * (PANEL - 12);
   const text = draw("text", { x: LEFT, y: top + 16 });
   text.append(title);
   for (const [name, , , label] of lines) if (label) text.append(makeKey(name), label);
-  const scale = draw("text", { x: WIDTH - LEFT, y: top + 16, "text-anchor": "end" });
+  const scale = draw("text", { x: right, y: top + 16, "text-anchor": "end" });
   scale.append(`0 – ${most.toFixed(most < 10 ? 1 : 0)}`);
   svg.append(text, scale);
-  for (const value of [0, most]) svg.append(draw("line", { class: "grid", x1: LEFT, x2: WIDTH - LEFT, y1: toY(value), y2: toY(value) }));
+  for (const value of [0, most]) svg.append(draw("line", { class: "grid", x1: LEFT, x2: right, y1: toY(value), y2: toY(value) }));
   for (const [name, values, isFilled] of lines) {
     const known = values.map((value, index) => [value, times[index]]).filter(([value]) => value !== null);
     const points = known.map(([value, time]) => `${toX(time).toFixed(1)} ${toY(value).toFixed(1)}`);
