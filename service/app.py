@@ -17,7 +17,16 @@ from service.api.disconnect import ClientDisconnected
 from service.api.openapi import install_document
 from service.api.problems import install_error_handlers
 from service.api.request_layer import RequestLayer
-from service.api.routes import image, jobs, live, operations, sessions, video
+from service.api.routes import (
+    image,
+    jobs,
+    live,
+    operations,
+    page,
+    problem_pages,
+    sessions,
+    video,
+)
 from service.clips.slots import VideoSlots
 from service.inference.engine import Engine
 from service.jobs.intake import JobIntake
@@ -66,7 +75,7 @@ def create_app(
     install_error_handlers(app)
     for left in (ClientDisconnected, ClientDisconnect):  # with the body sent, and inside it
         app.add_exception_handler(left, on_client_disconnect)
-    for routes in (image, video, jobs, sessions, live, compat, operations):
+    for routes in (image, video, jobs, sessions, live, compat, operations, page, problem_pages):
         app.include_router(routes.router)
     install_document(app, needs_key=bool(settings.api_keys))
     app.mount("/assets", StaticFiles(directory=operations.ASSETS))
