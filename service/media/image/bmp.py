@@ -12,6 +12,7 @@ _RGB, _BITFIELDS, _ALPHABITFIELDS = 0, 3, 6
 _NAMES = {1: "RLE8", 2: "RLE4", 4: "JPEG", 5: "PNG"}
 _V2, _V3, _V4, _V5 = 52, 56, 108, 124
 _EMBEDDED = 0x4D424544  # "MBED"
+_STRIP_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _read_profile(data: bytes | bytearray, size: int) -> bytes:
 def decode_fields(data: bytes | bytearray, header: BmpFile) -> NDArray[np.uint8]:
     """Return (H, W, 3 or 4) uint8 of pixels in bit fields; alpha that is 0 everywhere is none.
 
-    Raises ValueError where pixels are missing or masks overlap.
+    Raises ValueError where pixels are missing or masks are no fields.
     """
     assert header.masks is not None
     kind = np.dtype("<u2" if header.bits == 16 else "<u4")
@@ -70,20 +71,18 @@ def decode_fields(data: bytes | bytearray, header: BmpFile) -> NDArray[np.uint8]
     values = rows.reshape(header.height, stride).view(kind)[:, : header.width]
     if header.is_upside_down:
         values = values[::-1]
-    seen = 0
-    channels = []
-    for mask in header.masks:
-        if mask & seen:
-            raise ValueError("overlapping bit masks")
-        seen |= mask
-        if mask == 0:
-            channels.append(np.zeros(values.shape, np.uint8))
-            continue
-        shift = (mask & -mask).bit_length() - 1
+    masks = header.masks if header.masks[3] else header.masks[:3]
+    if sum(masks) != (masks[0] | masks[1] | masks[2] | (masks[3] if len(masks) > 3 else 0)):
+        raise ValueError("bit masks that overlap")
+    pixels = np.zeros((header.height, header.width, len(masks)), np.uint8)
+    step = max(1, _STRIP_PIXELS // header.width)
+    for number, mask in enumerate(masks):
+        shift = max(0, (mask & -mask).bit_length() - 1)
         full = mask >> shift
         if full & (full + 1):
             raise ValueError("a bit mask with holes")
-        levels = (values & mask) >> shift
-        channels.append(((levels * np.float64(255) / full) + 0.5).astype(np.uint8))
-    has_alpha = header.masks[3] != 0 and bool(channels[3].any())
-    return np.dstack(channels if has_alpha else channels[:3])
+        for top in range(0, header.height, step):
+            levels = ((values[top : top + step] & mask) >> shift) * np.float32(255 / max(1, full))
+            pixels[top : top + step, :, number] = levels + np.float32(0.5)
+    is_opaque = len(masks) == 4 and not pixels[:, :, 3].any()
+    return np.ascontiguousarray(pixels[:, :, :3]) if is_opaque else pixels

@@ -98,8 +98,7 @@ def _join_cut(data: bytes | bytearray, kept: list[bytes]) -> bytes:
         content = rest[4 : 8 + int.from_bytes(rest[:4], "big")]
         checksum = struct.pack("!I", zlib.crc32(content))
         kept = [*kept, struct.pack("!I", len(content) - 4) + content + checksum]
-    end = b"IEND"
-    return b"".join([*kept, struct.pack("!I", 0) + end + struct.pack("!I", zlib.crc32(end))])
+    return b"".join([*kept, bytes(4) + b"IEND" + struct.pack("!I", zlib.crc32(b"IEND"))])
 
 
 def _is_needed(text: memoryview) -> bool:

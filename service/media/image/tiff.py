@@ -13,9 +13,10 @@ from PIL import ImagePalette, TiffImagePlugin
 from service.media.image.types import UndecodableImage, UnknownFormat
 
 _MAX_PAGES = 64
-_MAX_TAGS = 4096
+_MAX_TAGS, _MAX_VALUES = 4096, 65_536
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS = 254, 255, 256, 257, 258
 _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SUB_IFDS = 259, 262, 277, 284, 330
+_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES = 273, 279, 324, 325
 _COLOUR_MAP, _FORMAT, _DNG_VERSION = 320, 339, 50706
 _CFA, _LINEAR_RAW = 32803, 34892
 _REDUCED, _MASK = 1, 4
@@ -44,7 +45,7 @@ _COMPRESSIONS = {
 class _Entry:
     type: int
     count: int
-    raw: bytes  # the values, as the file has them; at most 64 of them
+    raw: bytes  # the values, as the file has them
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,13 @@ class Page:
         """Whether Pillow's own reader takes planes of more than 8 bits for mixed samples."""
         is_planar = self.get(_PLANAR, 1) == 2 and self.get(_SAMPLES, 1) > 1
         return is_planar and self.get(_BITS, 1) > 8
+
+    @property
+    def data_end(self) -> int:
+        """Where the last piece of its pixels that is listed ends."""
+        starts = self.tags.get(_STRIPS) or self.tags.get(_TILES) or ()
+        counts = self.tags.get(_STRIP_BYTES) or self.tags.get(_TILE_BYTES) or ()
+        return max((sum(pair) for pair in zip(starts, counts, strict=False)), default=0)
 
     @property
     def layout(self) -> str:
@@ -197,7 +205,7 @@ class _Reader:
         tags = {}
         for tag, entry in entries.items():
             if code := _CODES.get(entry.type):
-                count = min(64, len(entry.raw) // _SIZES[entry.type])
+                count = min(_MAX_VALUES, len(entry.raw) // _SIZES[entry.type])
                 tags[tag] = struct.unpack_from(f"{self.order}{count}{code}", entry.raw)
         return Page(at, tags), following
 
@@ -221,3 +229,11 @@ class _Reader:
             entries[tag] = _Entry(type, length, bytes(self._data[start : start + bytes_]))
         end = at + min(count, _MAX_TAGS) * size
         return entries, self._read("Q" if self.is_big else "I", end)
+
+
+def find_page(data: bytes | bytearray) -> Page | None:
+    """Return the page that is the picture, None where there is no directory or no picture."""
+    try:
+        return choose_page(data)[1]
+    except (UnknownFormat, UndecodableImage):
+        return None

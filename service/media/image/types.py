@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
 
 
+MAX_NOTES, MAX_NOTE = 8, 200
+
+
 class UnknownFormat(Exception):
     """The bytes are of no image format that the service reads."""
 
@@ -41,7 +44,9 @@ class Picture:
     `image` is (H, W, 3) uint8 in sRGB, straight colours: not laid over anything. `alpha` is the
     file's own, (H, W) uint8, None where it is opaque everywhere; colours under alpha 0 are white.
     `own` is the same picture in the values of `icc`, an RGB profile that is not sRGB, else None.
-    `exif` is the file's, its orientation set to upright; empty if there is none.
+    `exif` is the file's, its orientation set to upright; empty if there is none. `rows_there` is
+    the share of rows that a file that ends early has; the others are grey. `notes` say what else
+    had to be mended or converted, for people.
     """
 
     image: NDArray[np.uint8]
@@ -49,6 +54,8 @@ class Picture:
     own: NDArray[np.uint8] | None = None
     icc: bytes = b""
     exif: bytes = b""
+    rows_there: float = 1.0
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def flat(self) -> NDArray[np.uint8]:
@@ -70,6 +77,8 @@ class Picture:
             "own": self.own is not None,
             "icc": len(self.icc),
             "exif": len(self.exif),
+            "rows_there": self.rows_there,
+            "notes": list(self.notes),
         }
         layers = [layer for layer in (self.image, self.alpha, self.own) if layer is not None]
         flat = [np.ascontiguousarray(layer).reshape(-1).data for layer in layers]
@@ -97,4 +106,6 @@ class Picture:
         icc, exif = (take(int(header[name])).tobytes() for name in ("icc", "exif"))
         if position != len(payload):
             raise ValueError("more bytes than the header promised")
-        return cls(image, alpha, own, icc, exif)
+        notes = tuple(str(note)[:MAX_NOTE] for note in list(header["notes"])[:MAX_NOTES])
+        rows_there = min(1.0, max(0.0, float(header["rows_there"])))
+        return cls(image, alpha, own, icc, exif, rows_there, notes)
