@@ -47,7 +47,7 @@ class SrgbConverter:
         kind = np.uint8 if full <= 255 else np.uint16
         codes = np.arange(np.iinfo(kind).max + 1)
         values = codes / full
-        if colour.matrix == 0 and not colour.is_full_range:  # of Y'CbCr a decoder saw to it
+        if colour.is_narrow:
             values = (codes * (256 / (full + 1)) - 16) / 219
         values = np.clip(values, 0.0, 1.0)
         self._light = decode(colour.transfer, values).astype(np.float32)

@@ -41,7 +41,7 @@ def assemble_picture(source: Source, orientation: int) -> Picture:
     source.release()  # some files hold a second copy of the pixels
     del file
     missing, full = pixels.missing, pixels.full
-    share = check_share(missing) if missing is not None else 1.0
+    share = check_share(pixels.share)
     if pixels.deep is not None:
         deep, pixels.deep = pixels.deep, None
         deep = _turn_array(deep, orientation)

@@ -110,7 +110,7 @@ def find_coding(data: bytes | bytearray) -> bytes:
         return b""
     primary = _read_primary(_find(meta[4:], b"pitm"))
     for kind, content in _split(listed[6 if listed[0] == 0 else 8 :]):
-        if kind != b"infe" or len(content) < 14 or content[0] < 2:
+        if kind != b"infe" or len(content) < 12 or content[0] < 2:
             continue
         wide = content[0] == 3
         if int.from_bytes(content[4 : 8 if wide else 6], "big") == primary:

@@ -19,12 +19,14 @@ _EXIF, _XMP = b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0"
 class JpegFile:
     """A JPEG that Pillow reads: `data`, ending in an end marker.
 
-    `is_whole` says that the file has one itself; `dropped` names damaged segments.
+    `is_whole` says that the file has one itself, `has_scans` that it is progressive and its first
+    scan is whole; `dropped` names damaged segments.
     """
 
     data: bytes | bytearray
     is_whole: bool = True
     is_progressive: bool = False
+    has_scans: bool = False
     dropped: tuple[str, ...] = ()
 
 
@@ -50,7 +52,8 @@ def mend_jpeg(data: bytes | bytearray) -> JpegFile:
     if not is_whole:
         # A marker cut in half would swallow the end marker.
         kept[-1] = kept[-1].rstrip(b"\xff") + END
-    return JpegFile(b"".join(kept), is_whole, is_progressive, tuple(dropped))
+    has_scans = is_progressive and kept[-1].count(b"\xff\xda") > 1
+    return JpegFile(b"".join(kept), is_whole, is_progressive, has_scans, tuple(dropped))
 
 
 def add_garbage(data: bytes) -> bytes:

@@ -56,7 +56,7 @@ def mend_png(data: bytes | bytearray) -> PngFile:
         is_sound = zlib.crc32(memoryview(data)[start + 4 : end - 4]) == int.from_bytes(
             data[end - 4 : end], "big"
         )
-        if kind == b"tRNS" and not is_sound:
+        if kind == b"tRNS" and not (is_sound and _has_key(content, data)):
             dropped.append("tRNS")
         elif kind in _PIXELS:
             kept.append(bytes(memoryview(data)[start:end]))
@@ -99,6 +99,12 @@ def _join_cut(data: bytes | bytearray, kept: list[bytes]) -> bytes:
         checksum = struct.pack("!I", zlib.crc32(content))
         kept = [*kept, struct.pack("!I", len(content) - 4) + content + checksum]
     return b"".join([*kept, bytes(4) + b"IEND" + struct.pack("!I", zlib.crc32(b"IEND"))])
+
+
+def _has_key(content: memoryview, data: bytes | bytearray) -> bool:
+    """Say whether a tRNS chunk fits the colour type of its picture."""
+    sizes = {0: range(2, 3), 2: range(6, 7), 3: range(257)}
+    return len(data) > 25 and len(content) in sizes.get(data[25], ())
 
 
 def _is_needed(text: memoryview) -> bool:

@@ -29,6 +29,8 @@ _HEIF_CODINGS = {
 
 def explain_header(data: bytes | bytearray, format: str) -> str:
     """Return why the header of a file is not understood."""
+    if format == "HEIF" and b"avif" in data[8:64]:
+        format = "AVIF"
     if _ends_early(data, format):
         return f"the {format} is cut short: it ends before its pixels do"
     if coding := _find_unread_coding(data, format):
@@ -83,7 +85,7 @@ def _ends_early(data: bytes | bytearray, format: str) -> bool:
         return is_cut(data)
     if format == "TIFF":
         page = find_page(data)
-        return page is None or page.data_end > len(data)
+        return page is None or page.is_cut or page.data_end > len(data)
     if format == "BMP" and len(data) >= 26:
         return len(data) < 54
     return False

@@ -33,6 +33,7 @@ from service.media.image.truncated import (
     find_missing_jpeg,
     load_with_noise,
     looks_cut,
+    repeat_rows,
 )
 from service.media.image.types import FORMATS
 
@@ -60,12 +61,23 @@ Deep = NDArray[np.uint16]
 
 @dataclass(eq=False)
 class Pixels:
-    """Loaded pixels, not yet turned: Pillow's, or (H, W, 3 or 4) codes of 16 bits up to `full`."""
+    """Loaded pixels, not yet turned: Pillow's, or (H, W, 3 or 4) codes of 16 bits up to `full`.
+
+    `missing` are the rows of a file that ends early; `rows_there` is the share of the others, where
+    some of the missing ones were filled in.
+    """
 
     image: Image.Image | None = None
     deep: Deep | None = None
     full: int = 65535
     missing: Missing | None = None
+    rows_there: float | None = None
+
+    @property
+    def share(self) -> float:
+        if self.rows_there is not None or self.missing is None:
+            return 1.0 if self.rows_there is None else self.rows_there
+        return 1 - float(self.missing.mean())
 
 
 @dataclass(eq=False)
@@ -135,9 +147,13 @@ def _open_jpeg(data: bytes | bytearray) -> Source:
 
     def load() -> Pixels:
         file.load()
-        if jpeg.is_whole and not (looks_cut(file) and not jpeg.is_progressive):
+        if jpeg.is_whole and (jpeg.is_progressive or not looks_cut(file)):
             return Pixels(file)
-        missing = find_missing_jpeg(bytes(jpeg.data), file, jpeg.is_progressive)
+        missing = find_missing_jpeg(bytes(jpeg.data), file)
+        if jpeg.has_scans and missing.any():
+            # The first scan has all rows, coarse ones.
+            source.notes.append("the file ends early: the picture is coarser than it was")
+            return Pixels(file)
         return Pixels(file, missing=missing)
 
     source.load = load
@@ -232,24 +248,30 @@ def _open_gif(data: bytes | bytearray) -> Source:
     left, top, right, bottom = file.tile[0].extents or (0, 0, *file.size)
 
     def load() -> Pixels:
-        missing = None
-        image = file
         try:
             file.load()
+            pixels = Pixels(file)
         except OSError:
-            image = _open(data, "GIF")
-            missing = load_with_noise(image)
-            missing[:top] = missing[bottom:] = False
-        if (left, top, right, bottom) == (0, 0, *file.size):
-            return Pixels(image, missing=missing)
-        # The canvas around the frame is transparent, as browsers have it.
-        layers = image.convert("RGBA")
-        canvas = Image.new("RGBA", file.size)
-        canvas.paste(layers.crop((left, top, right, bottom)), (left, top))
-        return Pixels(canvas, missing=missing)
+            pixels = _load_cut_gif(_open(data, "GIF"), top, bottom)
+        if (left, top, right, bottom) != (0, 0, *file.size) and pixels.image:
+            # The canvas around the frame is transparent, as browsers have it.
+            layers = pixels.image.convert("RGBA")
+            pixels.image = Image.new("RGBA", file.size)
+            pixels.image.paste(layers.crop((left, top, right, bottom)), (left, top))
+        return pixels
 
     source.load = load
     return source
+
+
+def _load_cut_gif(file: ImageFile.ImageFile, top: int, bottom: int) -> Pixels:
+    missing = load_with_noise(file)
+    missing[:top] = missing[bottom:] = False
+    if missing.all():
+        raise ValueError("not one row is there")
+    share = 1 - float(missing.mean())
+    image, missing = repeat_rows(file, missing)
+    return Pixels(image, missing=missing, rows_there=share)
 
 
 def _open_heif(data: bytes | bytearray) -> Source:

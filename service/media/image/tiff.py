@@ -54,6 +54,7 @@ class Page:
 
     offset: int
     tags: dict[int, tuple[int, ...]]
+    is_cut: bool = False  # a tag lies behind the end of the file
 
     def get(self, tag: int, default: int = 0) -> int:
         return self.tags.get(tag, (default,))[0] if self.tags.get(tag) else default
@@ -140,6 +141,7 @@ class _Reader:
         self._data = data
         self.order = "<" if data[:2] == b"II" else ">"
         self.is_big = self._read("H", 2) == 43
+        self._is_cut = False
 
     def walk(self) -> Iterator[Page]:
         """Yield the pages of the chain, after each its sub-directories."""
@@ -199,6 +201,7 @@ class _Reader:
             return 0
 
     def _read_page(self, at: int) -> tuple[Page, int] | None:
+        self._is_cut = False
         entries, following = self._list(at)
         if not entries:
             return None
@@ -207,7 +210,7 @@ class _Reader:
             if code := _CODES.get(entry.type):
                 count = min(_MAX_VALUES, len(entry.raw) // _SIZES[entry.type])
                 tags[tag] = struct.unpack_from(f"{self.order}{count}{code}", entry.raw)
-        return Page(at, tags), following
+        return Page(at, tags, self._is_cut), following
 
     def _list(self, at: int) -> tuple[dict[int, _Entry], int]:
         """Return the entries of a directory and where the next one lies."""
@@ -225,6 +228,7 @@ class _Reader:
             if bytes_ > inline:
                 start = self._read("Q" if self.is_big else "I", start)
             if bytes_ == 0 or start + bytes_ > len(self._data):
+                self._is_cut = self._is_cut or bytes_ > 0
                 continue
             entries[tag] = _Entry(type, length, bytes(self._data[start : start + bytes_]))
         end = at + min(count, _MAX_TAGS) * size

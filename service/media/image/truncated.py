@@ -13,6 +13,7 @@ from service.media.image.types import UndecodableImage
 
 LEAST_SHARE = 0.5  # of the rows; with fewer a file is refused
 _EDGE = 8  # pixels at the end of a row that tell whether it was written
+_INTERLACE = 8  # rows between those of the first pass of a GIF
 Missing = NDArray[np.bool_]
 
 
@@ -26,9 +27,8 @@ def accept_truncated() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
-def check_share(missing: Missing) -> float:
+def check_share(share: float) -> float:
     """Return the share of rows that are there; raises UndecodableImage under a half."""
-    share = 1 - float(missing.mean())
     if share < LEAST_SHARE:
         raise UndecodableImage(
             f"the file ends early: {share:.0%} of the rows are there, {LEAST_SHARE:.0%} are needed"
@@ -48,14 +48,11 @@ def fill_missing(pixels: NDArray[np.uint8], marks: NDArray[np.uint8]) -> None:
     pixels[marks == 2] = np.uint8(round(float(pixels[marks == 1].mean())))
 
 
-def find_missing_jpeg(data: bytes, image: Image.Image, is_progressive: bool) -> Missing:
+def find_missing_jpeg(data: bytes, image: Image.Image) -> Missing:
     """Return (H,) rows that a mended JPEG does not have; `image` is what it decodes to.
 
-    What noise before the end marker changes was made up by the decoder. A progressive file has all
-    its rows, coarse ones, once its first scan is whole.
+    What noise before the end marker changes was made up by the decoder.
     """
-    if is_progressive and data.count(b"\xff\xda") > 1:
-        return np.zeros(image.height, bool)
     with Image.open(io.BytesIO(add_garbage(data)), formats=["JPEG"]) as other:
         other.load()
         return find_changed_rows(image, other)
@@ -96,3 +93,19 @@ def load_with_noise(file: ImageFile.ImageFile) -> Missing:
         file.load()
     edge = min(_EDGE, width)
     return np.asarray((np.asarray(file)[:, -edge:] == noise[:, -edge:]).all(1))
+
+
+def repeat_rows(image: Image.Image, missing: Missing) -> tuple[Image.Image, Missing]:
+    """Return an interlaced picture, of palette or grey, with the rows missing between others filled
+    by those above, and the rows that are still missing.
+    """
+    rows = np.arange(len(missing))
+    above = np.maximum.accumulate(np.where(missing, -1, rows))
+    last = int(np.flatnonzero(~missing)[-1])
+    if not missing[:last].any():
+        return image, missing
+    filled_in = missing & (above >= 0) & (rows - above < _INTERLACE)
+    filled = image.copy()
+    pixels = Image.fromarray(np.asarray(image)[np.where(filled_in, above, rows)])
+    filled.im.paste(pixels.im, (0, 0, *image.size))
+    return filled, missing & ~filled_in
