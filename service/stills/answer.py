@@ -82,6 +82,8 @@ async def _finish(
         model=runtime.engine.info.name if signals else None,
         provider=runtime.engine.provider if signals else None,
         timings_ms=times.milliseconds,
+        rows_there=still.picture.rows_there,
+        notes=still.notes,
     )
     return Answer(encoded, metadata)
 
