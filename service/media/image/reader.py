@@ -8,8 +8,9 @@ from PIL import Image, UnidentifiedImageError
 
 from service.media.image.assembly import assemble_picture
 from service.media.image.exif import read_orientation, serialise_exif
+from service.media.image.openers import open_source
 from service.media.image.refusal import explain_header, explain_pixels
-from service.media.image.source import Source, open_source
+from service.media.image.source import Source
 from service.media.image.types import FORMATS, ImageInfo, Picture, UndecodableImage, UnknownFormat
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
