@@ -40,9 +40,8 @@ async def read_multipart(
             raise BadRequest(parser.explain(error.message)) from None
     try:
         if not parser.is_ended:
-            raise BadRequest(
-                parser.explain_end(), hint="send the whole body, with its last boundary"
-            )
+            parser.close()
+            raise BadRequest(parser.explain_end(), hint="send the whole body and its last boundary")
         yield form
     finally:
         await form.close()
@@ -88,6 +87,11 @@ class _Parser(MultiPartParser):
 
     def on_end(self) -> None:
         self.is_ended = True
+
+    def close(self) -> None:
+        """Close the files of parts that did not end."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
     def explain(self, message: str) -> str:
         """Return a message of Starlette's with the name of the field that it is about."""

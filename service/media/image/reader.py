@@ -24,6 +24,14 @@ _MAGIC = (
     ("BMP", 0, b"BM"),
     ("GIF", 0, b"GIF8"),
 )
+_CLIPS = (
+    (4, b"ftyp"),
+    (4, b"moov"),
+    (4, b"mdat"),
+    (0, b"\x1aE\xdf\xa3"),
+    (8, b"AVI "),
+    (0, b"FLV"),
+)
 # What Pillow and libheif raise on broken files; anything else ends the child, answered alike.
 _DECODE_ERRORS = (
     ArithmeticError,
@@ -67,6 +75,8 @@ def open_image(data: bytes | bytearray) -> OpenedImage:
     if not data:
         raise UndecodableImage("the file is empty")
     format = next((f for f, at, magic in _MAGIC if data[at : at + len(magic)] == magic), None)
+    if format is None and any(data[at : at + len(magic)] == magic for at, magic in _CLIPS):
+        raise UnknownFormat("the file is a clip; POST /v1/video takes clips")
     if format is None:
         raise UnknownFormat(f"the file is none of {', '.join(FORMATS)}")
     try:
