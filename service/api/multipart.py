@@ -6,12 +6,13 @@ from contextlib import aclosing, asynccontextmanager
 from urllib.parse import unquote
 
 from fastapi import Request
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service.errors import BadRequest
 
 MAX_FIELDS = 64
+MAX_NAME_BYTES = 4096
 _EXTENDED_NAME = re.compile(rb"filename\*\s*=\s*\"?([\w-]*)'[^']*'([^\";]*)", re.IGNORECASE)
 _FILE_NAME = re.compile(rb";\s*filename\s*=", re.IGNORECASE)
 
@@ -47,6 +48,16 @@ async def read_multipart(
         await form.close()
 
 
+def read_text(part: UploadFile) -> str:
+    """Return the text of a part that came as a file by its name alone, empty where it is none."""
+    if part.filename or not part.size or part.size > MAX_NAME_BYTES:
+        return ""
+    content = part.file.read()
+    part.file.seek(0)
+    text = content.decode("ascii", "replace")
+    return text if content.isascii() and text.isprintable() else ""
+
+
 class _Parser(MultiPartParser):
     """Starlette's parser, which takes a part for a field unless it has `filename=`."""
 
@@ -79,7 +90,7 @@ class _Parser(MultiPartParser):
             return b"file"
         named = re.search(rb';\s*name\s*=\s*"?([^";]*)', disposition)
         is_file = named is not None and named[1].decode("latin-1") in self.file_names
-        return b"file" if is_file else None
+        return b"" if is_file else None
 
     def on_part_end(self) -> None:
         super().on_part_end()

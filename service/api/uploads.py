@@ -13,7 +13,7 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 
 from service.api.base64_json import read_json_upload
-from service.api.multipart import MAX_FIELDS, read_multipart
+from service.api.multipart import MAX_FIELDS, read_multipart, read_text
 from service.errors import BadRequest, InvalidOption, UnsupportedMedia, refuse_size
 from service.stills.encode import JSON_TYPE
 
@@ -122,10 +122,12 @@ def _explain_types(accepted: Accepted, kind: str) -> str:
     if kind == FORM_TYPE:
         example = "video/mp4" if accepted.media == "video" else "image/jpeg"
         return f"curl: add -H 'Content-Type: {example}' to --data-binary, or use -F file=@NAME"
-    if kind.startswith(("image/", "video/")):
-        return f"send it to POST /v1/{kind.partition('/')[0]}"
     ways = f"send multipart/form-data with a `file`, or the raw bytes as {accepted.media}/*"
-    return ways + (f', or JSON with "{accepted.media}_b64"' if accepted.takes_json else "")
+    if accepted.takes_json:
+        ways += f', or JSON with "{accepted.media}_b64"'
+    if kind.startswith(("image/", "video/")):
+        ways = f"POST /v1/{kind.partition('/')[0]} takes this one; here {ways}"
+    return ways
 
 
 def merge_options(given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -152,6 +154,7 @@ def _sort_form(form: FormData, query: list[tuple[str, str]], accepted: Accepted)
             continue
         if value.size is not None and value.size > accepted.limit_bytes:
             raise refuse_size("file", accepted.limit_bytes, value.size)
+        _check_text(name, value)
         if name in accepted.names and accepted.most:
             files.append(UploadedFile(value.file, value.filename, name))
         elif name not in accepted.extra:
@@ -163,6 +166,15 @@ def _sort_form(form: FormData, query: list[tuple[str, str]], accepted: Accepted)
             extra[name] = value.file
     check_count(len(files), accepted)
     return Upload(files, merge_options(texts), extra)
+
+
+def _check_text(name: str, part: UploadFile) -> None:
+    """Refuse the name of a file where the file should be."""
+    if text := read_text(part):
+        raise BadRequest(
+            f"the part `{name[:64]}` is the text {text[:64]!r}, not a file",
+            hint=f"curl: -F {name[:64]}=@NAME, with the @",
+        )
 
 
 def check_count(count: int, accepted: Accepted) -> None:

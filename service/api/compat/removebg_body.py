@@ -11,7 +11,7 @@ from starlette.datastructures import UploadFile
 
 from service.api.base64_json import decode_base64, load_pairs
 from service.api.compat.removebg import RemoveBgOptions, refuse
-from service.api.multipart import MAX_FIELDS, read_multipart
+from service.api.multipart import MAX_FIELDS, read_multipart, read_text
 from service.api.uploads import (
     FORM_TYPE,
     MULTIPART_TYPE,
@@ -66,6 +66,8 @@ async def read_removebg_body(request: Request, limit_bytes: int) -> RemoveBgBody
 async def _read_part(part: UploadFile | str) -> bytes | str:
     if isinstance(part, str):
         return part
+    if text := read_text(part):
+        return text
     data = await part.read()
     return data if data or part.filename else ""  # a file field that was left empty
 
