@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SURE = 0.9  # alpha of a pixel that the network calls a person without hesitating
-# Pixels of the largest piece of such pixels when somebody is there, at the network's size. Of 130
+# Pixels of the largest piece of such pixels when somebody is there, at the network's size. Of 134
 # pictures without people none has half as many (2026-11, the weights of this version).
 PERSON_PIXELS = 1000
 # The same as a share of the picture, for networks that see it small.
