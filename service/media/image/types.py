@@ -1,19 +1,21 @@
-"""Still images as they come in: what the decoder child says of an upload, and its pixels."""
+"""Decoded still images."""
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
+from annotated_types import Interval, Len
 from numpy.typing import NDArray
+
+from service.media.wire.fields import STRICT, Count, Name
 
 # Names that Pillow has; in this order a file is tried, so that `mif1` is AVIF before HEIF.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
-
-
+MAX_SIDE = 1 << 32  # more than any format can say
 MAX_NOTES, MAX_NOTE = 8, 200
+Note = Annotated[str, Len(max_length=MAX_NOTE)]
 
 
 class UnknownFormat(Exception):
@@ -28,13 +30,31 @@ class UndecodableImage(Exception):
 class ImageInfo:
     """What the header says: size in pixels after EXIF orientation, and the format."""
 
-    width: int
-    height: int
-    format: str
+    width: Annotated[int, Interval(ge=0, le=MAX_SIDE)]
+    height: Annotated[int, Interval(ge=0, le=MAX_SIDE)]
+    format: Name
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     @property
     def megapixels(self) -> float:
         return self.width * self.height / 1e6
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """The size of a picture, which layers follow it, the bytes of its profile and EXIF, the rest."""
+
+    width: Annotated[int, Interval(ge=1, le=MAX_SIDE)]
+    height: Annotated[int, Interval(ge=1, le=MAX_SIDE)]
+    alpha: bool
+    own: bool
+    icc: Count
+    exif: Count
+    rows_there: Annotated[float, Interval(ge=0, le=1)]
+    notes: Annotated[tuple[Note, ...], Len(max_length=MAX_NOTES)]
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,34 +98,8 @@ class Picture:
             "icc": len(self.icc),
             "exif": len(self.exif),
             "rows_there": self.rows_there,
-            "notes": list(self.notes),
+            "notes": [note[:MAX_NOTE] for note in self.notes[:MAX_NOTES]],
         }
         layers = [layer for layer in (self.image, self.alpha, self.own) if layer is not None]
         flat = [np.ascontiguousarray(layer).reshape(-1).data for layer in layers]
         return header, [*flat, self.icc, self.exif]
-
-    @classmethod
-    def from_wire(cls, header: dict[str, Any], payload: NDArray[np.uint8]) -> "Picture":
-        """Return what `to_wire` was given; raises KeyError, TypeError or ValueError.
-
-        `payload` holds the parts one after another; the layers are views of it.
-        """
-        height, width = int(header["height"]), int(header["width"])
-        position = 0
-
-        def take(*shape: int) -> NDArray[np.uint8]:
-            nonlocal position
-            start, position = position, position + math.prod(shape)
-            return payload[start:position].reshape(shape)
-
-        if min(height, width) < 1:
-            raise ValueError("a picture without pixels")
-        image = take(height, width, 3)
-        alpha = take(height, width) if header["alpha"] else None
-        own = take(height, width, 3) if header["own"] else None
-        icc, exif = (take(int(header[name])).tobytes() for name in ("icc", "exif"))
-        if position != len(payload):
-            raise ValueError("more bytes than the header promised")
-        notes = tuple(str(note)[:MAX_NOTE] for note in list(header["notes"])[:MAX_NOTES])
-        rows_there = min(1.0, max(0.0, float(header["rows_there"])))
-        return cls(image, alpha, own, icc, exif, rows_there, notes)
