@@ -12,6 +12,7 @@ import export.pipeline
 from cli.__main__ import COMMANDS
 from cli.__main__ import main as matte
 from export.__main__ import main
+from service import __version__
 
 ROOT = Path(__file__).parents[2]
 
@@ -173,13 +174,24 @@ def test_matte_names_the_nearest_command(capsys, typed, nearest):
     assert repr(typed) in line and repr(nearest) in line
 
 
+def test_matte_names_all_commands_when_none_is_near(capsys):
+    assert matte(["xyzzy"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "did you mean" not in line and all(name in line for name in COMMANDS)
+
+
+def test_matte_tells_its_version(capsys):
+    assert matte(["--version"]) == 0
+    assert capsys.readouterr().out == f"matte {__version__}\n"
+
+
 def test_matte_says_what_to_install(tmp_path):
     code = (
         "import sys; sys.modules['torch'] = None;"
         "from cli.__main__ import main; sys.exit(main(['export', 'a.pt', 'a.onnx']))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert_refused(result, "torch", "pip install 'matting-service[export,cpu]'")
+    assert_refused(result, "torch", "`make setup`")
 
 
 def test_matte_imports_nothing_heavy():
