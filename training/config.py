@@ -149,6 +149,8 @@ class Config:
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     # Rows of log.csv and lines on a screen that is none.
     log_steps: Count = 25
+    # All that --resume needs is written after each epoch, and in between after so long.
+    save_minutes: Positive = 10.0
     # 0: as many as torch thinks right.
     threads: CountOrZero = 0
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -196,7 +196,8 @@ def refuse_other_config(path: Path, stored: dict[str, Any], config: Config, begu
     for record in (stored, now):
         record["stages"] = list(record["stages"])[:begun]
         record["batch_parts"] = record["batch_parts"] or record["processes"]
-        for name in ("validation", "log_steps", "threads", "processes", "fused_norms"):
+        names = ("validation", "log_steps", "save_minutes", "threads", "processes", "fused_norms")
+        for name in names:
             record.pop(name)
         for name in ("folders", "backgrounds", "cache", "workers"):
             record["data"].pop(name)

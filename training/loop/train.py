@@ -1,6 +1,7 @@
 """Supervised training (Ke et al., section 3.2): stages one after the other, each in epochs."""
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,7 +111,7 @@ class Trainer:
         self.run, self.stop, self.screen = run, stop, screen
         self.log = Log(out / "log.csv", run.photos) if group.leads else None
         self.shares = make_shares(data.train, config.data.weights, config.data.balance)
-        self.clock = CpuClock()
+        self.clock, self.saved_at = CpuClock(), time.monotonic()
 
     def run_to_the_end(self) -> bool:
         """Take all steps that are left; False if there was a reason to stop before."""
@@ -130,7 +131,7 @@ class Trainer:
 
     def run_epoch(self, stage: StageConfig, steps_per_epoch: int) -> bool:
         """Take the steps that an epoch has left; False if there was a reason to stop before."""
-        run, group, meter = self.run, self.group, Meter()
+        run, group, config, meter = self.run, self.group, self.config, Meter()
         epoch, first = divmod(run.step, steps_per_epoch)
         samples = self.make_samples(stage, steps_per_epoch, epoch, is_begun=first > 0)
         part = group.rank, group.size
@@ -141,15 +142,16 @@ class Trainer:
             lr = compute_lr(stage, run.step, steps_per_epoch)
             progress = run.step / (stage.epochs * steps_per_epoch)
             plan = Plan(lr, progress, bool(reason), self.clock.take())
-            result = take_step(run, self.config, stage, batch, plan, group, self.out)
+            result = take_step(run, config, stage, batch, plan, group, self.out)
             meter.add(result.losses, stage.batch_size, result.cpu_ms, result.sample_ms)
             self.report(stage, steps_per_epoch * stage.epochs, lr, meter, result.is_left_out)
             if run.step % steps_per_epoch == 0:
                 if group.leads:
                     self.finish_epoch(stage)
                 self.save()
-            if result.is_last:
+            elif result.is_last or time.monotonic() - self.saved_at > config.save_minutes * 60:
                 self.save()
+            if result.is_last:
                 self.screen.say(f"stopped: {reason}. Go on with --resume --out {self.out}")
                 return False
         return True
@@ -208,6 +210,8 @@ class Trainer:
         draw_predictions(predictions, self.out / "sheet.png")
 
     def save(self) -> None:
+        """Write all that a later run needs to go on."""
+        self.saved_at = time.monotonic()
         if self.group.leads:
             save_last(self.run, self.config, self.out)
 

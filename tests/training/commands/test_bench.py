@@ -7,6 +7,7 @@ import pytest
 from tests.onnx_files import write_model
 from training.commands.bench import count_checkpoint, count_onnx, main
 from training.network.checkpoint import save_checkpoint
+from training.network.fast import FastNet
 from training.network.modnet import MODNet
 
 DEFAULT_WEIGHTS = Path(__file__).parents[3] / "service" / "weights" / "modnet.onnx"
@@ -79,3 +80,11 @@ def test_wrong_sizes_are_a_usage_error(capsys, sizes):
         main(["--model", "a.pt", "--sizes", sizes])
     assert caught.value.code == 2
     assert "multiple of 32" in capsys.readouterr().err
+
+
+def test_fast_network_computes_far_less_than_modnet(tmp_path):
+    macs = {}
+    for kind in (MODNet, FastNet):
+        save_checkpoint(tmp_path / "a.pt", kind(width=0.25))
+        macs[kind] = count_checkpoint(tmp_path / "a.pt", 64).macs
+    assert 0 < macs[FastNet] < macs[MODNet] / 5

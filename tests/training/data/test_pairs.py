@@ -58,6 +58,17 @@ def test_photos_beside_their_alphas_are_found_and_one_in_ten_validates(tmp_path)
     assert find_backgrounds([tmp_path]) == [tmp_path / "backgrounds" / "wall.jpg"]
 
 
+def test_webp_photos_pair_with_png_alphas_and_know_their_kind(tmp_path):
+    for id in ("sports/1", "sports/2", "3"):
+        write_pair(tmp_path / "new" / f"{id}.webp", tmp_path / "new" / f"{id}.png")
+    pairs = find_pairs(tmp_path / "new")
+    assert [(pair.photo.suffix, pair.kind, pair.data_set) for pair in pairs] == [
+        (".webp", "new", "new"),
+        (".webp", "sports", "new"),
+        (".webp", "sports", "new"),
+    ]
+
+
 def test_manifest_decides_the_split(tmp_path):
     for stem in ("a", "b", "c"):
         write_pair(tmp_path / "set" / f"{stem}.jpg", tmp_path / "set" / f"{stem}.png")

@@ -12,6 +12,7 @@ from training.data.synthetic import draw_data_set
 from training.loop.report import read_log
 from training.loop.state import RunState, load_teacher, make_model
 from training.loop.step import ask_teacher
+from training.loop.stop import TrainError
 from training.network.checkpoint import CheckpointError, load_model, save_checkpoint
 from training.network.fused_norm import BuildError
 from training.network.modnet import MODNet
@@ -279,3 +280,10 @@ def test_mattes_of_a_teacher_are_mixed_into_the_labels(cache, tmp_path):
     save_checkpoint(tmp_path / "teacher.pt", MODNet(4, 0.05, 4))
     with pytest.raises(CheckpointError, match="a teacher must do without a trimap"):
         load_teacher(config, torch.device("cpu"))
+
+
+def test_run_that_breaks_off_has_been_saved_in_between(cache, tmp_path):
+    config = change_stage(make_config(cache, save_minutes=1e-9), 1, lr=1e30, grad_clip=0.0)
+    with pytest.raises(TrainError, match="step 1 of all"):
+        run(config, tmp_path)
+    assert read(tmp_path / "last.pt")["counters"]["step"] == 1

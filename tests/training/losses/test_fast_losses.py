@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from training.losses.fast import compare_gradients, compute_fast_losses
-from training.losses.semantic import stress_hard_cells
 
 
 def make_logits(alpha: torch.Tensor) -> torch.Tensor:
@@ -31,9 +30,3 @@ def test_gradients_are_compared_at_three_scales():
     ramp = torch.arange(16.0).expand(1, 1, 16, 16)
     # Neighbours differ by 1, 2 and 4 along the rows: 0.25 (1 * 1 + 2 * 2 + 4 * 4).
     assert compare_gradients(ramp, torch.ones_like(ramp)).item() == pytest.approx(5.25)
-
-
-def test_worst_tenth_of_the_cells_counts_again():
-    error = torch.cat([torch.zeros(90), torch.ones(10)])
-    assert stress_hard_cells(error, 0.0).item() == pytest.approx(0.1)
-    assert stress_hard_cells(error, 0.5).item() == pytest.approx(0.6)
