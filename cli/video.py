@@ -39,7 +39,7 @@ from service.metrics import Metrics
 from service.options import BACKGROUND, check_background_file, describe_option, parse_options
 from service.runtime import Runtime
 from service.settings import Settings, SettingsError, load_settings
-from training.command import fail
+from training.commands.common import fail
 
 # Limits on the length guard a service from its clients; nobody's own clip is too long.
 ANY_LENGTH = {"video_max_s": 10**7, "video_max_frames": 10**9}

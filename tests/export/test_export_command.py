@@ -77,8 +77,8 @@ def test_wrong_keys_are_named(capsys, tmp_path, checkpoint):
 
 
 def test_network_of_five_channels_is_refused(capsys, tmp_path, checkpoint):
-    from training.checkpoint import save_checkpoint
-    from training.model import MODNet
+    from training.network.checkpoint import save_checkpoint
+    from training.network.modnet import MODNet
 
     save_checkpoint(checkpoint, MODNet(in_channels=5, width=0.125, hr_channels=4))
     assert "takes 5 channels" in refuse(capsys, checkpoint, tmp_path / "out.onnx")
@@ -98,7 +98,7 @@ def test_failed_verification_leaves_older_files_alone(
     capsys, monkeypatch, tmp_path, tiny_path, checkpoint
 ):
     from tests.tiny_network import make_tiny_model
-    from training.checkpoint import save_checkpoint
+    from training.network.checkpoint import save_checkpoint
 
     def write_other_network(network, path, metadata):
         shutil.copy(tiny_path, path)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import FileResponse
 from numpy import float32, zeros
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -188,8 +188,3 @@ def describe_output(output: Output) -> dict[str, Any]:
 @router.get("/docs", include_in_schema=False)
 async def show_docs() -> FileResponse:
     return FileResponse(WEB / "docs.html")
-
-
-@router.get("/", include_in_schema=False)
-async def show_start() -> RedirectResponse:
-    return RedirectResponse("/docs")
