@@ -152,7 +152,7 @@ def test_limits_of_an_image_come_with_their_numbers(client):
     large = assert_problem(
         post_image(client, hostile.make_png(10_000, 6_000)), 422, "media-limit-exceeded"
     )
-    assert (large["limit"], large["actual"]) == (50, 60)
+    assert (large["limit"], large["actual"]) == (51, 60)
     assert "10000 x 6000" in large["detail"]
 
 
