@@ -202,3 +202,10 @@ def test_settings_page_is_up_to_date() -> None:
 def test_links_of_the_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?://)([^)]+)\)", README)
     assert links and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_test_that_the_page_on_media_names_is_there() -> None:
+    page = (ROOT / "docs" / "media.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", page))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named and sorted(name for name in named if f"def {name}(" not in sources) == []
