@@ -228,3 +228,10 @@ def test_readme_leads_to_every_page() -> None:
         {*PAGES} - {"README.md"}
     )
     assert len(PAGES["README.md"].split("## Documents")[0].splitlines()) <= 42, "one screen"
+
+
+def test_every_test_that_the_page_on_media_names_is_there() -> None:
+    page = (ROOT / "docs" / "media.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", page))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named and sorted(name for name in named if f"def {name}(" not in sources) == []

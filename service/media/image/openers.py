@@ -18,6 +18,7 @@ from service.media.image.truncated import (
     looks_cut,
     repeat_rows,
 )
+from service.media.image.webp import close_webp, decode_cut, is_cut
 
 
 def open_source(data: bytes | bytearray, format: str) -> Source:
@@ -33,6 +34,8 @@ def open_source(data: bytes | bytearray, format: str) -> Source:
             return _open_bmp(data)
         case "GIF":
             return _open_gif(data)
+        case "WEBP" if is_cut(data):
+            return _open_cut_webp(data)
         case "AVIF" | "HEIF":
             return open_heif(data)
     return take_file(open_file(data, format))
@@ -163,6 +166,23 @@ def _open_gif(data: bytes | bytearray) -> Source:
             pixels.image = Image.new("RGBA", file.size)
             pixels.image.paste(layers.crop((left, top, right, bottom)), (left, top))
         return pixels
+
+    source.load = load
+    return source
+
+
+def _open_cut_webp(data: bytes | bytearray) -> Source:
+    source = take_file(open_file(close_webp(data), "WEBP"))
+    file = source.file
+    assert file is not None
+
+    def load() -> Pixels:
+        try:
+            file.load()
+        except (OSError, EOFError):
+            image, missing = decode_cut(data)
+            return Pixels(image, missing=missing)
+        return Pixels(file)
 
     source.load = load
     return source
