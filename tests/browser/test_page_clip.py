@@ -91,6 +91,10 @@ def test_clip_goes_through_with_progress_to_players_links_and_report(
     assert lines.first.get_attribute("d").count("L") == len(report["timeline"]["time_s"]) - 1
     expect(page.locator("#report dl")).to_contain_text(str(report["frames"]))
 
+    page.click("#clip-delete")
+    expect(page.locator("#clip-done")).to_be_hidden()
+    wait_until(lambda: job["id"] not in {job["id"] for job in list_jobs(live_server().url)})
+
 
 def test_cancel_ends_the_job(page: Page, live_server, tmp_path: Path) -> None:
     url = live_server().url
