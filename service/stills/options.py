@@ -50,7 +50,11 @@ class ImageOptions(MattingOptions):
     erode: int = Field(0, ge=0, le=MAX_BRUSH, description="shrink the matte, pixels of the result")
     dilate: int = Field(0, ge=0, le=MAX_BRUSH, description="grow the matte, pixels of the result")
     feather: float = Field(
-        0, ge=0, le=MAX_BRUSH, allow_inf_nan=False, description="blur the matte, sigma in pixels"
+        0,
+        ge=0,
+        le=MAX_BRUSH,
+        allow_inf_nan=False,
+        description="blur the matte, sigma in pixels of the result",
     )
     keep_largest: bool = Field(False, description="keep only the largest piece of the matte")
     existing_alpha: Literal["multiply", "ignore", "return"] = Field(
