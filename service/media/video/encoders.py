@@ -8,7 +8,7 @@ from typing import Any
 from av.video.reformatter import ColorRange
 
 from service.media.audio.types import Container
-from service.media.video.frames import yuv_matrix
+from service.media.video.pixels import yuv_matrix
 from service.media.video.types import VideoInfo
 
 # Frames that x264 looks ahead: the preset's own figure, cut where it would hold too many pictures.

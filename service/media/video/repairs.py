@@ -1,0 +1,48 @@
+"""What had to be repaired in a clip, and signs of work: both from the reader to the service."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.media.wire.fields import Header, read_seconds, read_ticks
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """What was not as a clip should be, known once it is read to the end; all 0 for a sound one.
+
+    `frames_lost` of the selection could not be decoded, `frames_damaged` were, in part.
+    `clock_corrections`: how often the clip's clock went back or jumped. `frames_resized` had
+    another size than the result, `frames_fitted` another shape: they lie within bars that are
+    transparent. `audio_packets_lost` could not be decoded. `ends_early_s`: by how much the clip is
+    shorter than its header says.
+    """
+
+    frames_lost: int = 0
+    frames_damaged: int = 0
+    clock_corrections: int = 0
+    frames_resized: int = 0
+    frames_fitted: int = 0
+    audio_packets_lost: int = 0
+    ends_early_s: float = 0.0
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the numbers as a dictionary that JSON can hold; its kind is `end`."""
+        return {"kind": "end", **vars(self)}
+
+    @classmethod
+    def from_wire(cls, header: Header) -> "Repairs":
+        """Rebuild the numbers; raises ValueError for what no honest reader sends."""
+        names = [name for name in cls.__dataclass_fields__ if name != "ends_early_s"]
+        counts = {name: read_ticks(header, name) for name in names}
+        return cls(**counts, ends_early_s=read_seconds(header, "ends_early_s"))
+
+    def describe(self) -> dict[str, float]:
+        """Return what there is to tell, for JSON."""
+        return {name: value for name, value in vars(self).items() if value}
+
+
+class Progress:
+    """A sign that the reader works, where nothing comes out of it for a while."""
+
+
+PROGRESS = Progress()
