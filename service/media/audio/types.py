@@ -11,6 +11,7 @@ from service.media.wire.fields import (
     MAX_TICKS,
     Header,
     read_flag,
+    read_free_text,
     read_integer,
     read_name,
     read_optional,
@@ -48,13 +49,36 @@ AUDIO_LAYOUTS = frozenset(
 
 
 @dataclass(frozen=True)
+class TrackLabels:
+    """What people see of a track where they choose one: ISO 639-2 language, title, flags."""
+
+    language: str = ""
+    title: str = ""
+    is_default: bool = False
+    is_comment: bool = False
+
+    @classmethod
+    def from_wire(cls, header: Header) -> "TrackLabels":
+        """Rebuild the labels; raises ValueError for what no honest reader sends."""
+        if not isinstance(header, Mapping):
+            raise ValueError("labels are not an object")
+        return cls(
+            language=read_text(header, "language", r"[a-z]{0,3}"),
+            title=read_free_text(header, "title"),
+            is_default=read_flag(header, "is_default"),
+            is_comment=read_flag(header, "is_comment"),
+        )
+
+
+@dataclass(frozen=True)
 class AudioTrack:
     """One track of encoded audio, with all that a muxer must know to carry its packets.
 
     `index` counts the tracks from 0, `containers` names the kinds of result that it is for: one
     stream of a clip gives several tracks where results need it in several codecs. `extradata` is
     the codec's own header. `reencoded_from` names the codec of the upload where the containers
-    cannot carry it; None: packets are the upload's bytes.
+    cannot carry it; None: packets are the upload's bytes. `mixed_from` is the layout of the upload
+    where it had more channels.
     """
 
     index: int
@@ -63,8 +87,9 @@ class AudioTrack:
     layout: str
     time_base: Fraction
     extradata: bytes
-    language: str = ""
+    labels: TrackLabels = TrackLabels()
     reencoded_from: str | None = None
+    mixed_from: str | None = None
     containers: tuple[Container, ...] = ("mp4",)
 
     def to_wire(self) -> dict[str, Any]:
@@ -73,6 +98,7 @@ class AudioTrack:
         return vars(self) | {
             "time_base": to_pair(self.time_base),
             "extradata": extradata,
+            "labels": vars(self.labels),
             "containers": list(self.containers),
         }
 
@@ -99,10 +125,15 @@ class AudioTrack:
             layout=layout,
             time_base=read_ratio(header, "time_base"),
             extradata=extradata,
-            language=read_text(header, "language", r"[a-z]{0,3}"),
+            labels=TrackLabels.from_wire(header.get("labels", {})),
             reencoded_from=read_optional(header, "reencoded_from", read_name),
+            mixed_from=read_optional(header, "mixed_from", _read_layout_name),
             containers=_read_containers(header, codec),
         )
+
+
+def _read_layout_name(header: Header, name: str) -> str:
+    return read_text(header, name, r"[0-9a-zA-Z.()+ -]{1,129}")
 
 
 def _read_containers(header: Header, codec: str) -> tuple[Container, ...]:

@@ -39,7 +39,8 @@ SideDataType._missing_ = classmethod(_make_unnamed)  # type: ignore[assignment]
 class FrameReader:
     """Turns the library's frames into pictures, counting frames and seconds.
 
-    `rate`: the clip's frames a second where it is known. `size`: width and height of coded
+    `rate`: the clip's frames a second where it is known, `untrue_rate` what its header says
+    instead. `size`: width and height of coded
     pictures that the clip promises, None for those of its first frame.
     """
 
@@ -52,12 +53,14 @@ class FrameReader:
         *,
         time_base: Fraction,
         rate: Fraction | None,
+        untrue_rate: Fraction | None,
         size: tuple[int, int] | None,
     ) -> None:
         self.limits = limits
         self.window = window
         self.time_base = time_base
         self.average_rate = rate
+        self._untrue_duration = round(1 / untrue_rate / time_base) if untrue_rate else None
         self.orientation = Orientation.of(first)
         self.pixels = PixelReader(codes, read_peak_nits(first))
         self.resized = self.fitted = 0
@@ -90,8 +93,8 @@ class FrameReader:
     def _time(self, frame: Any) -> tuple[int, int | None]:
         duration = frame.duration if 0 < frame.duration < MAX_TICKS else None
         usual = round(1 / (self.average_rate or _GUESSED_FRAME_RATE) / self.time_base)
-        if duration is not None and self.average_rate is not None and duration * 4 < usual:
-            duration = None  # of a rate that is only a clock
+        if duration == self._untrue_duration:
+            duration = None
         pts = self._expected_pts if frame.pts is None else frame.pts
         pts = max(pts, self._last_pts + 1)
         if abs(pts) >= MAX_TICKS:

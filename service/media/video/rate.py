@@ -30,18 +30,23 @@ def peek_packets(packets: Iterator[Any], index: int) -> list[Any]:
     return ahead
 
 
-def choose_rate(stream: Any, packets: Iterable[Any]) -> Fraction | None:
-    """Return the rate of a stream by its header and its first packets; None where nobody knows."""
+def choose_rate(stream: Any, packets: Iterable[Any]) -> tuple[Fraction | None, Fraction | None]:
+    """Return the rate of a stream by its header and its first packets; None where nobody knows.
+
+    The second one is the header's where that is not true; it is what durations of frames follow
+    from that the file does not state.
+    """
     times = sorted(
         {p.pts for p in packets if p.stream.index == stream.index and p.pts is not None}
     )
     stated = _read_stated(stream)
     measured = measure_rate([Fraction(time * stream.time_base) for time in times])
     if measured is None:
-        return stated if stated is not None and stated <= _PLAUSIBLE_RATE else None
+        is_plausible = stated is not None and stated <= _PLAUSIBLE_RATE
+        return (stated, None) if is_plausible else (None, stated)
     if stated is not None and measured / 2 <= stated <= measured * 2:
-        return stated
-    return measured
+        return stated, None
+    return measured, stated
 
 
 def measure_rate(times_s: list[Fraction]) -> Fraction | None:

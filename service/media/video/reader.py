@@ -1,7 +1,7 @@
 """Decoding of a clip, only in the decoder child: frames with their times, and encoded audio."""
 
 import itertools
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -15,7 +15,7 @@ from service.media.video.frames import FrameReader
 from service.media.video.losses import LossCounter
 from service.media.video.pixels import ColourCodes, has_alpha
 from service.media.video.rate import choose_rate, peek_packets
-from service.media.video.repairs import PROGRESS, Progress, Repairs
+from service.media.video.repairs import Repairs
 from service.media.video.skip import GroupSkipper
 from service.media.video.types import (
     ClipSelection,
@@ -36,11 +36,14 @@ _BOTTOM_FIRST = (3, 5)  # FFmpeg's field orders
 _GROWING = ("vp8", "vp9", "av1")
 
 ALL = ClipSelection()
-Kept = VideoFrame | AudioPacket | Progress
+Kept = VideoFrame | AudioPacket
 
 
 def read_video(
-    file: BinaryIO, limits: VideoLimits, selection: ClipSelection = ALL
+    file: BinaryIO,
+    limits: VideoLimits,
+    selection: ClipSelection = ALL,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> Iterator[VideoItem]:
     """Decode a clip: its VideoInfo, then frames and audio packets in the file's order, its Repairs.
 
@@ -51,7 +54,7 @@ def read_video(
     or the rate, and one that does not increase is moved a tick after the frame before. A clock that
     goes back or jumps is corrected for all tracks alike. 10-bit colour is cut to 8, HDR is
     tone-mapped. Of a part that begins late the times stay, and `origin_pts` is its first frame's.
-    Progress comes where work yields nothing.
+    `on_progress` is called for each packet of the picture, whether something comes of it or not.
 
     Damaged packets are skipped and a clip cut short yields what decodes, as players do; Repairs
     count what is missing. Raises UnsupportedVideo for other kinds of files, UndecodableVideo
@@ -61,7 +64,7 @@ def read_video(
     """
     try:
         with Demuxer(file, limits) as demuxer:
-            yield from _Reading(demuxer, limits, selection).run()
+            yield from _Reading(demuxer, limits, selection, on_progress).run()
     except DECODE_ERRORS as error:
         raise UndecodableVideo("The video is damaged or of a kind that is not read.") from error
 
@@ -69,8 +72,15 @@ def read_video(
 class _Reading:
     """One pass over an open clip."""
 
-    def __init__(self, demuxer: Demuxer, limits: VideoLimits, selection: ClipSelection) -> None:
+    def __init__(
+        self,
+        demuxer: Demuxer,
+        limits: VideoLimits,
+        selection: ClipSelection,
+        on_progress: Callable[[], object],
+    ) -> None:
         self._demuxer = demuxer
+        self._on_progress = on_progress
         self._stream = demuxer.stream
         self._limits = limits
         self._selection = selection
@@ -87,32 +97,35 @@ class _Reading:
     def run(self) -> Iterator[VideoItem]:
         packets = self._demuxer.read()
         ahead = peek_packets(packets, self._stream.index)
-        rate = choose_rate(self._stream, ahead)
+        rates = choose_rate(self._stream, ahead)
         packets = itertools.chain(ahead, packets)
         streams = self._demuxer.audio if self._selection.audio else ()
         readers, ahead = open_tracks(streams, packets, self._selection.audio)
         tracks = _list_tracks(readers)
         items = self._decode(readers, itertools.chain(ahead, packets))
-        early, first = yield from _wait_for_picture(items)
+        early, first = _wait_for_picture(items)
         if first is None:
             raise UndecodableVideo("No picture of the video could be decoded.")
-        self._frames = frames = self._make_frame_reader(first, rate)
+        self._frames = frames = self._make_frame_reader(first, *rates)
         origin_pts = self._origin_pts = self._demuxer.find_origin(first.pts or 0)
         self._window.begin(origin_pts * frames.time_base, range(len(tracks)))
         if self._window.start_s is not None:
             self._skipper.begin(int(self._window.start_s / frames.time_base))
         kept = self._keep(itertools.chain(early, [first], items), tracks)
-        early, frame = yield from _wait_for_picture(kept)
+        early, frame = _wait_for_picture(kept)
         if frame is None:
             raise EmptySelection
         origin_pts = frame.pts if self._selection.start_s else origin_pts
         yield self._describe(tracks, first, frame, origin_pts)
-        yield from early
+        # What came while the first picture was in the decoder may begin before it.
+        yield from (packet for packet in early if self._takes_audio(packet, tracks))
         yield frame
         yield from kept
         yield self._sum_up(readers)
 
-    def _make_frame_reader(self, first: Any, rate: Fraction | None) -> FrameReader:
+    def _make_frame_reader(
+        self, first: Any, rate: Fraction | None, untrue_rate: Fraction | None
+    ) -> FrameReader:
         frames = FrameReader(
             first,
             self._codes.choose(first, self._codec),
@@ -120,6 +133,7 @@ class _Reading:
             self._window,
             time_base=Fraction(self._stream.time_base),
             rate=rate,
+            untrue_rate=untrue_rate,
             size=choose_size(self._header_size, first, self._codec),
         )
         if frames.pixels.hdr is not None and not self._selection.tone_maps:
@@ -138,9 +152,9 @@ class _Reading:
             if window.is_over:
                 return
             if packet.stream.index == self._stream.index and not window.frames_are_over:
+                self._on_progress()
                 for due in self._skipper.take(packet):
                     yield from self._decode_packet(due)
-                yield PROGRESS
             for reader in readers.get(packet.stream.index, ()):
                 yield from reader.push(packet)
         if not window.frames_are_over:
@@ -152,6 +166,7 @@ class _Reading:
             yield from reader.flush()
 
     def _decode_packet(self, packet: Any) -> Iterator[Any]:
+        self._on_progress()
         if packet is not None:
             self._losses.send(packet)
         try:
@@ -174,12 +189,14 @@ class _Reading:
                 time_base = tracks[item.track].time_base
                 end_s = (item.pts + item.duration) * time_base
                 self._audio_end_s = max(self._audio_end_s, end_s)
-                if self._window.takes_audio(item.track, item.pts * time_base):
+                if self._takes_audio(item, tracks):
                     yield item
-            elif isinstance(item, Progress):
-                yield item
             elif (frame := self._frames.read(item)) is not None:
                 yield frame
+
+    def _takes_audio(self, packet: AudioPacket, tracks: tuple[AudioTrack, ...]) -> bool:
+        time_s = packet.pts * tracks[packet.track].time_base
+        return self._window.takes_audio(packet.track, time_s)
 
     def _describe(
         self, tracks: tuple[AudioTrack, ...], first: Any, frame: VideoFrame, origin_pts: int
@@ -234,33 +251,30 @@ class _Reading:
             zero_s = self._origin_pts * frames.time_base
             end_s = max(frames.end_pts * frames.time_base, self._audio_end_s) - zero_s
             early_s = max(stated_s - float(end_s), 0.0)
+        sounds = list(itertools.chain.from_iterable(readers.values()))
         return Repairs(
             frames_lost=len(lost) + missing,
             frames_damaged=self._losses.frames_damaged,
             clock_corrections=demuxer.clock.corrections,
             frames_resized=frames.resized,
             frames_fitted=frames.fitted,
-            audio_packets_lost=sum(
-                reader.packets_lost for some in readers.values() for reader in some
-            ),
+            audio_packets_lost=sum(reader.packets_lost for reader in sounds),
+            audio_changes=sum(reader.changes for reader in sounds),
             ends_early_s=round(early_s, 3) if early_s > _EARLY_END_S else 0.0,
         )
 
 
-def _wait_for_picture(items: Iterator[Any]) -> Generator[Progress, None, tuple[list[Any], Any]]:
+def _wait_for_picture(items: Iterator[Any]) -> tuple[list[Any], Any]:
     """Return the audio before the first picture, and that; None where there is none."""
     early: list[AudioPacket] = []
     early_bytes = 0
     for item in items:
-        if isinstance(item, Progress):
-            yield item
-        elif not isinstance(item, AudioPacket):
+        if not isinstance(item, AudioPacket):
             return early, item
-        else:
-            early.append(item)
-            early_bytes += len(item.data) + 256
-            if early_bytes > MAX_EARLY_SOUND_BYTES:
-                break
+        early.append(item)
+        early_bytes += len(item.data) + 256
+        if early_bytes > MAX_EARLY_SOUND_BYTES:
+            break
     return early, None
 
 

@@ -1,4 +1,4 @@
-"""What had to be repaired in a clip, and signs of work: both from the reader to the service."""
+"""What had to be repaired in a clip, as its reader tells it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,8 @@ class Repairs:
     `frames_lost` of the selection could not be decoded, `frames_damaged` were, in part.
     `clock_corrections`: how often the clip's clock went back or jumped. `frames_resized` had
     another size than the result, `frames_fitted` another shape: they lie within bars that are
-    transparent. `audio_packets_lost` could not be decoded. `ends_early_s`: by how much the clip is
+    transparent. `audio_packets_lost` could not be decoded; `audio_changes`: how often the form of
+    the audio changed, its layout or rate, and was converted. `ends_early_s`: by how much the clip is
     shorter than its header says.
     """
 
@@ -23,6 +24,7 @@ class Repairs:
     frames_resized: int = 0
     frames_fitted: int = 0
     audio_packets_lost: int = 0
+    audio_changes: int = 0
     ends_early_s: float = 0.0
 
     def to_wire(self) -> dict[str, Any]:
@@ -39,10 +41,3 @@ class Repairs:
     def describe(self) -> dict[str, float]:
         """Return what there is to tell, for JSON."""
         return {name: value for name, value in vars(self).items() if value}
-
-
-class Progress:
-    """A sign that the reader works, where nothing comes out of it for a while."""
-
-
-PROGRESS = Progress()

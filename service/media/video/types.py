@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from service.media.audio.types import MAX_AUDIO_TRACKS, AudioPacket, AudioTrack, Container
 from service.media.image.types import Picture
-from service.media.video.repairs import Progress, Repairs
+from service.media.video.repairs import Repairs
 from service.media.wire.fields import (
     MAX_TICKS,
     Header,
@@ -254,4 +254,4 @@ def _read_box(header: Header, height: int, width: int) -> Box | None:
     return box
 
 
-VideoItem = VideoInfo | VideoFrame | AudioPacket | Progress | Repairs
+VideoItem = VideoInfo | VideoFrame | AudioPacket | Repairs

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 Header = Mapping[str, Any]
+MAX_TEXT = 256
 MAX_TICKS = 1 << 53  # every timestamp is exact in JSON and far from the 64-bit end
 
 
@@ -56,6 +57,18 @@ def read_text(header: Header, name: str, pattern: str) -> str:
     if isinstance(value, str) and re.fullmatch(pattern, value):
         return value
     raise ValueError(f"{name} is not a text of the right form")
+
+
+def clean_text(text: str) -> str:
+    """Return a text that people wrote, in one line of at most MAX_TEXT characters."""
+    return "".join(c for c in text if c.isprintable())[:MAX_TEXT].strip()
+
+
+def read_free_text(header: Header, name: str) -> str:
+    value = header.get(name)
+    if isinstance(value, str) and value == clean_text(value):
+        return value
+    raise ValueError(f"{name} is not a line of text")
 
 
 def read_name(header: Header, name: str) -> str:
