@@ -88,6 +88,8 @@ class VideoOptions(SmoothedOptions):
         description="seconds; frames from there on are left out",
     )
 
+    keep_metadata: bool = Field(False, description="keep the clip's date, place and title")
+
     @model_validator(mode="after")
     def check_order(self) -> Self:
         if self.end is not None and self.end <= (self.start or 0):

@@ -203,7 +203,7 @@ class LiveStream:
         clock = ChunkClock(state.timeline, absolute=False)
         frame = clock.place(TimedImage(Fraction(0), 1 / make_rate(options.fps), image))
         ready: list[MattedFrame] = []
-        smoother = Smoother(options.threshold, state.segment, ready.append)
+        smoother = Smoother(options.flicker_threshold, state.segment, ready.append)
         smoother.add(PreparedFrame(frame, network_image), matte.alpha)
         if self._renderer is None:
             self._renderer = make_renderer(options, *size)

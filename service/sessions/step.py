@@ -106,7 +106,7 @@ class _ChunkProcessor:
         options = session.options
         segment = process_piece(
             self._read(),
-            Segment(task.network, options.threshold),
+            Segment(task.network, options.flicker_threshold, options.existing_alpha == "return"),
             self._write,
             session.stop,
             state.segment,

@@ -116,14 +116,7 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions) -> Non
         layers.true_alpha = alpha
         if own is not None and options.existing_alpha == "multiply":
             alpha = alpha * own
-    layers.alpha = clean_alpha(
-        alpha,
-        threshold=options.threshold,
-        erode=options.erode,
-        dilate=options.dilate,
-        feather=options.feather,
-        keep_largest=options.keep_largest,
-    )
+    layers.alpha = clean_alpha(alpha, **options.cleanup)
 
 
 def compose(layers: _Layers, still: MattedStill, options: ImageOptions) -> Pixels:

@@ -25,6 +25,25 @@ from service.options import BACKGROUND, check_background_file, parse_options
 from service.runtime import Runtime
 
 router = APIRouter(tags=["video"])
+# Members of the report that are headers too, where there is something to tell.
+TOLD = (
+    "converted_from_bits",
+    "interlaced",
+    "deinterlaced",
+    "tone_mapped_from",
+    "gamut_converted_from",
+    "square_pixels",
+    "sound_converted_from",
+    "sound_mixed_down_from",
+    "frames_lost",
+    "frames_damaged",
+    "clock_corrections",
+    "frames_resized",
+    "frames_fitted",
+    "audio_packets_lost",
+    "audio_changes",
+    "ends_early_s",
+)
 FILE_NAMES = ("file", "video_file")
 RESULT_TYPES = {
     output.content_type: {"schema": {"type": "string", "format": "binary"}}
@@ -109,12 +128,11 @@ def make_headers(runtime: Runtime, video: MattedClip) -> dict[str, str]:
     }
     if "padding" in told:
         headers["X-Padding"] = "{},{}".format(*told["padding"])
-    if "converted_from_bits" in told:
-        headers["X-Converted-From-Bits"] = str(told["converted_from_bits"])
-    if "interlaced" in told:
-        headers["X-Interlaced"] = "yes"
-    if "sound_converted_from" in told:
-        headers["X-Sound-Converted-From"] = ", ".join(told["sound_converted_from"])
+    for name, value in told.items():
+        if name in TOLD:
+            is_list = isinstance(value, list)
+            text = ", ".join(value) if is_list else "yes" if value is True else str(value)
+            headers["X-" + "-".join(part.capitalize() for part in name.split("_"))] = text
     return headers
 
 

@@ -83,10 +83,10 @@ class AudioConverter:
         return graph
 
     def _pull(self, graph: Graph) -> list[Any]:
-        frames = []
+        frames: list[Any] = []
         while True:
             try:
-                frame = graph.pull()
+                frame: Any = graph.pull()
             except (av.BlockingIOError, EOFError):
                 return frames
             if frame.pts is not None:  # one clock, whatever each form had

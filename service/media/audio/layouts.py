@@ -10,9 +10,7 @@ from service.media.audio.types import AUDIO_LAYOUTS
 
 # What a number of channels without a layout is taken for, as FFmpeg does.
 _DEFAULTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-_NATIVE_ORDER = (
-    "FL FR FC LFE BL BR FLC FRC BC SL SR TC TFL TFC TFR TBL TBC TBR".split()
-)
+_NATIVE_ORDER = "FL FR FC LFE BL BR FLC FRC BC SL SR TC TFL TFC TFR TBL TBC TBR".split()
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,7 @@ class ClockCorrector:
             yield from self._release()  # one more piece begins
         corrected_s = time_s + self._offset_s
         last_s = self._last_s.get(index)
-        if last_s is not None and self._breaks(
-            corrected_s, last_s, max(self._ends_s.values())
-        ):
+        if last_s is not None and self._breaks(corrected_s, last_s, max(self._ends_s.values())):
             self._enter(packet, time_s)
             if self._is_settled():
                 yield from self._release()
@@ -117,5 +115,5 @@ class ClockCorrector:
 
 
 def _read_time(packet: Any) -> Fraction | None:
-    """Return when a packet is decoded, in seconds; the times of pictures do not follow its order."""
+    """Return when a packet is decoded, in seconds; pictures are shown in another order."""
     return None if packet.dts is None else Fraction(packet.dts * packet.time_base)

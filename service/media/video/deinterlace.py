@@ -47,7 +47,7 @@ class Deinterlacer:
         assert self._graph is not None
         while True:
             try:
-                frame = self._graph.pull()
+                frame: Any = self._graph.pull()
             except (av.BlockingIOError, EOFError):
                 return
             # The filter counts in half ticks.

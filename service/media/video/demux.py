@@ -1,6 +1,7 @@
 """Opening a clip: its tracks, its packets on one clock, and the time that it calls zero."""
 
 import math
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
@@ -52,12 +53,12 @@ class Demuxer:
     """
 
     def __init__(self, file: BinaryIO, limits: VideoLimits) -> None:
+        self._file_bytes = file.seek(0, os.SEEK_END)
         self.container = _open(file, limits)
         self.format: str = self.container.format.name
         self.stream = _select_stream(self.container)
         self.audio = tuple(self.container.streams.audio)
         self.clock = ClockCorrector(may_jump=self.format in _LIVE_FORMATS)
-        self.is_cut_short = False
         context = self.stream.codec_context
         check_size(context.width, context.height, limits)
         self.decoder = _make_decoder(self.stream, limits)
@@ -81,15 +82,18 @@ class Demuxer:
                     yield packet
         except MemoryError:
             raise
-        except av.FFmpegError:
-            self.is_cut_short = True
+        except av.FFmpegError:  # what is left of the file cannot be read
+            return
 
     @property
     def pictures_missing(self) -> int:
-        """How many pictures of the file's index were not there; at the end of reading."""
-        if not self.is_cut_short or not self.format.startswith("mov"):
+        """How many pictures of the index lie behind the end of the file; at the end of reading."""
+        if not self.format.startswith("mov"):
             return 0
-        return max(self.stream.frames - self._pictures, 0)
+        known = self.stream.index_entries
+        if all(entry.pos + entry.size <= self._file_bytes for entry in known):
+            return 0
+        return max(len(known) - self._pictures, 0)
 
     def stated_duration_s(self) -> float | None:
         """Return the duration that the header claims; None where the library only guesses it."""
@@ -97,13 +101,13 @@ class Demuxer:
             return None
         if self.stream.duration:
             return max(float(self.stream.duration * self.stream.time_base), 0.0)
-        duration = self.container.duration
+        duration: int | None = self.container.duration
         if not duration:
             return None
         # Matroska states when the clip ends; what lies before its start is not part of it.
-        start_s = (self.container.start_time or 0) / av.time_base
+        start_s: float = (self.container.start_time or 0) / av.time_base
         end_s = duration / av.time_base
-        return max(end_s - (start_s if start_s > LATEST_START_S else 0), 0.0)
+        return max(float(end_s - (start_s if start_s > LATEST_START_S else 0)), 0.0)
 
     def find_origin(self, first_pts: int) -> int:
         """Return the time that a file made of the clip calls zero, in ticks of the pictures.
@@ -164,7 +168,8 @@ def _make_decoder(stream: Any, limits: VideoLimits) -> Any:
     """Return the codec context that decodes the pictures, set up within the limits."""
     context = stream.codec_context
     name = _ALPHA_DECODERS.get(context.codec.canonical_name)
-    if name is not None and stream.metadata.get("alpha_mode") == "1":
+    told = {key.lower(): value for key, value in stream.metadata.items()}
+    if name is not None and told.get("alpha_mode") == "1":
         context = av.CodecContext.create(name, "r")
     context.thread_count = DECODER_THREADS
     context.thread_type = "AUTO"

@@ -27,9 +27,10 @@ _DISPLAY_MATRIX = SideDataType.DISPLAYMATRIX
 
 
 def _make_unnamed(cls: type[SideDataType], number: object) -> SideDataType:
-    member = object.__new__(cls)
+    member: Any = object.__new__(cls)
     member._name_, member._value_ = f"UNNAMED_{number}", number
-    return member
+    made: SideDataType = member
+    return made
 
 
 # FFmpeg has more kinds of side data than the library has names; one of them alone would hide all.

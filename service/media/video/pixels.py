@@ -49,7 +49,8 @@ class ColourCodes:
         """Return what a frame of the library says, or the parameters of a stream."""
         range = source.color_range if source.color_range in (1, 2) else 0
         numbers = source.color_primaries, source.color_trc, source.colorspace
-        return cls(*(int(number) for number in numbers), int(range))
+        primaries, transfer, matrix = (int(number) for number in numbers)
+        return cls(primaries, transfer, matrix, int(range))
 
     def choose(self, frame: Any, codec: str) -> "ColourCodes":
         """Return the colour of a clip whose container says this, by its first frame.
@@ -127,8 +128,10 @@ class PixelReader:
         if self.codes.matrix == YCGCO:
             frame = self._unmix_ycgco(frame)
         rgb = np.asarray(self._reformat(frame, width, height, format).to_ndarray())
-        return rgb.astype(np.uint8, copy=False) if self._converter is None else (
-            self._converter.convert(rgb)
+        return (
+            rgb.astype(np.uint8, copy=False)
+            if self._converter is None
+            else (self._converter.convert(rgb))
         )
 
     def read_alpha(self, frame: Any, width: int, height: int) -> Image | None:
@@ -150,8 +153,10 @@ class PixelReader:
         return np.ascontiguousarray(alpha)
 
     def _reformat(self, frame: Any, width: int, height: int, format: str) -> Any:
-        is_full = self.codes.range == 2 or frame.format.name.startswith("yuvj") or (
-            frame.format.is_rgb or frame.format.has_palette
+        is_full = (
+            self.codes.range == 2
+            or frame.format.name.startswith("yuvj")
+            or (frame.format.is_rgb or frame.format.has_palette)
         )
         return self._reformatter.reformat(
             frame,
@@ -169,8 +174,9 @@ class PixelReader:
         """Return the frame as RGB: the library knows no YCgCo (H.273, equations 62 to 65)."""
         import av
 
+        frame.colorspace = BT709  # one that it knows, and that changes nothing here
         planes = self._reformatter.reformat(frame, format="yuv444p16le", threads=1)
-        y, cg, co = (np.float32(plane) / 65535 for plane in planes.to_ndarray())
+        y, cg, co = np.moveaxis(planes.to_ndarray().astype(np.float32) / 65535, -1, 0)
         if self.codes.range != 2:
             y = (y * 255 - 16) / 219
             cg, co = ((part * 255 - 128) / 224 for part in (cg, co))

@@ -36,9 +36,7 @@ def choose_rate(stream: Any, packets: Iterable[Any]) -> tuple[Fraction | None, F
     The second one is the header's where that is not true; it is what durations of frames follow
     from that the file does not state.
     """
-    times = sorted(
-        {p.pts for p in packets if p.stream.index == stream.index and p.pts is not None}
-    )
+    times = sorted({p.pts for p in packets if p.stream.index == stream.index and p.pts is not None})
     stated = _read_stated(stream)
     measured = measure_rate([Fraction(time * stream.time_base) for time in times])
     if measured is None:
@@ -60,9 +58,9 @@ def measure_rate(times_s: list[Fraction]) -> Fraction | None:
         return None
     usual = gaps[len(gaps) // 2]
     alike = [gap for gap in gaps if usual / 2 <= gap <= usual * 2]
-    rate = len(alike) / sum(alike)
-    near = min(_STANDARD_RATES, key=lambda known: abs(known - rate))
-    if abs(near - rate) <= near / 100:
+    rate = len(alike) / sum(alike, Fraction(0))
+    near = min(_STANDARD_RATES, key=lambda known: float(abs(known - rate)))
+    if abs(near - rate) <= near / 200:
         return near
     return rate.limit_denominator(1001) or None
 

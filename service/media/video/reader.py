@@ -241,9 +241,7 @@ class _Reading:
     def _sum_up(self, readers: dict[int, list[TrackReader]]) -> Repairs:
         """Return what was missing or moved; counted for the selection."""
         frames, demuxer, window = self._frames, self._demuxer, self._window
-        lost = [
-            pts for pts in self._losses.list_lost() if window.contains(pts * frames.time_base)
-        ]
+        lost = [pts for pts in self._losses.list_lost() if window.contains(pts * frames.time_base)]
         missing = 0 if window.frames_are_over else demuxer.pictures_missing
         stated_s = demuxer.stated_duration_s()
         early_s = 0.0

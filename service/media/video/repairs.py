@@ -14,8 +14,8 @@ class Repairs:
     `clock_corrections`: how often the clip's clock went back or jumped. `frames_resized` had
     another size than the result, `frames_fitted` another shape: they lie within bars that are
     transparent. `audio_packets_lost` could not be decoded; `audio_changes`: how often the form of
-    the audio changed, its layout or rate, and was converted. `ends_early_s`: by how much the clip is
-    shorter than its header says.
+    the audio changed, its layout or rate, and was converted. `ends_early_s`: by how much the clip
+    is shorter than its header says.
     """
 
     frames_lost: int = 0

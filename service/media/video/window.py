@@ -85,9 +85,7 @@ class FrameSelector:
         last_s = duration_s if end_s is None else min(duration_s, end_s)
         return max(last_s - self._selection.start_s, 0.0)
 
-    def estimate(
-        self, frames: int, duration_s: float | None, rate: Fraction | None
-    ) -> int | None:
+    def estimate(self, frames: int, duration_s: float | None, rate: Fraction | None) -> int | None:
         """Return about how many frames are selected of so many; None where nobody knows.
 
         `frames` is 0 where the file does not say it.

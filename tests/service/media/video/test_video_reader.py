@@ -17,6 +17,7 @@ from service.media.video.types import (
 from tests import clips
 from tests.video_copies import LIMITS, read_clip
 
+
 def read(path: Path, limits: VideoLimits = LIMITS):
     """Return info, frames and packets of a clip."""
     clip = read_clip(path, limits=limits)

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.media.audio.types import AudioPacket, AudioTrack
+from service.media.audio.types import AudioPacket, AudioTrack, TrackLabels
 from service.media.video.types import VideoFrame, VideoInfo, VideoLimitExceeded
 
-TRACK = AudioTrack(0, "aac", 48_000, "stereo", Fraction(1, 48_000), b"\x11\x90", "eng", "vorbis")
+LABELS = TrackLabels("eng")
+TRACK = AudioTrack(0, "aac", 48_000, "stereo", Fraction(1, 48_000), b"\x11\x90", LABELS, "vorbis")
 INFO = VideoInfo(
     width=6,
     height=4,
@@ -92,7 +93,7 @@ def test_frame_survives_the_wire(transposed):
         ("audio", [TRACK.to_wire() | {"sample_rate": 0}]),
         ("audio", [TRACK.to_wire() | {"extradata": "A" * 400}]),
         ("audio", [TRACK.to_wire() | {"extradata": "="}]),
-        ("audio", [TRACK.to_wire() | {"language": "english"}]),
+        ("audio", [TRACK.to_wire() | {"labels": {"language": "english"}}]),
         ("audio", [TRACK.to_wire() | {"containers": "mp4"}]),
         ("audio", [TRACK.to_wire() | {"containers": ["mp4", "avi"]}]),
         ("audio", [TRACK.to_wire() | {"containers": ["webm"]}]),
