@@ -43,7 +43,8 @@ class MattedClip:
     """The results of a clip in the order of the plan, and the facts about it.
 
     `width` and `height` are those of the largest pictures written; `padded` pixels of them, right
-    and below, are there because a codec needs even sizes.
+    and below, are there because a codec needs even sizes. `is_stretched`: pixels that are not
+    square became so in a result.
     """
 
     results: tuple[ResultFile, ...]
@@ -53,6 +54,7 @@ class MattedClip:
     info: VideoInfo
     report: SegmentReport
     repairs: Repairs = Repairs()
+    is_stretched: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,18 @@ def matte_clip(
         ResultFile(writer.path, OUTPUTS[name].content_type, writer.path.stat().st_size)
         for name, writer in zip(plan.outputs, files.writers, strict=True)
     )
-    largest = max(files.writers, key=lambda writer: writer.padded)
-    size = largest.width, largest.height
-    return MattedClip(results, *size, largest.padded, info, report, decoder.repairs)
+    shown = {writer.picture_size for writer in files.writers}
+    largest = max(files.writers, key=lambda writer: writer.width * writer.height)
+    return MattedClip(
+        results,
+        largest.width,
+        largest.height,
+        largest.padded,
+        info,
+        report,
+        decoder.repairs,
+        is_stretched=shown != {(info.width, info.height)},
+    )
 
 
 def write_error(error: VideoWriteError) -> MattingError:

@@ -44,6 +44,10 @@ class VideoOptions(SmoothedOptions):
         "foreground": (uses("composite", "green", "cutout"), "another output than alpha"),
         "ofd_threshold": (lambda o: o.smoothing == "ofd", "smoothing=ofd"),
         "audio": (is_carried_by("mp4", "mov", "webm"), "an output with audio, which frames is not"),
+        "keep_metadata": (
+            is_carried_by("mp4", "mov", "webm"),
+            "an output that has metadata, which frames is not",
+        ),
         "crf": (is_carried_by("mp4"), "an H.264 output: composite, alpha or green"),
         "preset": (is_carried_by("mp4"), "an H.264 output: composite, alpha or green"),
     }
@@ -66,7 +70,9 @@ class VideoOptions(SmoothedOptions):
         + "; ".join(f"`{name}`: {o.codec}, {o.about}" for name, o in OUTPUTS.items()),
     )
     audio: Literal["keep", "drop"] = "keep"
-    crf: int = Field(20, ge=0, le=51, description="x264's constant rate factor; lower is better")
+    crf: int = Field(
+        20, ge=0, le=51, description="x264's constant rate factor; lower is better, 0 counts as 1"
+    )
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
         "veryfast"
     )

@@ -45,7 +45,13 @@ class ClipPlan:
         """What must be read of the clip for it."""
         audio = list_containers(self.outputs) if self.keep_audio else ()
         return ClipSelection(
-            audio, self.start_s, self.end_s, self.max_fps, self.deinterlaces, self.tone_maps
+            audio,
+            self.start_s,
+            self.end_s,
+            self.max_fps,
+            self.deinterlaces,
+            self.tone_maps,
+            self.keeps_metadata,
         )
 
 

@@ -90,6 +90,7 @@ def describe_clip(runtime: Runtime, clip: MattedClip) -> dict[str, Any]:
         "deinterlaced": info.deinterlaced or None,
         "tone_mapped_from": info.tone_mapped_from,
         "gamut_converted_from": info.gamut_converted_from,
+        "square_pixels": clip.is_stretched or None,
         "sound_converted_from": codecs or None,
         "sound_mixed_down_from": layouts or None,
         **clip.repairs.describe(),

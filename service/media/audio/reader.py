@@ -298,7 +298,7 @@ def _read_labels(stream: Any) -> TrackLabels:
     disposition = av.stream.Disposition
     return TrackLabels(
         language=language if is_code else "",
-        title=clean_text(stream.metadata.get("title", "")),
+        title=clean_text(stream.metadata.get("title") or stream.metadata.get("name", "")),
         is_default=bool(stream.disposition & disposition.default),
         is_comment=bool(stream.disposition & disposition.comment),
     )

@@ -12,6 +12,7 @@ from service.media.audio.types import AudioPacket, AudioTrack
 from service.media.video.deinterlace import Deinterlacer
 from service.media.video.demux import DECODE_ERRORS, Demuxer
 from service.media.video.frames import FrameReader
+from service.media.video.labels import read_labels
 from service.media.video.losses import LossCounter
 from service.media.video.pixels import ColourCodes, has_alpha
 from service.media.video.rate import choose_rate, peek_packets
@@ -236,6 +237,12 @@ class _Reading:
             tone_mapped_from=pixels.hdr,
             gamut_converted_from=pixels.converted_from,
             has_alpha=has_alpha(first.format),
+            labels=read_labels(
+                self._demuxer.container,
+                origin_pts * frames.time_base,
+                window.measure(stated_s),
+                keeps_metadata=self._selection.keeps_metadata,
+            ),
         )
 
     def _sum_up(self, readers: dict[int, list[TrackReader]]) -> Repairs:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from service.media.audio.types import MAX_AUDIO_TRACKS, AudioPacket, AudioTrack, Container
 from service.media.image.types import Picture
+from service.media.video.labels import ClipLabels
 from service.media.video.repairs import Repairs
 from service.media.wire.fields import (
     MAX_TICKS,
@@ -76,7 +77,7 @@ class ClipSelection:
     seconds; at most `max_fps` of them in a second, those between are left out. `audio`: the
     containers that results will have, each track comes in codecs that they carry; none: no audio.
     `deinterlaces`: pictures of two moments become pictures of one. `tone_maps`: HDR is read as
-    SDR; else it is refused.
+    SDR; else it is refused. `keeps_metadata`: title, date and place come along.
     """
 
     audio: tuple[Container, ...] = ("mp4",)
@@ -85,6 +86,7 @@ class ClipSelection:
     max_fps: float | None = None
     deinterlaces: bool = True
     tone_maps: bool = True
+    keeps_metadata: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,12 +130,14 @@ class VideoInfo:
     tone_mapped_from: str | None = None
     gamut_converted_from: str | None = None
     has_alpha: bool = False
+    labels: ClipLabels = ClipLabels()
 
     def to_wire(self) -> dict[str, Any]:
         """Return the facts as a dictionary that JSON can hold; its kind is `info`."""
         header = {"kind": "info", **vars(self)}
         for name in ("time_base", "average_rate", "sample_aspect_ratio"):
             header[name] = to_pair(header[name])
+        header["labels"] = self.labels.to_wire()
         header["audio"] = [track.to_wire() for track in self.audio]
         return header
 
@@ -174,6 +178,7 @@ class VideoInfo:
             tone_mapped_from=read_optional(header, "tone_mapped_from", _read_colour),
             gamut_converted_from=read_optional(header, "gamut_converted_from", _read_colour),
             has_alpha=read_flag(header, "has_alpha"),
+            labels=ClipLabels.from_wire(header.get("labels", {})),
         )
 
 

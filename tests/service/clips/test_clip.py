@@ -168,7 +168,7 @@ def test_part_of_a_clip_at_fewer_frames(decoder, source, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("selection", "frames"),
-    [({}, 10), ({"start_s": 0.2}, 8), ({"start_s": 0.3, "end_s": 0.5}, 2), ({"max_fps": 5}, 5)],
+    [({}, 12), ({"start_s": 0.2}, 10), ({"start_s": 0.3, "end_s": 0.5}, 2), ({"max_fps": 5}, 6)],
 )
 def test_frames_to_come_follow_from_what_is_wanted(decoder, source, selection, frames) -> None:
     with source.open("rb") as file:
