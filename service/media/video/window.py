@@ -96,7 +96,7 @@ class FrameSelector:
         if frames <= 0 or not duration_s or kept_s is None:
             return frames if frames > 0 else None
         most = math.inf if self._selection.max_fps is None else kept_s * self._selection.max_fps
-        return math.ceil(round(min(frames * kept_s / duration_s, most), 6))
+        return round(min(frames * kept_s / duration_s, most))
 
 
 def _to_fraction(seconds: float) -> Fraction:
