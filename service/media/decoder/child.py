@@ -1,4 +1,4 @@
-"""The decoder child: the only process that reads bytes of clients.
+"""The decoder child: the only process that decodes clients' bytes.
 
 Started as `python -m service.media.decoder.child FD`; FD is its end of a Unix stream socket. It
 answers one request after another until the socket closes. Limits on memory and CPU time are set

@@ -1,4 +1,4 @@
-"""Pictures of a clip as upright RGB of one size, with increasing times."""
+"""Convert decoded frames to upright RGB of one size with increasing times (decoder child)."""
 
 import struct
 from dataclasses import dataclass

@@ -1,11 +1,12 @@
 """What a clip says of itself in words: title, date, place, chapters."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
-from service.media.wire.fields import Header, clean_text, read_free_text, read_seconds
+from annotated_types import MaxLen
+
+from service.media.wire.fields import STRICT, Seconds, Text, clean_text
 
 MAX_CHAPTERS = 1000
 # Names of the same thing in MP4, QuickTime and Matroska; the first one that is there counts.
@@ -19,46 +20,23 @@ _CHAPTER_CLOCK = Fraction(1, 1000)
 class Chapter:
     """A part with a name; seconds of the file that is written."""
 
-    start_s: float
-    end_s: float
-    title: str
+    start_s: Seconds
+    end_s: Seconds
+    title: Text
 
-    @classmethod
-    def from_wire(cls, header: Header) -> "Chapter":
-        """Rebuild a chapter; raises ValueError for what no honest reader sends."""
-        if not isinstance(header, Mapping):
-            raise ValueError("a chapter is not an object")
-        start_s, end_s = read_seconds(header, "start_s"), read_seconds(header, "end_s")
-        return cls(start_s, end_s, read_free_text(header, "title"))
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
 @dataclass(frozen=True)
 class ClipLabels:
     """Title, date (ISO 8601) and place (ISO 6709) as the clip has them, empty where it has none."""
 
-    title: str = ""
-    date: str = ""
-    place: str = ""
-    chapters: tuple[Chapter, ...] = ()
+    title: Text = ""
+    date: Text = ""
+    place: Text = ""
+    chapters: Annotated[tuple[Chapter, ...], MaxLen(MAX_CHAPTERS)] = ()
 
-    def to_wire(self) -> dict[str, Any]:
-        """Return the labels as a dictionary that JSON can hold."""
-        return vars(self) | {"chapters": [vars(chapter) for chapter in self.chapters]}
-
-    @classmethod
-    def from_wire(cls, header: Header) -> "ClipLabels":
-        """Rebuild the labels; raises ValueError for what no honest reader sends."""
-        if not isinstance(header, Mapping):
-            raise ValueError("labels are not an object")
-        chapters = header.get("chapters")
-        if not isinstance(chapters, list) or len(chapters) > MAX_CHAPTERS:
-            raise ValueError("chapters are not a short list")
-        return cls(
-            title=read_free_text(header, "title"),
-            date=read_free_text(header, "date"),
-            place=read_free_text(header, "place"),
-            chapters=tuple(Chapter.from_wire(chapter) for chapter in chapters),
-        )
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
 def read_labels(

@@ -1,9 +1,9 @@
 """What had to be repaired in a clip, as its reader tells it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from service.media.wire.fields import Header, read_seconds, read_ticks
+from service.media.wire.fields import STRICT, Count, Seconds, to_header
 
 
 @dataclass(frozen=True)
@@ -18,25 +18,20 @@ class Repairs:
     is shorter than its header says.
     """
 
-    frames_lost: int = 0
-    frames_damaged: int = 0
-    clock_corrections: int = 0
-    frames_resized: int = 0
-    frames_fitted: int = 0
-    audio_packets_lost: int = 0
-    audio_changes: int = 0
-    ends_early_s: float = 0.0
+    frames_lost: Count = 0
+    frames_damaged: Count = 0
+    clock_corrections: Count = 0
+    frames_resized: Count = 0
+    frames_fitted: Count = 0
+    audio_packets_lost: Count = 0
+    audio_changes: Count = 0
+    ends_early_s: Seconds = 0.0
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     def to_wire(self) -> dict[str, Any]:
         """Return the numbers as a dictionary that JSON can hold; its kind is `end`."""
-        return {"kind": "end", **vars(self)}
-
-    @classmethod
-    def from_wire(cls, header: Header) -> "Repairs":
-        """Rebuild the numbers; raises ValueError for what no honest reader sends."""
-        names = [name for name in cls.__dataclass_fields__ if name != "ends_early_s"]
-        counts = {name: read_ticks(header, name) for name in names}
-        return cls(**counts, ends_early_s=read_seconds(header, "ends_early_s"))
+        return {"kind": "end", **to_header(self)}
 
     def describe(self) -> dict[str, float]:
         """Return what there is to tell, for JSON."""

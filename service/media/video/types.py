@@ -1,35 +1,24 @@
-"""What travels between the reader of a clip, the service and the writer of the result."""
+"""Facts and frames of a clip, between its reader, the service and the writers."""
 
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Interval, MaxLen, Predicate
 
 from service.media.audio.types import MAX_AUDIO_TRACKS, AudioPacket, AudioTrack, Container
 from service.media.image.types import Picture
 from service.media.video.labels import ClipLabels
 from service.media.video.repairs import Repairs
-from service.media.wire.fields import (
-    MAX_TICKS,
-    Header,
-    read_flag,
-    read_integer,
-    read_name,
-    read_optional,
-    read_ratio,
-    read_seconds,
-    read_text,
-    read_ticks,
-    to_pair,
-)
+from service.media.wire.fields import STRICT, Duration, Name, Ratio, Seconds, Text, Time, to_header
 
 Image = npt.NDArray[np.uint8]
-Payload = bytes | bytearray | memoryview
 
 MAX_SIDE = 16384
+Side = Annotated[int, Interval(ge=1, le=MAX_SIDE)]
+CodePoint = Annotated[int, Interval(ge=0, le=255)]  # of ITU-T H.273
 
 
 class UndecodableVideo(Exception):
@@ -105,95 +94,69 @@ class VideoInfo:
     `duration_s` are claims of the file about what is selected, for progress only.
     """
 
-    width: int
-    height: int
-    rotation_deg: int
+    width: Side
+    height: Side
+    rotation_deg: Annotated[int, Predicate((0, 90, 180, 270).__contains__)]
     mirrored: bool
-    time_base: Fraction
-    average_rate: Fraction | None
-    sample_aspect_ratio: Fraction
-    container: str
-    codec: str
-    color_range: int
-    color_primaries: int
-    color_trc: int
-    colorspace: int
-    frames_estimate: int | None
-    duration_s: float | None
-    origin_pts: int
-    audio: tuple[AudioTrack, ...]
-    pixel_format: str = "yuv420p"
-    bit_depth: int = 8
+    time_base: Ratio
+    average_rate: Ratio | None
+    sample_aspect_ratio: Ratio
+    container: Name
+    codec: Name
+    color_range: Annotated[int, Interval(ge=0, le=2)]
+    color_primaries: CodePoint
+    color_trc: CodePoint
+    colorspace: CodePoint
+    frames_estimate: Duration | None
+    duration_s: Seconds | None
+    origin_pts: Time
+    audio: Annotated[tuple[AudioTrack, ...], MaxLen(MAX_AUDIO_TRACKS)]
+    pixel_format: Name = "yuv420p"
+    bit_depth: Annotated[int, Interval(ge=1, le=32)] = 8
     interlaced: bool = False
     deinterlaced: bool = False
     top_field_first: bool = True
-    tone_mapped_from: str | None = None
-    gamut_converted_from: str | None = None
+    tone_mapped_from: Text | None = None
+    gamut_converted_from: Text | None = None
     has_alpha: bool = False
     labels: ClipLabels = ClipLabels()
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for tracks that are not numbered from 0."""
+        if [track.index for track in self.audio] != list(range(len(self.audio))):
+            raise ValueError("audio tracks are not numbered from 0")
+
     def to_wire(self) -> dict[str, Any]:
         """Return the facts as a dictionary that JSON can hold; its kind is `info`."""
-        header = {"kind": "info", **vars(self)}
-        for name in ("time_base", "average_rate", "sample_aspect_ratio"):
-            header[name] = to_pair(header[name])
-        header["labels"] = self.labels.to_wire()
-        header["audio"] = [track.to_wire() for track in self.audio]
-        return header
-
-    @classmethod
-    def from_wire(cls, header: Header) -> "VideoInfo":
-        """Rebuild the facts; raises ValueError for what no honest reader sends."""
-        tracks = header.get("audio")
-        if not isinstance(tracks, list) or len(tracks) > MAX_AUDIO_TRACKS:
-            raise ValueError("audio is not a short list")
-        audio = tuple(AudioTrack.from_wire(track) for track in tracks)
-        if [track.index for track in audio] != list(range(len(audio))):
-            raise ValueError("audio tracks are not numbered from 0")
-        if header.get("rotation_deg") not in (0, 90, 180, 270):
-            raise ValueError("rotation_deg is not a right angle")
-        return cls(
-            width=read_integer(header, "width", 1, MAX_SIDE),
-            height=read_integer(header, "height", 1, MAX_SIDE),
-            rotation_deg=read_integer(header, "rotation_deg", 0, 270),
-            mirrored=read_flag(header, "mirrored"),
-            time_base=read_ratio(header, "time_base"),
-            average_rate=read_optional(header, "average_rate", read_ratio),
-            sample_aspect_ratio=read_ratio(header, "sample_aspect_ratio"),
-            container=read_name(header, "container"),
-            codec=read_name(header, "codec"),
-            color_range=read_integer(header, "color_range", 0, 2),
-            color_primaries=read_integer(header, "color_primaries", 0, 255),
-            color_trc=read_integer(header, "color_trc", 0, 255),
-            colorspace=read_integer(header, "colorspace", 0, 255),
-            frames_estimate=read_optional(header, "frames_estimate", read_ticks),
-            duration_s=read_optional(header, "duration_s", read_seconds),
-            origin_pts=read_integer(header, "origin_pts", -MAX_TICKS, MAX_TICKS),
-            audio=audio,
-            pixel_format=read_name(header, "pixel_format"),
-            bit_depth=read_integer(header, "bit_depth", 1, 32),
-            interlaced=read_flag(header, "interlaced"),
-            deinterlaced=read_flag(header, "deinterlaced"),
-            top_field_first=read_flag(header, "top_field_first"),
-            tone_mapped_from=read_optional(header, "tone_mapped_from", _read_colour),
-            gamut_converted_from=read_optional(header, "gamut_converted_from", _read_colour),
-            has_alpha=read_flag(header, "has_alpha"),
-            labels=ClipLabels.from_wire(header.get("labels", {})),
-        )
-
-
-def _read_colour(header: Header, name: str) -> str:
-    return read_text(header, name, r"[A-Za-z0-9 .-]{1,64}")
+        return {"kind": "info", **to_header(self)}
 
 
 @dataclass(frozen=True)
 class Box:
     """Where a picture lies in its frame, pixels from the left and the top."""
 
-    left: int
-    top: int
-    width: int
-    height: int
+    left: Annotated[int, Interval(ge=0, le=MAX_SIDE)]
+    top: Annotated[int, Interval(ge=0, le=MAX_SIDE)]
+    width: Side
+    height: Side
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
+class FrameHeader:
+    """What is said of a picture: its times in ticks, its size in pixels."""
+
+    pts: Time
+    duration: Duration | None
+    height: Side
+    width: Side
+    alpha: bool
+    box: Box | None
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,45 +181,12 @@ class VideoFrame:
     def to_wire(self) -> tuple[dict[str, Any], memoryview]:
         """Return a header that JSON can hold (kind `frame`) and the pixels."""
         height, width = self.image.shape[:2]
-        header = {"kind": "frame", "pts": self.pts, "duration": self.duration}
-        header |= {"height": height, "width": width, "alpha": self.alpha is not None}
-        header["box"] = None if self.box is None else list(vars(self.box).values())
+        has_alpha = self.alpha is not None
+        header = FrameHeader(self.pts, self.duration, height, width, has_alpha, self.box)
         pixels = np.ascontiguousarray(self.image).reshape(-1)
         if self.alpha is not None:
             pixels = np.concatenate([pixels, self.alpha.reshape(-1)])
-        return header, pixels.data
-
-    @classmethod
-    def from_wire(cls, header: Header, payload: Payload) -> "VideoFrame":
-        """Rebuild a frame on the payload's memory; raises ValueError unless sizes agree."""
-        height = read_integer(header, "height", 1, MAX_SIDE)
-        width = read_integer(header, "width", 1, MAX_SIDE)
-        channels = 4 if read_flag(header, "alpha") else 3
-        if memoryview(payload).nbytes != height * width * channels:
-            raise ValueError("the pixels do not fill the frame")
-        pixels = np.frombuffer(payload, np.uint8)
-        colours = height * width * 3
-        return cls(
-            pts=read_integer(header, "pts", -MAX_TICKS, MAX_TICKS),
-            duration=read_optional(header, "duration", read_ticks),
-            image=pixels[:colours].reshape(height, width, 3),
-            alpha=pixels[colours:].reshape(height, width) if channels == 4 else None,
-            box=_read_box(header, height, width),
-        )
-
-
-def _read_box(header: Header, height: int, width: int) -> Box | None:
-    sides = header.get("box")
-    if sides is None:
-        return None
-    if not isinstance(sides, list) or [type(side) for side in sides] != [int] * 4:
-        raise ValueError("box is not four numbers")
-    box = Box(*sides)
-    if min(box.left, box.top) < 0 or min(box.width, box.height) < 1:
-        raise ValueError("box has no pixels")
-    if box.left + box.width > width or box.top + box.height > height:
-        raise ValueError("box lies outside of the frame")
-    return box
+        return {"kind": "frame", **to_header(header)}, pixels.data
 
 
 VideoItem = VideoInfo | VideoFrame | AudioPacket | Repairs
