@@ -21,6 +21,7 @@ from service.clips.plan import ClipPlan, make_plan, read_background
 from service.clips.run import describe_clip, refuse_trimap_model, run_clip
 from service.clips.slots import VideoSlots
 from service.errors import MediaLimitExceeded
+from service.media.video.repairs import name_header
 from service.options import BACKGROUND, check_background_file, parse_options
 from service.runtime import Runtime
 
@@ -132,7 +133,7 @@ def make_headers(runtime: Runtime, video: MattedClip) -> dict[str, str]:
         if name in TOLD:
             is_list = isinstance(value, list)
             text = ", ".join(value) if is_list else "yes" if value is True else str(value)
-            headers["X-" + "-".join(part.capitalize() for part in name.split("_"))] = text
+            headers[name_header(name)] = text
     return headers
 
 

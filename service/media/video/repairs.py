@@ -6,6 +6,11 @@ from typing import Any, ClassVar
 from service.media.wire.fields import STRICT, Count, Seconds, to_header
 
 
+def name_header(member: str) -> str:
+    """Return the header that says what a member of a report says: `frames_lost` X-Frames-Lost."""
+    return "X-" + "-".join(part.capitalize() for part in member.split("_"))
+
+
 @dataclass(frozen=True)
 class Repairs:
     """What was not as a clip should be, known once it is read to the end; all 0 for a sound one.

@@ -67,6 +67,7 @@ class ClipSelection:
     containers that results will have, each track comes in codecs that they carry; none: no audio.
     `deinterlaces`: pictures of two moments become pictures of one. `tone_maps`: HDR is read as
     SDR; else it is refused. `keeps_metadata`: title, date and place come along.
+    `after_s`: frames up to this time of the clip's own clock are left out.
     """
 
     audio: tuple[Container, ...] = ("mp4",)
@@ -76,6 +77,7 @@ class ClipSelection:
     deinterlaces: bool = True
     tone_maps: bool = True
     keeps_metadata: bool = False
+    after_s: float | None = None
 
 
 @dataclass(frozen=True)

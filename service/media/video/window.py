@@ -41,6 +41,9 @@ class FrameSelector:
             self._start_s += origin_s - _NEAR_S
         if self._end_s is not None:
             self._end_s += origin_s - _NEAR_S
+        after_s = self._selection.after_s
+        if after_s is not None:
+            self._start_s = Fraction(after_s) + _NEAR_S
         self._limits_s = self._start_s, self._end_s
 
     @property
