@@ -14,7 +14,25 @@ from service.frames.network import FrameNetwork
 from service.runtime import Runtime
 from service.threads import start_in, wait_for_thread
 
-FRAME_TIMEOUT_S = 60.0
+# Members of the report that are there only if something was changed or missing.
+TOLD = (
+    "converted_from_bits",
+    "interlaced",
+    "deinterlaced",
+    "tone_mapped_from",
+    "gamut_converted_from",
+    "square_pixels",
+    "sound_converted_from",
+    "sound_mixed_down_from",
+    "frames_lost",
+    "frames_damaged",
+    "clock_corrections",
+    "frames_resized",
+    "frames_fitted",
+    "audio_packets_lost",
+    "audio_changes",
+    "ends_early_s",
+)
 T = TypeVar("T")
 
 

@@ -18,7 +18,7 @@ from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import ClipPlan, make_plan, read_background
-from service.clips.run import describe_clip, refuse_trimap_model, run_clip
+from service.clips.run import TOLD, describe_clip, refuse_trimap_model, run_clip
 from service.clips.slots import VideoSlots
 from service.errors import MediaLimitExceeded
 from service.media.video.repairs import name_header
@@ -26,25 +26,6 @@ from service.options import BACKGROUND, check_background_file, parse_options
 from service.runtime import Runtime
 
 router = APIRouter(tags=["video"])
-# Members of the report that are headers too, where there is something to tell.
-TOLD = (
-    "converted_from_bits",
-    "interlaced",
-    "deinterlaced",
-    "tone_mapped_from",
-    "gamut_converted_from",
-    "square_pixels",
-    "sound_converted_from",
-    "sound_mixed_down_from",
-    "frames_lost",
-    "frames_damaged",
-    "clock_corrections",
-    "frames_resized",
-    "frames_fitted",
-    "audio_packets_lost",
-    "audio_changes",
-    "ends_early_s",
-)
 FILE_NAMES = ("file", "video_file")
 RESULT_TYPES = {
     output.content_type: {"schema": {"type": "string", "format": "binary"}}
