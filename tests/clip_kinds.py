@@ -228,3 +228,41 @@ def tag(
         context.colorspace, context.color_range = matrix, range
 
     return prepare
+
+
+def make_labelled(path: Path) -> None:
+    """Write an MKV of a second with two audio tracks, titles, flags, chapters, date and place."""
+    flags = av.stream.Disposition
+    with av.open(str(path), "w") as out:
+        out.metadata.update(title="Holiday", creation_time="2024-05-06T07:08:09Z")
+        out.metadata["location"] = "+48.1+011.5/"
+        clock = Fraction(1, 1000)
+        parts = [(1, 0, 500, "One"), (2, 500, 1000, "Two")]
+        out.set_chapters(
+            [
+                {
+                    "id": number,
+                    "start": start,
+                    "end": end,
+                    "time_base": clock,
+                    "metadata": {"title": title},
+                }
+                for number, start, end, title in parts
+            ]
+        )
+        video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        sounds = []
+        for language, title, flag in (("eng", "Main", "default"), ("deu", "Director", "comment")):
+            sound = out.add_stream("aac", rate=SAMPLE_RATE)
+            sound.metadata.update(language=language, title=title)
+            sound.disposition = flags[flag]
+            sounds.append(sound)
+        for index in range(25):
+            frame = av.VideoFrame.from_ndarray(picture(index, (96, 64)), "rgb24")
+            frame.pts = index
+            out.mux(video.encode(frame))
+            for sound in sounds:
+                out.mux(sound.encode(tone_frame(index * 1920, 1920)))
+        for stream in (video, *sounds):
+            out.mux(stream.encode(None))

@@ -19,7 +19,7 @@ from service.media.video.frames_writer import FramesWriter
 from service.media.video.labels import Chapter, ClipLabels
 from service.media.video.types import ClipSelection
 from service.media.video.writer import VideoWriter
-from tests import clips
+from tests import clip_kinds, clips
 from tests.video_copies import INFO, copy, read_clip
 
 ENCODINGS = {"mp4": h264(), "webm": VP9, "mov": PRORES}
@@ -88,7 +88,7 @@ def test_pictures_have_square_pixels(tmp_path) -> None:
 @pytest.mark.parametrize("container", ENCODINGS)
 def test_labels_of_tracks_and_clip_are_kept(tmp_path, container: str) -> None:
     source = tmp_path / "a.mkv"
-    make_labelled(source)
+    clip_kinds.make_labelled(source)
     clip = read_clip(source, ClipSelection(audio=(container,), keeps_metadata=True))
     labels = [track.labels for track in clip.info.audio]
     assert labels == [
@@ -110,43 +110,6 @@ def test_labels_of_tracks_and_clip_are_kept(tmp_path, container: str) -> None:
     assert after.labels.place.startswith("+48.1")
 
 
-def make_labelled(path) -> None:
-    flags = av.stream.Disposition
-    with av.open(str(path), "w") as out:
-        out.metadata.update(title="Holiday", creation_time="2024-05-06T07:08:09Z")
-        out.metadata["location"] = "+48.1+011.5/"
-        clock = Fraction(1, 1000)
-        parts = [(1, 0, 500, "One"), (2, 500, 1000, "Two")]
-        out.set_chapters(
-            [
-                {
-                    "id": number,
-                    "start": start,
-                    "end": end,
-                    "time_base": clock,
-                    "metadata": {"title": title},
-                }
-                for number, start, end, title in parts
-            ]
-        )
-        video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
-        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
-        sounds = []
-        for language, title, flag in (("eng", "Main", "default"), ("deu", "Director", "comment")):
-            sound = out.add_stream("aac", rate=clips.SAMPLE_RATE)
-            sound.metadata.update(language=language, title=title)
-            sound.disposition = flags[flag]
-            sounds.append(sound)
-        for index in range(25):
-            frame = av.VideoFrame.from_ndarray(clips.picture(index, (96, 64)), "rgb24")
-            frame.pts = index
-            out.mux(video.encode(frame))
-            for sound in sounds:
-                out.mux(sound.encode(clips.tone_frame(index * 1920, 1920)))
-        for stream in (video, *sounds):
-            out.mux(stream.encode(None))
-
-
 def write(target, clip, encoding) -> None:
     with VideoWriter(target, clip.info, encoding) as writer:
         for packet in clip.packets:
@@ -159,7 +122,7 @@ def write(target, clip, encoding) -> None:
 
 
 def test_metadata_stays_behind_unless_asked_for(tmp_path) -> None:
-    make_labelled(tmp_path / "a.mkv")
+    clip_kinds.make_labelled(tmp_path / "a.mkv")
     info = read_clip(tmp_path / "a.mkv").info
     assert info.labels.title == info.labels.date == info.labels.place == ""
     part = read_clip(tmp_path / "a.mkv", ClipSelection(start_s=0.6)).info
