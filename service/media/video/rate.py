@@ -10,6 +10,7 @@ PEEKED_PACKETS = 24
 MAX_PEEKED_BYTES = 16 << 20
 # A rate above this is the clock of a container unless the times say so, too.
 _PLAUSIBLE_RATE = 240
+_MANY_TIMES = 9  # fewer do not speak against a rate that may be true
 _STANDARD_RATES = tuple(
     [Fraction(n) for n in (24, 25, 30, 48, 50, 60, 100, 120)]
     + [Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)]
@@ -39,8 +40,8 @@ def choose_rate(stream: Any, packets: Iterable[Any]) -> tuple[Fraction | None, F
     times = sorted({p.pts for p in packets if p.stream.index == stream.index and p.pts is not None})
     stated = _read_stated(stream)
     measured = measure_rate([Fraction(time * stream.time_base) for time in times])
-    if measured is None:
-        is_plausible = stated is not None and stated <= _PLAUSIBLE_RATE
+    is_plausible = stated is not None and stated <= _PLAUSIBLE_RATE
+    if measured is None or (is_plausible and len(times) < _MANY_TIMES):
         return (stated, None) if is_plausible else (None, stated)
     if stated is not None and measured / 2 <= stated <= measured * 2:
         return stated, None

@@ -30,6 +30,7 @@ _TRACK_NUMBER, _TRACK_TYPE, _SIMPLE_BLOCK, _GROUP, _BLOCK, _REFERENCE = (
 _BESIDE = (_CLUSTER, b"\x1c\x53\xbb\x6b", b"\x12\x54\xc3\x67", b"\x11\x4d\x9b\x74")
 _PARTS = (b"moof", b"styp", b"sidx", b"emsg", b"prft")
 _VIDEO = 1
+_LONGEST_START = 256  # bytes until the segment of a WebM begins
 _NOT_SYNC = 0x10000  # of the sample flags
 
 
@@ -56,7 +57,11 @@ def is_later_slice(data: bytes) -> bool:
 
 def begins_file(data: bytes) -> bool:
     """Say whether bytes begin a WebM or MP4 of their own."""
-    return data[:4] == _EBML or data[4:8] in (b"ftyp", b"moov")
+    return _is_webm(data) or data[4:8] in (b"ftyp", b"moov")
+
+
+def _is_webm(data: bytes) -> bool:
+    return len(data) > 0 and data[:4] == _EBML[: len(data)]
 
 
 def join(before: Slices | None, data: bytes) -> tuple[Slices, Slices | None]:
@@ -68,7 +73,7 @@ def join(before: Slices | None, data: bytes) -> tuple[Slices, Slices | None]:
     skipped = 0 if before is None else before.skipped
     whole = data if before is None else before.header + before.carry + data
     try:
-        found = _scan_webm(whole) if whole[:4] == _EBML else _scan_mp4(whole)
+        found = _scan_webm(whole) if _is_webm(whole) else _scan_mp4(whole)
     except (
         IndexError,
         ValueError,
@@ -144,7 +149,9 @@ def _list_elements(data: bytes, position: int, end: int) -> Iterator[_Element]:
 def _scan_webm(data: bytes) -> _Found | None:
     head = _read_element(data, 0)
     segment = None if head is None or head.end is None else _read_element(data, head.end)
-    if segment is None or segment.name != _SEGMENT:
+    if segment is None:  # a slice may end anywhere, even in the first element
+        return _Found(0, 0, 0) if len(data) < _LONGEST_START else None
+    if segment.name != _SEGMENT:
         return None
     tracks: set[int] = set()
     header_end = key_start = None
