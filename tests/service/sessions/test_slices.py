@@ -115,10 +115,9 @@ def test_slice_without_a_whole_frame_is_taken(client) -> None:
 def test_first_slice_may_be_the_header_alone(client, kind: str, packaging: str) -> None:
     data = record(kind)
     session = SessionClient(client, packaging=packaging)
-    answers = [
-        session.send(piece)
-        for piece in cut(data, [data.index(MARKS[kind]) + 4, 200, len(data) // 2])
-    ]
+    tiny = [1, 2, 20] if kind == "webm-vp8" else []
+    sizes = [*tiny, data.index(MARKS[kind]) + 4 - sum(tiny), 200, len(data) // 2]
+    answers = [session.send(piece) for piece in cut(data, sizes)]
     assert answers[0].headers["x-frames-in"] == "0"
     assert sum(int(answer.headers["x-frames-in"]) for answer in answers) == FRAMES
     if packaging == "fmp4":
