@@ -1,6 +1,7 @@
 """Options that stills and clips share."""
 
 import difflib
+import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -82,7 +83,11 @@ class MattingOptions(BaseModel):
     erode: int = Field(0, ge=0, le=MAX_BRUSH, description="shrink the matte, pixels of the result")
     dilate: int = Field(0, ge=0, le=MAX_BRUSH, description="grow the matte, pixels of the result")
     feather: float = Field(
-        0, ge=0, le=MAX_BRUSH, allow_inf_nan=False, description="blur the matte, sigma in pixels"
+        0,
+        ge=0,
+        le=MAX_BRUSH,
+        allow_inf_nan=False,
+        description="blur the matte, sigma in pixels of the result",
     )
     keep_largest: bool = Field(False, description="keep only the largest piece of the matte")
     existing_alpha: Literal["multiply", "ignore", "return"] = Field(
@@ -110,11 +115,19 @@ class MattingOptions(BaseModel):
             return Blur(self.blur_radius)
         return parse_colour(self.background)
 
+    def is_changed(self, name: str) -> bool:
+        """Say whether an option was given another value than its default."""
+        value = getattr(self, name)
+        return name in self.model_fields_set and value != type(self).model_fields[name].default
+
     @model_validator(mode="after")
     def check_ineffective_options(self) -> Self:
-        """An option without effect is a mistake somebody would search for long."""
+        """An option without effect is a mistake somebody would search for long.
+
+        At its default value it asks for nothing: forms send all their fields.
+        """
         for name, (is_used, need) in self.requirements.items():
-            if name in self.model_fields_set and not is_used(self):
+            if self.is_changed(name) and not is_used(self):
                 raise ValueError(f"{name} needs {need}")
         return self
 
@@ -131,7 +144,8 @@ def parse_options(kind: type[Options], given: Mapping[str, Any]) -> Options:
                 errors=[{"loc": name[:64], "msg": "unknown option"}],
             )
     try:
-        return kind.model_validate(dict(given))
+        # JSON's null is how many clients write "not given".
+        return kind.model_validate({k: value for k, value in given.items() if value is not None})
     except ValidationError as error:
         found = [
             {
@@ -153,8 +167,18 @@ def check_background_file(options: MattingOptions, part: str, files: Mapping[str
     is_seen, need = options.requirements["background"]
     if not is_seen(options):
         raise InvalidOption(f"{part} needs {need}")
-    if "background" in options.model_fields_set:
+    if options.is_changed("background"):
         raise InvalidOption(f"background and {part} are both given", hint="leave out one")
 
 
 IMAGE, TRIMAP, BACKGROUND = "the image", "trimap_file", "background_file"
+
+
+def describe_option(schema: Mapping[str, Any]) -> str:
+    """Return what an option means, its default at the end."""
+    default = schema.get("default")
+    if isinstance(default, list):
+        default = ",".join(default)
+    text = default if isinstance(default, str) else json.dumps(default)
+    parts = [schema.get("description"), None if default is None else f"default: {text}"]
+    return "; ".join(part for part in parts if part)

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated keys; none: everybody is one anonymous owner"
     )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="comma-separated origins whose pages may call the service; * for all"
+    )
     data_dir: Path = Field(
         Path(tempfile.gettempdir()),
         description="folder for uploads, results and jobs; one process at a time",
@@ -58,9 +61,16 @@ class Settings(BaseSettings):
     max_videos: int = Field(2, ge=1, description="videos in progress at once")
 
     image_max_bytes: int = Field(25 * 2**20, ge=1, description="bytes of an image")
-    image_max_megapixels: float = Field(50, gt=0, description="megapixels of an image")
+    image_max_megapixels: float = Field(
+        51, gt=0, description="megapixels of an image; cameras of 50 have a little more"
+    )
     batch_max_files: int = Field(32, ge=1, le=999, description="images in one request")
     batch_max_bytes: int = Field(100 * 2**20, ge=1, description="bytes of all of them")
+    image_result_max_mb: int = Field(
+        1024,
+        ge=1,
+        description="MiB of the ZIP that answers several images; it lies on disk",
+    )
     image_max_side: int = Field(16_384, ge=1, description="pixels of its longest side")
     video_max_bytes: int = Field(512 * 2**20, ge=1, description="bytes of a clip")
     video_max_s: float = Field(600, gt=0, description="seconds of a clip")
@@ -122,9 +132,9 @@ class Settings(BaseSettings):
         "info", description="JSON lines on standard error"
     )
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
-    def split_keys(cls, value: object) -> object:
+    def split_list(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(key for part in value.split(",") if (key := part.strip()))
         return value
@@ -163,7 +173,7 @@ def describe_settings() -> str:
     for name, field in Settings.model_fields.items():
         default = field.default
         if name == "data_dir":
-            default = "the system's temporary folder"
+            default = "`matting-PORT` in the system's temporary folder"
         elif name == "model_path":
             default = "the embedded weights"
         elif default in ((), None):

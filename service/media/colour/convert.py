@@ -46,7 +46,10 @@ class SrgbConverter:
         self._colour = colour
         kind = np.uint8 if full <= 255 else np.uint16
         codes = np.arange(np.iinfo(kind).max + 1)
-        values = np.minimum(codes / full, 1.0)
+        values = codes / full
+        if colour.is_narrow:
+            values = (codes * (256 / (full + 1)) - 16) / 219
+        values = np.clip(values, 0.0, 1.0)
         self._light = decode(colour.transfer, values).astype(np.float32)
         self._to_srgb = matrix_between(colour.primaries).astype(np.float32)
         self._luminance = matrix_to_xyz(colour.primaries)[1:2].astype(np.float32)

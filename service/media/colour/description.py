@@ -110,8 +110,13 @@ class Colour:
 
     @property
     def is_srgb(self) -> bool:
-        """Whether R'G'B' values are sRGB as they are."""
-        return self.transfer == SRGB_TRANSFER and self.has_primaries(BT709)
+        """Whether R'G'B' values, made so by a decoder where they were not, are sRGB as they are."""
+        return not self.is_narrow and self.transfer == SRGB_TRANSFER and self.has_primaries(BT709)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether R'G'B' values, of which no decoder changes the range, lie between 16 and 235."""
+        return self.matrix == 0 and not self.is_full_range
 
     def has_primaries(self, primaries: Chromaticities) -> bool:
         return bool(np.allclose(self.primaries, primaries, rtol=0, atol=_SAME_WITHIN))
@@ -122,7 +127,8 @@ class Colour:
         named = (name for name, xy in _PRIMARIES.values() if self.has_primaries(xy))
         primaries = next(named, "other primaries")
         if self.transfer == SRGB_TRANSFER:
-            return "sRGB" if self.is_srgb else primaries
+            name = "sRGB" if self.has_primaries(BT709) else primaries
+            return f"narrow {name}" if self.is_narrow else name
         if self.transfer.curve == Curve.GAMMA:
             return f"{primaries} gamma {self.transfer.gamma:.3g}"
         curve = self.transfer.curve.name

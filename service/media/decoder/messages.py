@@ -63,7 +63,7 @@ def read_picture(header: Header, payload: NDArray[np.uint8]) -> Picture:
     icc, exif = take(facts.icc).tobytes(), take(facts.exif).tobytes()
     if position != len(payload):
         raise ValueError("more bytes than the header promised")
-    return Picture(image, alpha, own, icc, exif)
+    return Picture(image, alpha, own, icc, exif, facts.rows_there, facts.notes)
 
 
 def read_video_info(header: Header) -> VideoInfo:
