@@ -3,7 +3,8 @@
 import struct
 from typing import BinaryIO
 
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,gif,avi,flv"
+CONTAINERS = ("mp4", "mov", "matroska", "webm", "mpegts", "avi", "flv", "gif")
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,gif,avi,flv"  # FFmpeg's names
 READ = "MP4, MOV, WebM, MKV, MPEG-TS, AVI, FLV or GIF"
 _HEAD_BYTES = 4096
 _MAX_BOXES = 64
