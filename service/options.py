@@ -16,6 +16,7 @@ from service.matting.composite import Background, Blur
 MIN_REF_SIZE, MAX_REF_SIZE = 64, 1024
 Options = TypeVar("Options", bound=BaseModel)
 BLUR = "blur"
+MAX_BRUSH = 100  # pixels of erode, dilate and feather
 
 
 def parse_colour(value: str) -> tuple[int, int, int]:
@@ -75,6 +76,36 @@ class MattingOptions(BaseModel):
         allow_inf_nan=False,
         description="pixels of the result, for background=blur; default: 1/40 of the longer side",
     )
+
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="make alpha 0 or 1 at this value; default: keep it soft"
+    )
+    erode: int = Field(0, ge=0, le=MAX_BRUSH, description="shrink the matte, pixels of the result")
+    dilate: int = Field(0, ge=0, le=MAX_BRUSH, description="grow the matte, pixels of the result")
+    feather: float = Field(
+        0,
+        ge=0,
+        le=MAX_BRUSH,
+        allow_inf_nan=False,
+        description="blur the matte, sigma in pixels of the result",
+    )
+    keep_largest: bool = Field(False, description="keep only the largest piece of the matte")
+    existing_alpha: Literal["multiply", "ignore", "return"] = Field(
+        "multiply",
+        description="what transparency of the file does: multiply the matte, nothing, or be the "
+        "matte without running the network",
+    )
+
+    @property
+    def cleanup(self) -> dict[str, Any]:
+        """The corrections of the matte, as `clean_alpha` takes them."""
+        return {
+            "threshold": self.threshold,
+            "erode": self.erode,
+            "dilate": self.dilate,
+            "feather": self.feather,
+            "keep_largest": self.keep_largest,
+        }
 
     def choose_background(self, picture: NDArray[np.uint8] | None) -> Background:
         """Return what is behind the person; `picture` is the part `background_file`."""

@@ -10,7 +10,6 @@ from service.options import BLUR, MattingOptions, Requirements
 
 Output = Literal["alpha", "cutout", "composite", "foreground", "bundle"]
 Format = Literal["png", "webp", "jpeg", "avif", "zip", "json"]
-MAX_BRUSH = 100  # pixels of erode, dilate and feather
 MAX_KEEP_S = 7 * 24 * 3600
 
 
@@ -43,24 +42,6 @@ class ImageOptions(MattingOptions):
     compression: int = Field(1, ge=0, le=9, description="of PNG")
     model: str | None = Field(
         None, max_length=128, description="a name from /v1/models; default: the first"
-    )
-    threshold: float | None = Field(
-        None, gt=0, lt=1, description="make alpha 0 or 1 at this value; default: keep it soft"
-    )
-    erode: int = Field(0, ge=0, le=MAX_BRUSH, description="shrink the matte, pixels of the result")
-    dilate: int = Field(0, ge=0, le=MAX_BRUSH, description="grow the matte, pixels of the result")
-    feather: float = Field(
-        0,
-        ge=0,
-        le=MAX_BRUSH,
-        allow_inf_nan=False,
-        description="blur the matte, sigma in pixels of the result",
-    )
-    keep_largest: bool = Field(False, description="keep only the largest piece of the matte")
-    existing_alpha: Literal["multiply", "ignore", "return"] = Field(
-        "multiply",
-        description="what transparency of the file does: multiply the matte, nothing, or be the "
-        "matte without running the network",
     )
     crop: bool = Field(False, description="crop to the person")
     crop_margin: Annotated[str, AfterValidator(check_margin)] = Field(

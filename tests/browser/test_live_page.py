@@ -7,6 +7,7 @@ from tests.helpers import ROOT
 from tests.sockets import LiveSession
 
 PAGE = ROOT / "examples" / "live.html"
+RECORDER = ROOT / "examples" / "record.html"
 READ_CANVAS = """
 () => {
   const context = document.getElementById("person").getContext("2d");
@@ -32,3 +33,17 @@ def test_example_page_shows_the_person_of_the_camera_over_its_own_colour(
     assert problems == []
     assert seen["face"][3] > 200, "the person is there"
     assert seen["wall"][3] < 60, "and the page shines through the wall"
+
+
+def test_recorder_page_plays_what_it_records(camera_browser: Browser, live_server) -> None:
+    address = f"{live_server().url}/record.html"
+    page = camera_browser.new_page(permissions=["camera"])
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    content = RECORDER.read_text()
+    page.route(address, lambda route: route.fulfill(body=content, content_type="text/html"))
+    page.goto(address)
+    page.wait_for_function("person.buffered.length && person.buffered.end(0) > 1", timeout=120_000)
+    size = page.evaluate("[person.videoWidth, person.videoHeight]")
+    page.close()
+    assert problems == [] and size == [640, 360]

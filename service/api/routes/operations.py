@@ -19,6 +19,7 @@ from service.errors import MattingError, NotReady
 from service.jobs.intake import IDEMPOTENCY_S
 from service.media.audio.types import CARRIED_AUDIO
 from service.media.image.types import FORMATS
+from service.media.video.formats import CONTAINERS
 from service.options import MAX_REF_SIZE, MIN_REF_SIZE
 from service.runtime import Runtime
 from service.sessions.chunk import PICTURE_FORMATS
@@ -122,7 +123,7 @@ async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
             "result_store_mb": settings.result_store_mb,
         },
         "video": {
-            "containers": ["mp4", "mov", "matroska", "webm", "mpegts", "gif"],
+            "containers": list(CONTAINERS),
             "outputs": {name: describe_output(output) for name, output in OUTPUTS.items()},
             "options": [name for name in VideoOptions.model_fields if name != "outputs"],
             "smoothing": ["ofd", "off"],
@@ -136,7 +137,8 @@ async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
             "result_max_mb": settings.video_result_max_mb,
         },
         "session": {
-            "containers": ["mp4", "matroska", "webm", "mpegts"],
+            "containers": list(CONTAINERS),
+            "recordings": ["webm", "mp4"],
             "frames": [name.lower() for name in PICTURE_FORMATS],
             "outputs": ["composite", "alpha", "cutout"],
             "packaging": ["fmp4", "frames"],

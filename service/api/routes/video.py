@@ -24,9 +24,10 @@ from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import ClipPlan, make_plan, read_background
-from service.clips.run import describe_clip, refuse_trimap_model, run_clip
+from service.clips.run import TOLD, describe_clip, refuse_trimap_model, run_clip
 from service.clips.slots import VideoSlots
 from service.errors import MediaLimitExceeded
+from service.media.video.repairs import name_header
 from service.options import BACKGROUND, check_background_file, parse_options
 from service.runtime import Runtime
 
@@ -131,12 +132,11 @@ def make_headers(runtime: Runtime, video: MattedClip) -> dict[str, str]:
     }
     if "padding" in told:
         headers["X-Padding"] = "{},{}".format(*told["padding"])
-    if "converted_from_bits" in told:
-        headers["X-Converted-From-Bits"] = str(told["converted_from_bits"])
-    if "interlaced" in told:
-        headers["X-Interlaced"] = "yes"
-    if "sound_converted_from" in told:
-        headers["X-Sound-Converted-From"] = ", ".join(told["sound_converted_from"])
+    for name, value in told.items():
+        if name in TOLD:
+            is_list = isinstance(value, list)
+            text = ", ".join(value) if is_list else "yes" if value is True else str(value)
+            headers[name_header(name)] = text
     return headers
 
 

@@ -21,6 +21,7 @@ from service.media.audio.types import (
     AudioPacket,
 )
 from service.media.image.types import ImageInfo, Picture, PictureHeader
+from service.media.video.repairs import Repairs
 from service.media.video.types import FrameHeader, VideoFrame, VideoInfo
 from service.media.wire.fields import Header
 
@@ -30,6 +31,9 @@ Payload = bytes | bytearray | memoryview
 
 _IMAGE, _PICTURE = TypeAdapter(ImageInfo), TypeAdapter(PictureHeader)
 _VIDEO, _FRAME, _AUDIO = TypeAdapter(VideoInfo), TypeAdapter(FrameHeader), TypeAdapter(AudioHeader)
+
+
+_REPAIRS = TypeAdapter(Repairs)
 
 
 def _read(adapter: TypeAdapter[T], header: Header) -> T:
@@ -78,10 +82,20 @@ def read_video_info(header: Header) -> VideoInfo:
 def read_frame(header: Header, payload: Payload) -> VideoFrame:
     """Return a frame on the payload's memory."""
     facts = _read(_FRAME, header)
-    if memoryview(payload).nbytes != facts.height * facts.width * 3:
+    shape, channels = (facts.height, facts.width), 4 if facts.alpha else 3
+    if memoryview(payload).nbytes != facts.height * facts.width * channels:
         raise ValueError("the pixels do not fill the frame")
-    image = np.frombuffer(payload, np.uint8).reshape(facts.height, facts.width, 3)
-    return VideoFrame(facts.pts, facts.duration, image)
+    box = facts.box
+    if box and (box.left + box.width > facts.width or box.top + box.height > facts.height):
+        raise ValueError("the box lies outside of the frame")
+    pixels, colours = np.frombuffer(payload, np.uint8), facts.height * facts.width * 3
+    image = pixels[:colours].reshape(*shape, 3)
+    alpha = pixels[colours:].reshape(shape) if facts.alpha else None
+    return VideoFrame(facts.pts, facts.duration, image, alpha, box)
+
+
+def read_repairs(header: Header) -> Repairs:
+    return _read(_REPAIRS, header)
 
 
 def read_packet(header: Header, payload: Payload) -> AudioPacket:
