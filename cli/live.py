@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from cli.live_movie import MovieWriter
 from cli.live_session import LiveSession, RequestFailed
-from training.command import fail
+from training.commands.common import fail
 
 # The service lets two frames wait and drops the oldest of three, which would never be answered; the
 # first answer needs two, because a frame waits for its follower.

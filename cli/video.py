@@ -36,10 +36,10 @@ from service.errors import ImpossibleOutput, MattingError
 from service.inference.models import ModelError
 from service.inference.providers import DeviceError
 from service.metrics import Metrics
-from service.options import BACKGROUND, check_background_file, parse_options
+from service.options import BACKGROUND, check_background_file, describe_option, parse_options
 from service.runtime import Runtime
 from service.settings import Settings, SettingsError, load_settings
-from training.command import fail
+from training.commands.common import fail
 
 # Limits on the length guard a service from its clients; nobody's own clip is too long.
 ANY_LENGTH = {"video_max_s": 10**7, "video_max_frames": 10**9}
@@ -109,15 +109,6 @@ def describe_values(schema: Mapping[str, Any]) -> str:
         return "|".join(schema["enum"])
     kinds = {kind.get("type") for kind in schema.get("anyOf", [schema])}
     return "N" if kinds & {"integer", "number"} else "TEXT"
-
-
-def describe_option(schema: Mapping[str, Any]) -> str:
-    """Return the help of an option, its default at the end."""
-    default = schema.get("default")
-    if isinstance(default, list):
-        default = ",".join(default)
-    parts = [schema.get("description"), None if default is None else f"default: {default}"]
-    return "; ".join(part for part in parts if part)
 
 
 def matte_file(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:

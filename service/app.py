@@ -15,9 +15,19 @@ from service.api.body_layer import BodyLayer
 from service.api.compat import routes as compat
 from service.api.dependencies import Services
 from service.api.disconnect import ClientDisconnected
+from service.api.openapi import install_document
 from service.api.problems import install_error_handlers
 from service.api.request_layer import RequestLayer
-from service.api.routes import image, jobs, live, operations, sessions, video
+from service.api.routes import (
+    image,
+    jobs,
+    live,
+    operations,
+    page,
+    problem_pages,
+    sessions,
+    video,
+)
 from service.clips.slots import VideoSlots
 from service.inference.engine import Engine
 from service.jobs.intake import JobIntake
@@ -58,6 +68,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     # The last one added is the outermost: ids and logs, then the key, then the body.
     app.add_middleware(BodyLayer, settings=settings, metrics=metrics)
@@ -75,8 +86,9 @@ def create_app(
     install_error_handlers(app)
     for left in (ClientDisconnected, ClientDisconnect):  # with the body sent, and inside it
         app.add_exception_handler(left, on_client_disconnect)
-    for routes in (image, video, jobs, sessions, live, compat, operations):
+    for routes in (image, video, jobs, sessions, live, compat, operations, page, problem_pages):
         app.include_router(routes.router)
+    install_document(app, needs_key=bool(settings.api_keys))
     app.mount("/assets", StaticFiles(directory=operations.ASSETS))
     return app
 

@@ -1,6 +1,7 @@
 """Options that stills and clips share."""
 
 import difflib
+import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -140,3 +141,13 @@ def check_background_file(options: MattingOptions, part: str, files: Mapping[str
 
 
 IMAGE, TRIMAP, BACKGROUND = "the image", "trimap_file", "background_file"
+
+
+def describe_option(schema: Mapping[str, Any]) -> str:
+    """Return what an option means, its default at the end."""
+    default = schema.get("default")
+    if isinstance(default, list):
+        default = ",".join(default)
+    text = default if isinstance(default, str) else json.dumps(default)
+    parts = [schema.get("description"), None if default is None else f"default: {text}"]
+    return "; ".join(part for part in parts if part)

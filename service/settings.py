@@ -173,7 +173,7 @@ def describe_settings() -> str:
     for name, field in Settings.model_fields.items():
         default = field.default
         if name == "data_dir":
-            default = "the system's temporary folder"
+            default = "`matting-PORT` in the system's temporary folder"
         elif name == "model_path":
             default = "the embedded weights"
         elif default in ((), None):

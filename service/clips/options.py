@@ -65,10 +65,10 @@ class VideoOptions(SmoothedOptions):
         description="comma list of results made in one pass: "
         + "; ".join(f"`{name}`: {o.codec}, {o.about}" for name, o in OUTPUTS.items()),
     )
-    audio: Literal["keep", "drop"] = "keep"
+    audio: Literal["keep", "drop"] = Field("keep", description="the sound of the clip")
     crf: int = Field(20, ge=0, le=51, description="x264's constant rate factor; lower is better")
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
-        "veryfast"
+        Field("veryfast", description="x264's preset; slower makes smaller files")
     )
     max_fps: float | None = Field(
         None,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import BinaryIO
 
+from service.decoding import check_dimensions
 from service.errors import (
     ImpossibleOutput,
     MattingError,
@@ -115,23 +116,14 @@ def make_rate(fps: float) -> Fraction:
 
 def check_frame_size(height: int, width: int, settings: Settings) -> None:
     """Refuse frames over the limits of clips; raises MediaLimitExceeded."""
-    size = f"{width} x {height} pixels"
-    if max(width, height) > settings.video_max_side:
-        raise MediaLimitExceeded(
-            f"{size}; the longest side may have {settings.video_max_side}",
-            hint="send smaller frames",
-            limit=settings.video_max_side,
-            actual=max(width, height),
-        )
-    megapixels = width * height / 1e6
-    if megapixels > settings.video_max_frame_megapixels:
-        raise MediaLimitExceeded(
-            f"{size} are {megapixels:.1f} megapixels, the limit is "
-            f"{settings.video_max_frame_megapixels:g}",
-            hint="send smaller frames",
-            limit=settings.video_max_frame_megapixels,
-            actual=round(megapixels, 3),
-        )
+    check_dimensions(
+        f"a frame has {width} x {height} pixels",
+        width,
+        height,
+        max_side=settings.video_max_side,
+        max_megapixels=settings.video_max_frame_megapixels,
+        hint="send smaller frames",
+    )
 
 
 def check_same_size(found: tuple[int, int], expected: tuple[int, int]) -> None:

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi import APIRouter, Response
+from fastapi.responses import FileResponse
 from numpy import float32, zeros
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -27,7 +26,8 @@ from service.sessions.live import WAITING_FRAMES
 from service.stills.options import MAX_KEEP_S
 
 router = APIRouter(tags=["operations"])
-ASSETS = Path(service.__file__).parent / "web" / "assets"
+WEB = Path(service.__file__).parent / "web"
+ASSETS = WEB / "assets"
 PROBE_SIDE = 64
 
 
@@ -38,7 +38,7 @@ async def live() -> dict[str, str]:
 
 
 @router.get("/readyz", summary="Does the service take work")
-@router.get("/healthz", summary="The same as /readyz")
+@router.get("/healthz", name="health", summary="The same as /readyz")
 async def ready(
     runtime: RuntimeDependency, slots: SlotsDependency, verbose: str | None = None
 ) -> dict[str, Any]:
@@ -186,16 +186,5 @@ def describe_output(output: Output) -> dict[str, Any]:
 
 
 @router.get("/docs", include_in_schema=False)
-async def show_docs(request: Request) -> HTMLResponse:
-    return get_swagger_ui_html(
-        openapi_url="/openapi.json",
-        title=request.app.title,
-        swagger_js_url="/assets/swagger-ui-bundle.js",
-        swagger_css_url="/assets/swagger-ui.css",
-        swagger_favicon_url="/assets/favicon-32x32.png",
-    )
-
-
-@router.get("/", include_in_schema=False)
-async def show_start() -> RedirectResponse:
-    return RedirectResponse("/docs")
+async def show_docs() -> FileResponse:
+    return FileResponse(WEB / "docs.html")

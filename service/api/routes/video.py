@@ -12,7 +12,13 @@ from service.api.disconnect import run_until_disconnect
 from service.api.downloads import stream_file
 from service.api.openapi import describe_upload
 from service.api.routes.job_documents import JobDocument
-from service.api.routes.jobs import accept_job, prefers_job, read_idempotency_key
+from service.api.routes.jobs import (
+    MAX_KEY_CHARS,
+    RESPOND_ASYNC,
+    accept_job,
+    prefers_job,
+    read_idempotency_key,
+)
 from service.api.uploads import MULTIPART_TYPE, Accepted, Upload, read_content_type, read_upload
 from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
@@ -30,6 +36,20 @@ RESULT_TYPES = {
     output.content_type: {"schema": {"type": "string", "format": "binary"}}
     for output in OUTPUTS.values()
 }
+JOB_HEADERS = [
+    {
+        "name": "Prefer",
+        "in": "header",
+        "schema": {"type": "string", "enum": [RESPOND_ASYNC]},
+        "description": "make it a job and do not wait",
+    },
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "schema": {"type": "string", "maxLength": MAX_KEY_CHARS},
+        "description": "the same key with the same request makes one job only, for 24 hours",
+    },
+]
 RESULTS = "The result: " + ", ".join(
     f"`{output.content_type}` for `{name}`" for name, output in OUTPUTS.items()
 )
@@ -46,7 +66,9 @@ RESULTS = "The result: " + ", ".join(
             "description": "a job has been made; `Location` is its address",
         },
     },
-    openapi_extra=describe_upload(VideoOptions, "video", FILE_NAMES, BACKGROUND),
+    openapi_extra=describe_upload(
+        VideoOptions, "video", FILE_NAMES, BACKGROUND, headers=JOB_HEADERS
+    ),
 )
 async def matte_video(
     request: Request,

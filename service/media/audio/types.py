@@ -59,14 +59,6 @@ class AudioTrack:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for facts that do not fit each other."""
-        least, most = COPYABLE_AUDIO[self.codec]
-        if not least <= len(self.extradata) <= most:
-            raise ValueError("extradata has a wrong size")
-        if any(self.codec not in CARRIED_AUDIO[name] for name in self.containers):
-            raise ValueError("an audio track for containers that do not carry it")
-
 
 @dataclass(frozen=True)
 class AudioHeader:
@@ -86,11 +78,6 @@ class AudioPacket(AudioHeader):
     """Encoded audio of one track."""
 
     data: bytes
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a packet of no bytes, or of too many."""
-        if not 1 <= len(self.data) <= MAX_AUDIO_PACKET_BYTES:
-            raise ValueError("an audio packet has a wrong size")
 
     def to_wire(self) -> tuple[dict[str, Any], bytes]:
         """Return a header that JSON can hold (kind `audio`) and the encoded bytes."""

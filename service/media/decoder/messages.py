@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from service.media.audio.types import AudioHeader, AudioPacket
+from service.media.audio.types import (
+    CARRIED_AUDIO,
+    COPYABLE_AUDIO,
+    MAX_AUDIO_PACKET_BYTES,
+    AudioHeader,
+    AudioPacket,
+)
 from service.media.image.types import ImageInfo, Picture, PictureHeader
 from service.media.video.types import FrameHeader, VideoFrame, VideoInfo
 from service.media.wire.fields import Header
@@ -57,7 +63,16 @@ def read_picture(header: Header, payload: NDArray[np.uint8]) -> Picture:
 
 
 def read_video_info(header: Header) -> VideoInfo:
-    return _read(_VIDEO, header)
+    info = _read(_VIDEO, header)
+    if [track.index for track in info.audio] != list(range(len(info.audio))):
+        raise ValueError("audio tracks are not numbered from 0")
+    for track in info.audio:
+        least, most = COPYABLE_AUDIO[track.codec]
+        if not least <= len(track.extradata) <= most:
+            raise ValueError("extradata has a wrong size")
+        if any(track.codec not in CARRIED_AUDIO[name] for name in track.containers):
+            raise ValueError("an audio track for containers that do not carry it")
+    return info
 
 
 def read_frame(header: Header, payload: Payload) -> VideoFrame:
@@ -70,5 +85,7 @@ def read_frame(header: Header, payload: Payload) -> VideoFrame:
 
 
 def read_packet(header: Header, payload: Payload) -> AudioPacket:
+    if not 1 <= memoryview(payload).nbytes <= MAX_AUDIO_PACKET_BYTES:
+        raise ValueError("an audio packet has a wrong size")
     facts: dict[str, Any] = vars(_read(_AUDIO, header))
     return AudioPacket(**facts, data=bytes(payload))

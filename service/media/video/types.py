@@ -101,11 +101,6 @@ class VideoInfo:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for tracks that are not numbered from 0."""
-        if [track.index for track in self.audio] != list(range(len(self.audio))):
-            raise ValueError("audio tracks are not numbered from 0")
-
     def to_wire(self) -> dict[str, Any]:
         """Return the facts as a dictionary that JSON can hold; its kind is `info`."""
         return {"kind": "info", **to_header(self)}

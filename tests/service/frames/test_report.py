@@ -16,7 +16,7 @@ from service.media.video.reader import read_video
 from service.media.video.types import VideoFrame, VideoInfo, VideoLimits
 from tests.clips import make_clip
 from tests.segments import make_frames, run_segment
-from training import metrics
+from training.evaluation import metrics
 
 DARK, GREY, WHITE = (np.full((36, 64, 3), value, np.uint8) for value in (32, 128, 255))
 
