@@ -43,7 +43,7 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class PictureHeader:
-    """The size of a picture, its layers, the bytes of profile and EXIF, and what is said of it."""
+    """The size of a picture, which layers follow it, the bytes of profile, EXIF and the rest."""
 
     width: Annotated[int, Interval(ge=1, le=MAX_SIDE)]
     height: Annotated[int, Interval(ge=1, le=MAX_SIDE)]
