@@ -96,7 +96,7 @@ export const TEXT = {
   clipReady: "The clip is ready",
   results: "Results",
   resultLink: "{name} ({size})",
-  deleteResults: "Delete them from the server",
+  deleteResults: "Delete from the server",
   deleted: "Deleted from the server",
   noPlayer: "None of these results plays in a browser. Download them.",
   report: "Report",
