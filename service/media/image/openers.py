@@ -5,12 +5,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from service.media.image.bmp import BmpFile, decode_fields, read_bmp
-from service.media.image.heif import open_heif
-from service.media.image.jpeg import mend_jpeg
-from service.media.image.png import PngFile, count_rows, mend_png
+from service.media.image.formats.bmp import BmpFile, decode_fields, read_bmp
+from service.media.image.formats.heif import open_heif
+from service.media.image.formats.jpeg import mend_jpeg
+from service.media.image.formats.png import PngFile, count_rows, mend_png
+from service.media.image.formats.tiff import choose_page, fix_palette
+from service.media.image.formats.webp import close_webp, decode_cut, is_cut
 from service.media.image.source import Deep, Pixels, Source, open_file, take_file
-from service.media.image.tiff import choose_page, fix_palette
 from service.media.image.truncated import (
     accept_truncated,
     find_missing_jpeg,
@@ -18,7 +19,6 @@ from service.media.image.truncated import (
     looks_cut,
     repeat_rows,
 )
-from service.media.image.webp import close_webp, decode_cut, is_cut
 
 
 def open_source(data: bytes | bytearray, format: str) -> Source:

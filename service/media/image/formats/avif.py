@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.media.colour.description import UNSPECIFIED, Colour
-from service.media.image.boxes import find_nclx, find_orientation
+from service.media.image.formats.boxes import find_nclx, find_orientation
 
 
 @dataclass(frozen=True)

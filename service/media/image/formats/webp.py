@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.media.image.avif import import_av
+from service.media.image.formats.avif import import_av
 from service.media.image.truncated import Missing, find_changed_rows
 
 _NOISE = (b"", b"\x55\xa3\x1c\x96\x5a" * 400)
