@@ -58,8 +58,8 @@ browser:
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 # What the documents show of the weights and of the options: after a change of either.
-pictures: setup
-	for name in pictures sheets flicker failures; do $(BIN)/python docs/make_$$name.py || exit 1; done
+pictures: setup browser
+	for name in pictures sheets flicker failures page; do $(BIN)/python docs/make_$$name.py || exit 1; done
 	$(BIN)/python docs/make_options.py > docs/options.md
 
 clean:

@@ -4,8 +4,11 @@ import contextlib
 import re
 from collections.abc import Iterator
 
+import numpy as np
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 WAIT_MS = 120_000  # for what the network makes, on a machine with much else to do
 ACTION_MS = 30_000
 expect.set_options(timeout=ACTION_MS)
@@ -47,6 +50,14 @@ def is_own(address: str, url: str) -> bool:
     return address.startswith((url, url.replace("http", "ws", 1), "blob:"))
 
 
+def assert_accessible(page: Page) -> None:
+    """Assert that what is shown now breaks no rule of WCAG 2.2 AA that axe-core tests."""
+    options = {"runOnly": WCAG, "resultTypes": ["violations"]}
+    found = Axe().run(page, options=options).response["violations"]
+    wrong = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
+    assert wrong == []
+
+
 def make_file(name: str, kind: str, content: bytes) -> dict:
     """Return a file for a picker."""
     return {"name": name, "mimeType": kind, "buffer": content}
@@ -63,10 +74,8 @@ def expect_matted(page: Page, name: str) -> None:
     expect(page.locator("#photo-caption")).to_have_text(pattern, timeout=WAIT_MS)
 
 
-def read_pixels(page: Page, selector: str, width: int, height: int):
+def read_pixels(page: Page, selector: str, width: int, height: int) -> np.ndarray:
     """Return what a canvas shows, made so small: (height, width, 4) uint8 straight RGBA."""
-    import numpy as np
-
     values = page.evaluate(READ_PIXELS, [selector, width, height])
     return np.array(values, np.uint8).reshape(height, width, 4)
 

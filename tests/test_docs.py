@@ -53,6 +53,11 @@ MATTE = {
 def test_every_example_is_run_by_a_test() -> None:
     run = [*(line for _, line in CURL), *(line for lines in MATTE.values() for line in lines)]
     assert len(CURL) > 40 and len(run) > len(CURL) + 6
+    assert {page for page, lines in MATTE.items() if lines} == {
+        "sessions.md",
+        "train.md",
+        "video.md",
+    }
     assert sorted({line for _, line in EXAMPLES}) == sorted({*run, *ELSEWHERE})
 
 
@@ -71,7 +76,9 @@ def run_example(command: str, folder: Path, live_server) -> tuple[str, Path | No
     here = (
         command.replace(SERVER, f"127.0.0.1:{live_server().port}") if SERVER in command else command
     )
-    done = subprocess.run(here, shell=True, cwd=folder, capture_output=True, text=True)
+    # On busy cores two threads that wait for each other take many times as long as one.
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(here, shell=True, cwd=folder, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stderr}"
     written = re.search(r" -o (\S+)", command)
     return done.stdout, folder / written[1] if written else None
@@ -114,7 +121,14 @@ def check_image(path: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", [page for page, lines in MATTE.items() if lines])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "sessions.md",
+        "video.md",
+        pytest.param("train.md", marks=pytest.mark.slow),  # minutes; its commands have tests
+    ],
+)
 def test_matte_examples_work_in_their_order(page: str, folder: Path, live_server) -> None:
     for example in MATTE[page]:
         run_example(example, folder, live_server)
@@ -214,3 +228,10 @@ def test_readme_leads_to_every_page() -> None:
         {*PAGES} - {"README.md"}
     )
     assert len(PAGES["README.md"].split("## Documents")[0].splitlines()) <= 42, "one screen"
+
+
+def test_every_test_that_the_page_on_media_names_is_there() -> None:
+    page = (ROOT / "docs" / "media.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", page))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named and sorted(name for name in named if f"def {name}(" not in sources) == []

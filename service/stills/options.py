@@ -59,8 +59,8 @@ class ImageOptions(MattingOptions):
     )
     icc: Literal["keep", "srgb", "strip"] = Field(
         "keep",
-        description="colour profile: the image's own (composites are sRGB), sRGB, or none (the "
-        "values are sRGB)",
+        description="colour profile: the image's own (composites, and colour that is described "
+        "without a profile, are sRGB), sRGB, or none (the values are sRGB)",
     )
     keep_metadata: bool = Field(False, description="keep EXIF, the place included")
     keep_s: int = Field(

@@ -1,21 +1,12 @@
 """The start page for everybody: WCAG AA by axe-core, no mouse, dark, a phone; the problem pages."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from service.api.routes.problem_pages import list_problems
-from tests.start_page import WAIT_MS, make_file, open_start_page
+from tests.start_page import WAIT_MS, assert_accessible, make_file, open_start_page
 
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-
-
-def assert_accessible(page: Page) -> None:
-    options = {"runOnly": RULES, "resultTypes": ["violations"]}
-    found = Axe().run(page, options=options).response["violations"]
-    wrong = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
-    assert wrong == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -9,7 +9,13 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.clips import make_clip
 from tests.helpers import wait_until
-from tests.start_page import WAIT_MS, choose_background, make_file, open_start_page
+from tests.start_page import (
+    WAIT_MS,
+    assert_accessible,
+    choose_background,
+    make_file,
+    open_start_page,
+)
 
 MP4 = "video/mp4"
 RECORD_PROGRESS = """
@@ -36,7 +42,8 @@ async () => {
 
 @pytest.fixture
 def page(camera_browser: Browser, live_server):
-    with open_start_page(camera_browser, live_server().url) as opened:
+    url = live_server().url
+    with open_start_page(camera_browser, url, reduced_motion="reduce") as opened:
         yield opened
 
 
@@ -90,6 +97,12 @@ def test_clip_goes_through_with_progress_to_players_links_and_report(
     assert lines.count() == 2 and page.locator("#report svg path.raw").count() == 1
     assert lines.first.get_attribute("d").count("L") == len(report["timeline"]["time_s"]) - 1
     expect(page.locator("#report dl")).to_contain_text(str(report["frames"]))
+
+    assert_accessible(page)
+
+    page.click("#clip-delete")
+    expect(page.locator("#clip-done")).to_be_hidden()
+    wait_until(lambda: job["id"] not in {job["id"] for job in list_jobs(live_server().url)})
 
 
 def test_cancel_ends_the_job(page: Page, live_server, tmp_path: Path) -> None:

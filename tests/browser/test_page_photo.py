@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.helpers import encode, read_metric
 from tests.start_page import (
@@ -163,6 +163,22 @@ def test_edges_change_without_a_second_network_run(
     assert count_network_runs(live_server().url) == runs
 
 
+def test_edges_chosen_while_a_photo_is_on_its_way_count_for_it(
+    page: Page, portrait_jpeg: bytes
+) -> None:
+    held: list[Route] = []
+    page.route("**/v1/image", lambda route: route.continue_() if held else held.append(route))
+    with page.expect_request("**/v1/image"):
+        page.set_input_files("#file", make_file("new.jpg", JPEG, portrait_jpeg))
+    expect(page.locator("#save-png")).to_be_disabled()
+    with page.expect_request("**/v1/image"):
+        page.locator("#feather").fill("6")
+    expect_matted(page, "new.jpg")
+    expect(page.locator("#save-png")).to_be_enabled()
+    page.click("#copy-curl")
+    assert "feather=6" in page.locator("#command").inner_text()
+
+
 def read_download(page: Page, button: str) -> tuple[str, bytes]:
     with page.expect_download() as download:
         page.click(button)
@@ -208,6 +224,21 @@ def test_downloads_and_commands_make_what_is_shown(
         (tmp_path / saved_name).unlink(missing_ok=True)
         subprocess.run(run, input=command, text=True, cwd=tmp_path, check=True, timeout=120)
         assert (tmp_path / saved_name).read_bytes() == png
+
+
+def test_large_photos_are_shown_small_and_saved_whole(page: Page, portrait: np.ndarray) -> None:
+    large = Image.fromarray(portrait).resize((2400, 2400))
+    pick(page, encode(large, "JPEG"))
+    expect(page.locator("#photo-caption")).to_contain_text("2400 × 2400")
+    with page.expect_response("**/v1/image/*"):
+        page.locator("#feather").fill("10")
+    expect(page.locator("#photo-caption")).to_contain_text("without the network")
+    assert page.locator("#after").get_attribute("width") == "2048"
+    shown = read_pixels(page, "#after", *SIZE)[..., 3].astype(int)
+    with Image.open(io.BytesIO(read_download(page, "#save-png")[1])) as saved:
+        assert saved.size == (2400, 2400)
+        alpha = np.asarray(saved.getchannel("A").resize(SIZE, Image.BOX), int)
+    assert np.abs(shown - alpha).mean() < 3
 
 
 def test_commands_go_to_the_clipboard_and_fetch_the_sample(

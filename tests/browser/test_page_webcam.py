@@ -8,7 +8,13 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.helpers import read_metric, wait_until
-from tests.start_page import WAIT_MS, choose_background, open_start_page, read_pixels
+from tests.start_page import (
+    WAIT_MS,
+    assert_accessible,
+    choose_background,
+    open_start_page,
+    read_pixels,
+)
 
 COUNT_CALLS = """
 const media = navigator.mediaDevices, open = media.getUserMedia.bind(media);
@@ -31,7 +37,9 @@ WALL, FACE = (4, 3), (9, 33)  # (row, column), mirrored
 @pytest.fixture
 def page(camera_browser: Browser, live_server):
     url = live_server().url
-    with open_start_page(camera_browser, url, permissions=["camera"]) as opened:
+    with open_start_page(
+        camera_browser, url, permissions=["camera"], reduced_motion="reduce"
+    ) as opened:
         opened.add_init_script(COUNT_CALLS)
         opened.reload()
         opened.click("#tab-webcam")
@@ -95,6 +103,7 @@ def test_page_says_when_it_is_too_slow_and_what_to_do(page: Page) -> None:
     expect(slow).to_contain_text(re.compile(r"\d ms late"))
     latency = page.locator("#webcam-facts").get_by_text(re.compile(r"^\d+ ms$")).inner_text()
     assert int(latency.split()[0]) >= 700, "the delay on the way counts"
+    assert_accessible(page)
     with page.expect_request("**/v1/sessions") as reopened:
         slow.get_by_role("button", name="Use 128 px").click()
     assert reopened.value.post_data_json["ref_size"] == 128

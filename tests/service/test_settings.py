@@ -25,6 +25,11 @@ OTHER_VALUES = {
     "max_megapixels": ("99.5", 99.5),
     "max_videos": ("5", 5),
     "image_max_bytes": ("1000", 1000),
+    "cors_origins": (
+        "https://a.example, https://b.example",
+        ("https://a.example", "https://b.example"),
+    ),
+    "image_result_max_mb": ("7", 7),
     "image_max_megapixels": ("12.5", 12.5),
     "image_max_side": ("4000", 4000),
     "batch_max_files": ("3", 3),
@@ -84,7 +89,7 @@ def test_every_setting_is_described():
 
 def test_defaults_are_valid_and_those_of_the_contract():
     settings = load_settings()
-    assert settings.image_max_bytes == 25 * 2**20 and settings.image_max_megapixels == 50
+    assert settings.image_max_bytes == 25 * 2**20 and settings.image_max_megapixels == 51
     assert settings.image_max_side == 16_384 and settings.network_max_megapixels == 1.5
     assert settings.video_max_bytes == 512 * 2**20 and settings.video_max_s == 600
     assert settings.video_max_frames == 36_000 and settings.video_max_frame_megapixels == 9

@@ -19,6 +19,7 @@ from training.evaluation.predictor import (
     choose_size,
     make_tensor,
     resize_alpha,
+    settle_ends,
 )
 from training.evaluation.results import Result
 
@@ -59,11 +60,12 @@ def predict_pair(
     """Return the photo (H, W, 3) uint8, its true alpha and its matte, both (H, W) float32.
 
     A network of four channels is given a trimap made from the true alpha, of the same widths for
-    every photo.
+    every photo. The matte is settled at its ends as that of a still is.
     """
     image, label = read_photo(pair)
     trimap = make_trimap(label, np.random.default_rng(0)) if predictor.in_channels == 4 else None
-    return image, np.float32(label) / 255, predict_alpha(predictor, image, ref_size, trimap)
+    alpha = settle_ends(predict_alpha(predictor, image, ref_size, trimap))
+    return image, np.float32(label) / 255, alpha
 
 
 def read_photo(pair: Pair) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """One network to measure, a checkpoint or an ONNX file, fed as the service feeds it.
 
-The three functions on pictures are the service's own, said again because neither side may import
+The four functions on pictures are the service's own, said again because neither side may import
 the other; a test compares them.
 """
 
@@ -22,6 +22,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 STRIDE = 32
 DEFAULT_REF_SIZE = 512  # of a checkpoint, which does not say at what size it works best
 MAX_MEGAPIXELS = 1.5  # the service's default for the network's input
+MAX_ENLARGED = 4
+# Alpha that is as good as 0 or 1, and where it is as the network says again.
+FAINT, SETTLED = 2 / 255, 8 / 255
 
 
 class PredictorError(ValueError):
@@ -157,9 +160,12 @@ def describe(runtime: str, device: str, threads: int) -> str:
 def choose_size(height: int, width: int, ref_size: int) -> tuple[int, int]:
     """Return the network's (height, width) for a picture: multiples of 32, both at least 32.
 
-    The shorter side becomes `ref_size`; pictures that are very long are shrunk further.
+    The shorter side becomes `ref_size`; pictures that are very long are shrunk further, and thin
+    ones are not enlarged beyond MAX_ENLARGED times `ref_size`.
     """
     scale = ref_size / min(height, width)
+    if scale > 1:
+        scale = max(1.0, min(scale, MAX_ENLARGED * ref_size / max(height, width)))
     area = height * scale * width * scale
     if area > MAX_MEGAPIXELS * 1e6:
         scale *= (MAX_MEGAPIXELS * 1e6 / area) ** 0.5
@@ -201,3 +207,11 @@ def resize_alpha(alpha: NDArray[np.float32], height: int, width: int) -> NDArray
     grows = height * width > alpha.shape[0] * alpha.shape[1]
     method = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
     return np.minimum(cv2.resize(alpha, (width, height), interpolation=method), 1)
+
+
+def settle_ends(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return alpha that is 0 under FAINT and 1 over 1 - FAINT, without a step: stills are so."""
+    slope = np.float32(SETTLED / (SETTLED - FAINT))
+    low = (alpha - np.float32(FAINT)) * slope
+    high = 1 - (np.float32(1 - FAINT) - alpha) * slope
+    return np.clip(np.maximum(np.minimum(alpha, low), high), 0, 1)

@@ -5,12 +5,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from service.media.image.bmp import BmpFile, decode_fields, read_bmp
-from service.media.image.heif import open_heif
-from service.media.image.jpeg import mend_jpeg
-from service.media.image.png import PngFile, count_rows, mend_png
+from service.media.image.formats.bmp import BmpFile, decode_fields, read_bmp
+from service.media.image.formats.heif import open_heif
+from service.media.image.formats.jpeg import mend_jpeg
+from service.media.image.formats.png import PngFile, count_rows, mend_png
+from service.media.image.formats.tiff import choose_page, fix_palette
+from service.media.image.formats.webp import close_webp, decode_cut, is_cut
 from service.media.image.source import Deep, Pixels, Source, open_file, take_file
-from service.media.image.tiff import choose_page, fix_palette
 from service.media.image.truncated import (
     accept_truncated,
     find_missing_jpeg,
@@ -33,6 +34,8 @@ def open_source(data: bytes | bytearray, format: str) -> Source:
             return _open_bmp(data)
         case "GIF":
             return _open_gif(data)
+        case "WEBP" if is_cut(data):
+            return _open_cut_webp(data)
         case "AVIF" | "HEIF":
             return open_heif(data)
     return take_file(open_file(data, format))
@@ -163,6 +166,23 @@ def _open_gif(data: bytes | bytearray) -> Source:
             pixels.image = Image.new("RGBA", file.size)
             pixels.image.paste(layers.crop((left, top, right, bottom)), (left, top))
         return pixels
+
+    source.load = load
+    return source
+
+
+def _open_cut_webp(data: bytes | bytearray) -> Source:
+    source = take_file(open_file(close_webp(data), "WEBP"))
+    file = source.file
+    assert file is not None
+
+    def load() -> Pixels:
+        try:
+            file.load()
+        except (OSError, EOFError):
+            image, missing = decode_cut(data)
+            return Pixels(image, missing=missing)
+        return Pixels(file)
 
     source.load = load
     return source

@@ -1,7 +1,7 @@
 """Why an image is not read, in words: damaged, cut short, or in a coding that is not read."""
 
-from service.media.image.boxes import find_coding, is_cut
-from service.media.image.tiff import find_page
+from service.media.image.formats.boxes import find_coding, is_cut
+from service.media.image.formats.tiff import find_page
 
 _JPEG_CODINGS = {
     0xC3: "lossless",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from service.media.image.jpeg import add_garbage
+from service.media.image.formats.jpeg import add_garbage
 from service.media.image.types import UndecodableImage
 
 LEAST_SHARE = 0.5  # of the rows; with fewer a file is refused

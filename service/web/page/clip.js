@@ -55,7 +55,7 @@ export class ClipMode {
     byId("clip-empty").hidden = true;
     byId("clip-result").hidden = byId("clip-done").hidden = true;
     this.update();
-    byId("clip-start").focus();
+    byId("clip-start").focus({ preventScroll: true });
   }
 
   update() {
@@ -116,6 +116,7 @@ export class ClipMode {
     clearProblem();
     const own = (this.working = new AbortController());
     byId("clip-progress").hidden = false;
+    byId("clip-progress").scrollIntoView({ block: "nearest" });
     byId("clip-done").hidden = byId("clip-result").hidden = true;
     this.update();
     try {
@@ -194,7 +195,16 @@ export class ClipMode {
     });
     const card = make("section", { class: "card" }, make("h2", {}, t("results")), make("ul", { class: "links" }, ...links));
     if (!played) card.append(make("p", { class: "note" }, t("noPlayer")));
+    card.append(make("button", { type: "button", id: "clip-delete", click: () => this.deleteResults() }, t("deleteResults")));
     return card;
+  }
+
+  deleteResults() {
+    deleteJob(this.jobId);
+    this.forget();
+    byId("clip-done").hidden = byId("clip-result").hidden = true;
+    byId("clip-before").controls = true;
+    announce(t("deleted"));
   }
 
   async saveResult(event, result) {

@@ -39,14 +39,15 @@ export class LiveLink {
 
   waitForFrame() {
     if (this.isClosed) return;
-    if (this.video.requestVideoFrameCallback) this.video.requestVideoFrameCallback(() => this.send());
+    if (this.video.requestVideoFrameCallback) this.video.requestVideoFrameCallback((now, frame) => this.send(frame.captureTime));
     else requestAnimationFrame(() => this.send());
   }
 
-  async send() {
+  /** Send the picture that the camera shows; `captureMs` is when it was taken, where browsers tell. */
+  async send(captureMs) {
     const isFree = this.sent - 1 - this.seen < this.pipelined;
     if (isFree && this.socket.readyState === WebSocket.OPEN) {
-      const takenMs = performance.now();
+      const takenMs = captureMs ?? performance.now();
       const bitmap = await createImageBitmap(this.video);
       const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
       canvas.getContext("2d").drawImage(bitmap, 0, 0);

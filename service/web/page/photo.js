@@ -10,33 +10,40 @@ import { t } from "./strings.js";
 const KEEP_S = 900; // how long the service keeps photo and matte for other edges and downloads
 const MAX_SHOWN_SIDE = 2048;
 const EDGE_DELAY_MS = 200;
+const EDGES = ["refine", "feather", "erode"];
+const TAKING = ["save-png", "save-webp", "copy-curl", "copy-python"];
 const SAMPLE = ["portrait.jpg", "portrait-cutout.webp"];
 
 export class PhotoMode {
   constructor() {
     this.photo = null; // {file, isSample, width, height, original, cutout, resultId, blurred}
+    this.opening = null; // the photo that is being matted for the first time
     this.working = null; // aborts what is under way
     this.background = new BackgroundChoice(byId("photo-background"), "photo", ["none", "colour", "blur", "picture"], () => this.draw());
-    for (const id of ["refine", "feather", "erode"]) byId(id).addEventListener("input", () => this.changeEdges());
+    for (const id of EDGES) byId(id).addEventListener("input", () => this.changeEdges());
     byId("photo-model").addEventListener("change", () => this.photo && this.open(this.photo.file, this.photo.isSample));
     byId("save-png").addEventListener("click", () => this.download("png"));
     byId("save-webp").addEventListener("click", () => this.download("webp"));
     byId("copy-curl").addEventListener("click", (event) => this.copy(event.currentTarget, toCurl));
     byId("copy-python").addEventListener("click", (event) => this.copy(event.currentTarget, toPython));
     this.showEdges();
+    for (const id of TAKING) byId(id).disabled = true; // until there is a photo
   }
 
   /** Show the sample, whose cutout is a file of the page. */
   async loadSample() {
     const [file, cutout] = await Promise.all(SAMPLE.map(async (name) => new File([await (await request(`/page/${name}`)).blob()], name)));
     const original = await createImageBitmap(file);
-    this.photo = { file, isSample: true, original, cutout: await createImageBitmap(cutout), resultId: null };
-    [this.photo.width, this.photo.height] = [original.width, original.height];
+    const { width, height } = original;
+    const photo = { file, isSample: true, width, height, original, cutout: await createImageBitmap(cutout), resultId: null };
+    if (this.opening) return; // somebody was faster
+    this.photo = photo;
+    this.setOpening(null);
     this.show();
     this.caption("sampleCaption");
   }
 
-  async setModels(models) {
+  setModels(models) {
     fillModels(byId("photo-model"), models);
     byId("photo-model-field").hidden = models.length < 2;
   }
@@ -44,18 +51,27 @@ export class PhotoMode {
   /** Matte a photo and show it. */
   async open(file, isSample = false) {
     clearProblem();
+    byId("compare").scrollIntoView({ block: "nearest" });
     const photo = { file, isSample, resultId: null, blurred: null, original: null, cutout: null };
+    this.setOpening(photo);
     await this.work(async (signal) => {
-      photo.original = await decode(file).catch(() => null);
+      await this.decodeOriginal(photo).catch(() => {}); // HEIC and TIFF: the service will show them
       if (photo.original) this.preview(photo);
       const answer = await this.requestCutout(photo, signal);
       photo.original ??= await this.fetchOriginal(photo, signal);
       this.photo = photo;
+      this.setOpening(null);
       this.show();
       const nobody = answer.headers.get("X-Person") === "no";
       this.caption(nobody ? "nobody" : "photoCaption");
       announce(t("photoReady", { name: file.name }));
     });
+  }
+
+  /** Say which photo is on its way: until it is there, there is nothing to take away. */
+  setOpening(photo) {
+    this.opening = photo;
+    for (const id of TAKING) byId(id).disabled = photo !== null;
   }
 
   /** Show a photo that is still being matted. */
@@ -64,13 +80,22 @@ export class PhotoMode {
     byId("photo-caption").textContent = photo.file.name;
   }
 
-  /** Ask for the cutout with the chosen edges; sets `cutout`, the size and the id of what is kept. */
+  /** Set `original`, for the screen, and the photo's own size. */
+  async decodeOriginal(photo) {
+    const bitmap = await createImageBitmap(photo.file);
+    [photo.width, photo.height] = [bitmap.width, bitmap.height];
+    photo.original = await fitToScreen(bitmap);
+  }
+
+  /** Ask for the cutout with the chosen edges, for the screen; sets `cutout` and the id of what is kept. */
   async requestCutout(photo, signal) {
     const started = performance.now();
-    const answer = await this.ask(photo, [["output", "cutout"], ["format", "webp"]], signal);
-    photo.width = Number(answer.headers.get("X-Width"));
-    photo.height = Number(answer.headers.get("X-Height"));
-    photo.cutout = await decode(await answer.blob());
+    const options = [["output", "cutout"], ["format", "webp"]];
+    if (photo.original) options.push(["size", `${MAX_SHOWN_SIDE}x${MAX_SHOWN_SIDE}`]);
+    const answer = await this.ask(photo, options, signal);
+    photo.width ??= Number(answer.headers.get("X-Width"));
+    photo.height ??= Number(answer.headers.get("X-Height"));
+    photo.cutout = await fitToScreen(await createImageBitmap(await answer.blob()));
     photo.blurred = null;
     photo.seconds = ((performance.now() - started) / 1000).toFixed(1);
     return answer;
@@ -97,7 +122,7 @@ export class PhotoMode {
   async fetchOriginal(photo, signal) {
     const form = toForm([["output", "foreground"], ["foreground", "off"], ["format", "webp"]]);
     const answer = await request(`/v1/image/${photo.resultId}`, { method: "POST", body: form, signal });
-    return decode(await answer.blob());
+    return fitToScreen(await createImageBitmap(await answer.blob()));
   }
 
   edgeOptions() {
@@ -123,6 +148,7 @@ export class PhotoMode {
   }
 
   async redoEdges() {
+    if (this.opening) return this.open(this.opening.file, this.opening.isSample);
     const photo = this.photo;
     if (!photo) return;
     const wasKept = photo.resultId;
@@ -145,6 +171,7 @@ export class PhotoMode {
     } catch (error) {
       if (error.name === "AbortError") return;
       showProblem(error);
+      this.setOpening(null);
       this.show(); // what was shown before still holds
     } finally {
       if (this.working === own) byId("photo-busy").hidden = true;
@@ -162,7 +189,7 @@ export class PhotoMode {
   /** Composite the cutout over the chosen background; no request is made. */
   draw() {
     const photo = this.photo;
-    if (!photo?.cutout) return;
+    if (!photo || this.opening) return;
     const { value, isComplete } = this.background;
     if (value.kind === "blur" && photo.blurred?.share !== value.blur) {
       photo.blurred = { share: value.blur, picture: blurBackground(photo.original, photo.cutout, value.blur / 100) };
@@ -182,18 +209,22 @@ export class PhotoMode {
   }
 
   async download(format) {
-    if (!this.photo) return;
-    await this.work(async (signal) => {
-      const { options, output } = this.describe(format);
-      const asked = options.filter(([name]) => !["refine", "feather", "erode"].includes(name));
-      const answer = await this.ask(this.photo, asked, signal);
+    const { options, output } = this.describe(format);
+    const asked = options.filter(([name]) => !EDGES.includes(name));
+    const button = byId(`save-${format}`);
+    button.disabled = true;
+    try {
+      const answer = await this.ask(this.photo, asked);
       save(await answer.blob(), output);
       announce(t("saved", { name: output }));
-    });
+    } catch (error) {
+      showProblem(error);
+    } finally {
+      button.disabled = this.opening !== null;
+    }
   }
 
   async copy(button, write) {
-    if (!this.photo) return;
     const described = this.describe("png");
     const text = write({ ...described, options: [...described.options, ...this.modelOption()] });
     const shown = byId("command");
@@ -218,9 +249,8 @@ function fitCanvases({ width, height }) {
   return ["before", "after"].map((id) => Object.assign(byId(id), { width, height }));
 }
 
-/** Return a picture for the screen, upright and no larger than that needs. */
-async function decode(blob) {
-  const bitmap = await createImageBitmap(blob);
+/** Return a picture no larger than a screen needs. */
+async function fitToScreen(bitmap) {
   const scale = MAX_SHOWN_SIDE / Math.max(bitmap.width, bitmap.height);
   if (scale >= 1) return bitmap;
   const size = { resizeWidth: Math.round(bitmap.width * scale), resizeHeight: Math.round(bitmap.height * scale) };

@@ -56,6 +56,7 @@ export const TEXT = {
   refine: "Refine to full size",
   feather: "Feather",
   erode: "Shrink",
+  edgesNote: "The service keeps photo and matte for 15 minutes, so that this takes no second run.",
   pixels: "{value} px",
   model: "Model",
 
@@ -95,6 +96,8 @@ export const TEXT = {
   clipReady: "The clip is ready",
   results: "Results",
   resultLink: "{name} ({size})",
+  deleteResults: "Delete from the server",
+  deleted: "Deleted from the server",
   noPlayer: "None of these results plays in a browser. Download them.",
   report: "Report",
   reportAlt: "Over {seconds} s: the person covers {coverage} % of the picture on average; flicker {raw}, after smoothing {smoothed}; {cuts} scene cuts; {flagged} frames flagged for review",

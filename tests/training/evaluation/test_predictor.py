@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.inference import preprocessing
+from service.matting import cleanup, resize
 from service.settings import Settings
 from tests.helpers import post_image
 from tests.onnx_files import METADATA, write_model
@@ -39,8 +40,9 @@ def test_pictures_are_resized_as_the_service_does(portrait, size):
     np.testing.assert_allclose(predictor.make_tensor(image, size), expected, atol=1e-6)
     alpha = np.random.default_rng(0).random(size, np.float32)
     np.testing.assert_array_equal(
-        predictor.resize_alpha(alpha, 64, 96), preprocessing.resize_alpha(alpha, 64, 96)
+        predictor.resize_alpha(alpha, 64, 96), resize.resize_alpha(alpha, 64, 96)
     )
+    np.testing.assert_array_equal(predictor.settle_ends(alpha), cleanup.settle_ends(alpha))
 
 
 def test_onnx_file_is_run(tmp_path):
@@ -117,5 +119,5 @@ def test_matte_is_the_one_that_is_served(client, portrait, portrait_jpeg):
     served = np.asarray(Image.open(io.BytesIO(answer.content)))
     network = open_predictor(Settings.model_fields["model_path"].default, Placement(threads=1))
     image = np.asarray(Image.open(io.BytesIO(portrait_jpeg)))
-    alpha = predict_alpha(network, image, network.ref_size)
+    alpha = predictor.settle_ends(predict_alpha(network, image, network.ref_size))
     np.testing.assert_allclose(served / 255, alpha, atol=0.6 / 255)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.media.colour.description import UNSPECIFIED, Colour
-from service.media.image.boxes import find_nclx, find_orientation
+from service.media.image.formats.boxes import find_nclx, find_orientation
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class AvifPixels:
 
 def open_avif(data: bytes | bytearray) -> AvifPixels | None:
     """Return the header; None where FFmpeg finds no single AV1 picture in the file."""
-    av = _import_av()
+    av = import_av()
     try:
         with av.open(io.BytesIO(data), "r") as container:
             streams = container.streams.video
@@ -54,7 +54,7 @@ def decode_avif(avif: AvifPixels) -> NDArray[np.uint16]:
 
 def _decode_stream(data: bytes | bytearray, number: int) -> Any:
     """Return the first frame of a stream, None where there is no such stream."""
-    av = _import_av()
+    av = import_av()
     try:
         with av.open(io.BytesIO(data), "r") as container:
             if number >= len(container.streams.video):
@@ -64,7 +64,8 @@ def _decode_stream(data: bytes | bytearray, number: int) -> Any:
         raise ValueError(f"FFmpeg cannot decode it: {error}") from None
 
 
-def _import_av() -> Any:
+def import_av() -> Any:
+    """Return PyAV, silent."""
     # Late: other stills need neither the time nor the address space of FFmpeg.
     import av
 

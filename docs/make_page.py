@@ -1,13 +1,10 @@
-"""Make the sample of the start page, and the pictures of the page, with a running service.
+"""Make the sample of the start page and docs/page*.jpg, the page in Chromium.
 
-python docs/make_page_pictures.py http://localhost:8000 [sample]
-
-`sample` mattes the sample anew first, as is due after the weights have changed.
+python docs/make_page.py
 """
 
 import io
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,9 +13,10 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from skimage import data
 
-from tests.clips import make_clip
+from tests.helpers import start_live_server
 
 DOCS = Path(__file__).parent
+CLIP = DOCS.parent / "examples" / "clip.mp4"
 PAGE = DOCS.parent / "service" / "web" / "page"
 SAMPLE_ROWS = 352  # of 512: head and shoulders
 WAIT_MS = 300_000
@@ -65,11 +63,9 @@ def show_phone(browser: Browser, url: str) -> None:
 def show_clip(browser: Browser, url: str) -> None:
     """A matted clip with its report, in the dark."""
     page = open_page(browser, url, color_scheme="dark", **DESKTOP)
-    with tempfile.TemporaryDirectory() as folder:
-        clip = make_clip(Path(folder) / "clip.mp4", seconds=3, fps=15, size=(480, 360))
-        page.set_input_files("#file", clip)
-        page.click("#clip-start")
-        expect(page.locator("#report")).to_be_visible(timeout=WAIT_MS)
+    page.set_input_files("#file", CLIP)
+    page.click("#clip-start")
+    expect(page.locator("#report")).to_be_visible(timeout=WAIT_MS)
     player = page.locator("#clip-after")
     expect(player).to_have_js_property("readyState", 4)
     player.evaluate("(video) => { video.controls = false; }")
@@ -77,15 +73,17 @@ def show_clip(browser: Browser, url: str) -> None:
 
 
 def main() -> None:
-    url = sys.argv[1].rstrip("/")
-    if sys.argv[2:] == ["sample"]:
-        make_sample(url)
-    with sync_playwright() as playwright:
-        chromium = shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for show in (show_photo, show_phone, show_clip):
-            show(browser, url)
-        browser.close()
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        server = start_live_server(Path(folder) / "log", data_dir=folder, device="cpu")
+        try:
+            make_sample(server.url)
+            chromium = shutil.which("chromium")
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            for show in (show_photo, show_phone, show_clip):
+                show(browser, server.url)
+            browser.close()
+        finally:
+            server.stop()
 
 
 if __name__ == "__main__":

@@ -197,7 +197,7 @@ class _Reader:
         """Return a number, 0 where the file has ended."""
         try:
             return int(struct.unpack_from(self.order + code, self._data, at)[0])
-        except struct.error:
+        except (struct.error, OverflowError):
             return 0
 
     def _read_page(self, at: int) -> tuple[Page, int] | None:

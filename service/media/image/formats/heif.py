@@ -6,8 +6,8 @@ import numpy as np
 import pillow_heif
 
 from service.media.colour.description import SRGB
-from service.media.image.avif import AvifPixels, decode_avif, open_avif
-from service.media.image.boxes import find_nclx
+from service.media.image.formats.avif import AvifPixels, decode_avif, open_avif
+from service.media.image.formats.boxes import find_nclx
 from service.media.image.source import Pixels, Source, open_file, take_file
 
 
