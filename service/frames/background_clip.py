@@ -102,4 +102,4 @@ class LoopedClip:
             first_pts = frame.pts if first_pts is None else first_pts
             time_s = (frame.pts - first_pts) * info.time_base
             length_s = frame.duration * info.time_base if frame.duration else usual_s
-            yield time_s, max(time_s + length_s, info.time_base), frame.image
+            yield time_s, max(time_s + length_s, info.time_base), frame.flat

@@ -1,5 +1,6 @@
 """A whole clip to several results at once, with a network that sees an ellipse."""
 
+import errno
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 import service.clips.fan_out
 import service.frames.render
-from service.clips.matte import MattedClip, ProgressCallbacks, matte_clip
+from service.clips.matte import MattedClip, ProgressCallbacks, matte_clip, write_error
 from service.clips.outputs import NAMES, OUTPUTS
 from service.clips.plan import ClipPlan
 from service.errors import ImpossibleOutput, InsufficientStorage
@@ -175,3 +176,19 @@ def test_frames_to_come_follow_from_what_is_wanted(decoder, source, selection, f
         info = decoder.open_video(file, ClipSelection(**selection), max_s=60)
     assert info.frames_estimate == frames
     assert sum(isinstance(item, VideoFrame) for item in decoder.read_video(info)) == frames
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (errno.ENOSPC, 507),
+        (errno.EDQUOT, 507),
+        (errno.EIO, 500),
+        (errno.EROFS, 500),
+        (errno.EINVAL, 422),
+    ],
+)
+def test_failure_of_the_disk_is_not_the_clip_s(number: int, status: int) -> None:
+    error = VideoWriteError("The result could not be written.", "cutout.webm")
+    error.__cause__ = OSError(number, "no")
+    assert write_error(error).status == status
