@@ -49,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     from service.jobs.schema import JobStoreError
     from service.jobs.store import JobStore
     from service.log import configure_logging
+    from service.media.decoder.confinement import hide_memory
 
+    hide_memory()  # keys are in the environment, and decoder children run as the same user
     configure_logging(settings.log_level)
     tempfile.tempdir = str(settings.data_dir)  # uploads are spooled there too
     try:
