@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service import __version__
+from service.api.http_protocol import make_http_protocol
 from service.api.socket_protocol import SocketProtocol
 from service.settings import Settings, SettingsError, describe_settings, load_settings
 
@@ -76,7 +77,7 @@ def make_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http="h11",  # bounds the size of headers; httptools does not
+        http=make_http_protocol(settings),
         ws=SocketProtocol,
         ws_max_size=settings.socket_message_max_bytes,
         ws_ping_interval=settings.socket_ping_s,

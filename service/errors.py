@@ -116,6 +116,10 @@ class RangeNotSatisfiable(MattingError):
     status, slug, title = 416, "range-not-satisfiable", "The file has no such range"
 
 
+class MisdirectedRequest(MattingError):
+    status, slug, title = 421, "misdirected-request", "The request is for another host"
+
+
 class InvalidOption(MattingError):
     status, slug, title = 422, "invalid-option", "An option cannot be used"
 
@@ -148,6 +152,10 @@ class MediaLimitExceeded(MattingError):
 
 class MediaTooComplex(MattingError):
     status, slug, title = 422, "media-too-complex", "The media takes too much work to decode"
+
+
+class HeadersTooLarge(MattingError):
+    status, slug, title = 431, "headers-too-large", "The headers have too many bytes"
 
 
 class Overloaded(MattingError):

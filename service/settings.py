@@ -33,6 +33,10 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated keys; none: everybody is one anonymous owner"
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="comma-separated names that `Host` may give; none: any, on loopback its own",
+    )
     data_dir: Path = Field(
         Path(tempfile.gettempdir()),
         description="folder for uploads, results and jobs; one process at a time",
@@ -106,6 +110,16 @@ class Settings(BaseSettings):
         20, gt=0, description="pause between pings on a live socket, and longest wait for a pong"
     )
 
+    header_max_bytes: int = Field(
+        16 * 2**10, ge=1024, description="bytes of a request's line and headers"
+    )
+    header_timeout_s: float = Field(10, gt=0, description="time until a request's head is whole")
+    send_timeout_s: float = Field(
+        30, gt=0, description="how often it is checked whether a client reads its answer"
+    )
+    body_min_bytes_per_s: int = Field(
+        4096, ge=0, description="least speed of a client that sends a body or reads an answer"
+    )
     body_idle_timeout_s: float = Field(10, gt=0, description="longest pause inside a body")
     image_body_timeout_s: float = Field(120, gt=0, description="whole body of an image request")
     video_body_timeout_s: float = Field(900, gt=0, description="whole body of a video request")
@@ -122,9 +136,9 @@ class Settings(BaseSettings):
         "info", description="JSON lines on standard error"
     )
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "allowed_hosts", mode="before")
     @classmethod
-    def split_keys(cls, value: object) -> object:
+    def split_list(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(key for part in value.split(",") if (key := part.strip()))
         return value

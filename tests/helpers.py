@@ -162,7 +162,7 @@ class RawConnection:
 
     def send_head(self, line: str, **headers: object) -> None:
         """Send a request line and headers (`_` in names stands for `-`)."""
-        lines = [f"{line} HTTP/1.1", "Host: test"]
+        lines = [f"{line} HTTP/1.1", "Host: 127.0.0.1"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         self.send("\r\n".join([*lines, "", ""]).encode("latin-1"))
 

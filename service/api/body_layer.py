@@ -41,7 +41,7 @@ class BodyLayer:
         if refusal := self._refuse_by_headers(scope, limit):
             await error_response(refusal, scope)(scope, receive, send)
             return
-        body = _BoundedBody(receive, limit, settings.body_idle_timeout_s, timeout_s, self.metrics)
+        body = _BoundedBody(receive, limit, settings, timeout_s, self.metrics)
         await self.app(scope, body.receive, send)
 
     def _refuse_by_headers(self, scope: Scope, limit: int) -> MattingError | None:
@@ -58,30 +58,40 @@ class BodyLayer:
 
 
 class _BoundedBody:
+    """A body that must come whole, small enough, without long pauses, and not too slowly.
+
+    Only the time counts in which the app waits for the client: in between, the client may not send.
+    """
+
     def __init__(
-        self, receive: Receive, limit: int, idle_s: float, total_s: float, metrics: Metrics
+        self, receive: Receive, limit: int, settings: Settings, total_s: float, metrics: Metrics
     ) -> None:
         self._receive = receive
         self._limit = limit
-        self._idle_s = idle_s
+        self._idle_s = settings.body_idle_timeout_s
+        self._least_bytes = settings.body_min_bytes_per_s * self._idle_s
         self._end_s = time.monotonic() + total_s
         self._metrics = metrics
         self._bytes = 0
+        self._window_bytes = 0  # since so many seconds of waiting:
+        self._window_s = 0.0
         self._complete = False
 
     async def receive(self) -> Message:
         if self._complete:  # what comes now is the disconnect, and it may take any time
             return await self._receive()
-        wait_s = min(self._idle_s, self._end_s - time.monotonic())
+        start_s = time.monotonic()
         try:
-            message = await asyncio.wait_for(self._receive(), max(0.0, wait_s))
+            message = await asyncio.wait_for(
+                self._receive(), max(0.0, min(self._idle_s, self._end_s - start_s))
+            )
         except TimeoutError:
-            self._metrics.requests_rejected.labels("timeout").inc()
-            raise RequestTimeout(
-                f"the body stopped after {self._bytes} bytes",
-                hint=f"send without pauses of over {self._idle_s:g} s",
-                headers={"Connection": "close"},
-            ) from None
+            raise self._refuse_silence() from None
+        self._window_s += time.monotonic() - start_s
+        if self._window_s >= self._idle_s:
+            if self._bytes - self._window_bytes < self._least_bytes:
+                raise self._refuse_silence()
+            self._window_s, self._window_bytes = 0.0, self._bytes
         if message["type"] == "http.request":
             self._bytes += len(message.get("body", b""))
             self._complete = not message.get("more_body", False)
@@ -89,6 +99,15 @@ class _BoundedBody:
                 self._metrics.requests_rejected.labels("too_large").inc()
                 raise refuse_size("body", self._limit, self._bytes)
         return message
+
+    def _refuse_silence(self) -> RequestTimeout:
+        self._metrics.requests_rejected.labels("timeout").inc()
+        speed = f" and at {self._least_bytes / self._idle_s:g} bytes a second at least"
+        return RequestTimeout(
+            f"the body came too slowly: {self._bytes} bytes until now",
+            hint=f"send without pauses of over {self._idle_s:g} s{speed}",
+            headers={"Connection": "close"},
+        )
 
 
 def find_body_limit(scope: Scope, settings: Settings) -> int:
