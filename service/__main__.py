@@ -2,21 +2,15 @@
 
 import argparse
 import logging
+import os
 import signal
-import socket
 import sys
 import tempfile
-from collections.abc import Callable
-
-import uvicorn
-from starlette.types import ASGIApp
 
 from service import __version__
-from service.api.http_protocol import make_http_protocol
-from service.api.socket_protocol import SocketProtocol
-from service.settings import Settings, SettingsError, describe_settings, load_settings
+from service.settings import SettingsError, describe_settings, load_settings
 
-EXIT_CANNOT_START = 3
+EXIT_CANNOT_START, EXIT_STALLED = 3, 4
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     except SettingsError as error:
         return _refuse(str(error))
     # Imported after the settings are known to be good: a typing mistake is answered at once.
-    from service.app import create_app
+    from service.api.server import Server, make_config
+    from service.app import create_app, drain
     from service.inference.engine import OnnxEngine
     from service.inference.models import ModelError
     from service.inference.providers import DeviceError
@@ -60,46 +55,16 @@ def main(argv: list[str] | None = None) -> int:
         engine = OnnxEngine(settings)
     except (JobStoreError, ModelError, DeviceError) as error:
         return _refuse(str(error))
-    app = create_app(settings, engine, job_store)
+    # Whoever runs the service starts it anew; a thread that hangs cannot be waited for.
+    app = create_app(settings, engine, job_store, on_stall=lambda: os._exit(EXIT_STALLED))
     config = make_config(app, settings)
     logging.getLogger("uvicorn.error").setLevel(settings.log_level.upper())
     # uvicorn raises the signal again once it has shut down: ending when told to is a success.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    server = _Server(config, on_shutdown=lambda: app.state.services.jobs.drain())
+    server = Server(config, settings, on_drain=lambda: drain(app.state.services))
     server.run()
     return 0 if server.started else EXIT_CANNOT_START
-
-
-def make_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """Return how uvicorn serves the app."""
-    return uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http=make_http_protocol(settings),
-        ws=SocketProtocol,
-        ws_max_size=settings.socket_message_max_bytes,
-        ws_ping_interval=settings.socket_ping_s,
-        ws_ping_timeout=settings.socket_ping_s,
-        ws_per_message_deflate=False,  # pictures do not shrink, and a bomb would grow
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(settings.drain_timeout_s),
-    )
-
-
-class _Server(uvicorn.Server):
-    """Tells the app at once that it is ending: streams of events would hold up the end."""
-
-    def __init__(self, config: uvicorn.Config, on_shutdown: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_shutdown = on_shutdown
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._on_shutdown()
-        await super().shutdown(sockets)
 
 
 def _refuse(reason: str) -> int:

@@ -1,10 +1,12 @@
 """The application: its parts, their life, and the layers around the routes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
@@ -12,13 +14,14 @@ from service import __version__
 from service.api.auth import AuthLayer, Keys
 from service.api.body_layer import BodyLayer
 from service.api.compat import routes as compat
-from service.api.dependencies import Services
+from service.api.dependencies import Services, get_runtime
 from service.api.disconnect import ClientDisconnected
 from service.api.problems import install_error_handlers
 from service.api.request_layer import RequestLayer
 from service.api.routes import image, jobs, live, operations, sessions, video
 from service.clips.slots import VideoSlots
 from service.inference.engine import Engine
+from service.inference.health import Health
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
 from service.jobs.store import JobStore
@@ -33,18 +36,25 @@ out. Errors are `application/problem+json` (RFC 9457)."""
 
 
 def create_app(
-    settings: Settings, engine: Engine | None = None, job_store: JobStore | None = None
+    settings: Settings,
+    engine: Engine | None = None,
+    job_store: JobStore | None = None,
+    on_stall: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """Build the ASGI app; an engine or a job store that is not given is opened when it starts.
 
+    `on_stall` is called when the network hangs, which only a new process can help.
     Starting raises ModelError or DeviceError when the model or the device cannot be used,
     JobStoreError when the jobs cannot.
     """
-    metrics = Metrics()
+    metrics, health = Metrics(), Health()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = await start_services(settings, metrics, engine, job_store)
+        runtime = partial(
+            Runtime.start, settings, metrics, engine, health=health, on_stall=on_stall
+        )
+        services = await start_services(settings, runtime, job_store)
         app.state.services = services
         yield
         await stop_services(services)
@@ -60,7 +70,7 @@ def create_app(
     # The last one added is the outermost: ids and logs, then the key, then the body.
     app.add_middleware(BodyLayer, settings=settings, metrics=metrics)
     app.add_middleware(AuthLayer, keys=Keys(settings.api_keys), metrics=metrics)
-    app.add_middleware(RequestLayer, metrics=metrics)
+    app.add_middleware(RequestLayer, metrics=metrics, health=health)
     install_error_handlers(app)
     for left in (ClientDisconnected, ClientDisconnect):  # with the body sent, and inside it
         app.add_exception_handler(left, on_client_disconnect)
@@ -70,22 +80,27 @@ def create_app(
     return app
 
 
-async def on_client_disconnect(request: object, error: Exception) -> Response:
+async def on_client_disconnect(request: Request, error: Exception) -> Response:
     """End a request whose client has left; 499 is only for the log."""
+    metrics = get_runtime(request).metrics
+    metrics.requests_rejected.labels("disconnected").inc()
     return Response(status_code=499)
 
 
 async def start_services(
-    settings: Settings, metrics: Metrics, engine: Engine | None, job_store: JobStore | None
+    settings: Settings,
+    start_runtime: Callable[[], Coroutine[Any, Any, Runtime]],
+    job_store: JobStore | None,
 ) -> Services:
     """Start the runtime and all that works on it, and go on with the jobs."""
     if job_store is None:
         job_store = await asyncio.to_thread(JobStore.open, settings.data_dir)
     try:
-        runtime = await Runtime.start(settings, metrics, engine)
+        runtime = await start_runtime()
     except BaseException:
         await asyncio.to_thread(job_store.close)
         raise
+    metrics = runtime.metrics
     slots = VideoSlots(settings.max_videos, metrics)
     jobs = Jobs(job_store, runtime, slots)
     services = Services(
@@ -102,14 +117,20 @@ async def start_services(
     return services
 
 
+def drain(services: Services) -> None:
+    """Take no more work, and say so; jobs that run go back to the queue of the next process."""
+    services.runtime.health.draining = True
+    services.runtime.metrics.ready.set(0)
+    services.jobs.drain()
+
+
 async def stop_services(services: Services) -> None:
     """End in the order of the data path; what waits for the network is answered 503.
 
     Jobs end first: they go on when the service starts again.
     """
     runtime = services.runtime
-    runtime.health.draining = True
-    runtime.metrics.ready.set(0)
+    drain(services)
     await services.jobs.aclose()
     await runtime.stop_network()
     services.slots.threads.shutdown(wait=False)

@@ -192,6 +192,16 @@ def translate_disk_errors() -> Iterator[None]:
         raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from error
 
 
+def refuse_draining() -> Draining:
+    """Return the error of work that a process which is about to end does not take."""
+    return Draining(
+        "the service is shutting down",
+        hint="send the request again: another process may take it",
+        retry_after_s=1,
+        headers={"Connection": "close"},
+    )
+
+
 def refuse_size(what: str, limit: int, actual: int) -> PayloadTooLarge:
     """Return the error for a body or file of `actual` bytes or more."""
     return PayloadTooLarge(

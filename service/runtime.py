@@ -1,6 +1,7 @@
 """What all work runs on: settings, metrics, threads, decoders, the network and its queue."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.gate import AdmissionGate
@@ -8,6 +9,7 @@ from service.inference.batcher import Batcher
 from service.inference.engine import Engine, OnnxEngine
 from service.inference.health import Health
 from service.inference.providers import count_threads
+from service.inference.watchdog import watch_network
 from service.media.decoder.pool import DecoderPool
 from service.metrics import Metrics
 from service.settings import Settings
@@ -32,17 +34,25 @@ class Runtime:
     decoders: DecoderPool
     workers: Workers
     files: Workers
+    watchdog: asyncio.Task[None]
 
     @classmethod
     async def start(
-        cls, settings: Settings, metrics: Metrics, engine: Engine | None = None
+        cls,
+        settings: Settings,
+        metrics: Metrics,
+        engine: Engine | None = None,
+        *,
+        health: Health | None = None,
+        on_stall: Callable[[], None] = lambda: None,
     ) -> "Runtime":
         """Load the model unless an engine is given, warm it up, start the decoder children.
 
+        `on_stall` is called when the network hangs for `engine_stall_s`.
         Raises ModelError or DeviceError when the model or the device cannot be used.
         """
         cores = count_threads()
-        health = Health()
+        health = health or Health()
         stills = settings.decoders or max(1, cores // 2)
         decoders = DecoderPool(
             settings,
@@ -63,6 +73,7 @@ class Runtime:
         )
         batcher = Batcher(engine, metrics, health, on_speed=gate.observe)
         batcher.start()
+        watching = watch_network(batcher, health, settings.engine_stall_s, on_stall)
         info = engine.info
         metrics.model_info.labels(info.name, info.sha256, engine.provider, info.precision).set(1)
         return cls(
@@ -75,10 +86,12 @@ class Runtime:
             decoders=decoders,
             workers=Workers(stills + cores, "pixels"),
             files=Workers(FILE_THREADS, "files"),
+            watchdog=asyncio.get_running_loop().create_task(watching),
         )
 
     async def stop_network(self) -> None:
         """End the queue of the network; what waits in it is answered 503."""
+        self.watchdog.cancel()
         await self.batcher.aclose()
 
     async def aclose(self) -> None:

@@ -123,8 +123,19 @@ class Settings(BaseSettings):
     body_idle_timeout_s: float = Field(10, gt=0, description="longest pause inside a body")
     image_body_timeout_s: float = Field(120, gt=0, description="whole body of an image request")
     video_body_timeout_s: float = Field(900, gt=0, description="whole body of a video request")
-    request_timeout_s: float = Field(60, gt=0, description="queue and network time of an image")
-    drain_timeout_s: float = Field(25, gt=0, description="time for requests in progress at exit")
+    request_timeout_s: float = Field(
+        60, gt=0, description="all work on an image, from the end of its body to its answer"
+    )
+    chunk_timeout_s: float = Field(300, gt=0, description="all work on a chunk of a session")
+    video_timeout_s: float = Field(900, gt=0, description="all work on a clip in one request")
+    job_timeout_s: float = Field(86_400, gt=0, description="one run of a job")
+    engine_stall_s: float = Field(
+        120, gt=0, description="a run of the network this long ends the process, exit code 4"
+    )
+    drain_delay_s: float = Field(
+        5, ge=0, description="after SIGTERM, time with the port open and readiness false"
+    )
+    drain_timeout_s: float = Field(20, gt=0, description="time for requests in progress after that")
 
     decoders: int = Field(0, ge=0, description="decoder children for stills; 0: half the cores")
     decoder_memory_bytes: int = Field(3 * 2**29, ge=2**28, description="address space, stills")

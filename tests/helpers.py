@@ -139,7 +139,8 @@ def start_live_server(log: Path, *prefix: str, **settings: object) -> LiveServer
 def launch_server(log: Path, *prefix: str, **settings: object) -> LiveServer:
     """Start `python -m service`, run by the command `prefix`, and do not wait for it."""
     port = find_free_port()
-    own = {"port": port, "decoders": 1, "disk_min_free_percent": 0} | settings
+    own = {"port": port, "decoders": 1, "disk_min_free_percent": 0, "drain_delay_s": 0}
+    own |= settings
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "service"],

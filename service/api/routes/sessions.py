@@ -167,7 +167,9 @@ async def send_chunk(
         async with read_upload(request, accepted) as upload:
             chunk = await sort_parts(runtime, upload)
             work = apply_chunk(runtime, sessions, session, sequence, chunk)
-            answer = await run_until_disconnect(request, runtime.metrics, work)
+            answer = await run_until_disconnect(
+                request, work, timeout_s=runtime.settings.chunk_timeout_s
+            )
     return respond(runtime, answer)
 
 
@@ -186,7 +188,9 @@ async def finish(
         async for _ in request.stream():  # only then can a disconnect be waited for
             pass
         work = finish_session(runtime, sessions, session)
-        answer = await run_until_disconnect(request, runtime.metrics, work)
+        answer = await run_until_disconnect(
+            request, work, timeout_s=runtime.settings.chunk_timeout_s
+        )
     return respond(runtime, answer)
 
 

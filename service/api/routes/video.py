@@ -78,7 +78,9 @@ async def matte_video(
         with slots.enter():
             background = await read_background(runtime, upload.extra.get(BACKGROUND))
             work = make_video(runtime, slots, upload.file, make_plan(options, background))
-            video, file = await run_until_disconnect(request, runtime.metrics, work)
+            video, file = await run_until_disconnect(
+                request, work, timeout_s=runtime.settings.video_timeout_s
+            )
     return StreamingResponse(
         stream_file(runtime.files, file),
         headers=make_headers(runtime, video),
