@@ -1,4 +1,4 @@
-"""`python -m benchmarks.quality FOLDER`: how good the mattes are that clients get.
+"""`python -m benchmarks.quality FOLDER`: error of the mattes as clients get them.
 
 `matte evaluate` measures the network and enlarges its matte linearly; here the matte is refined as
 `POST /v1/image` does it by default, and both are compared. FOLDER is in any layout that training

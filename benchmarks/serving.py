@@ -1,4 +1,4 @@
-"""`make bench`: how soon the service is ready, what load does to it, what serving costs.
+"""`make bench`: start-up time, throughput under load, and the overhead of serving.
 
 Everything is measured in one run on one machine and the network's own speed is measured beside it,
 so the figure to read is the ratio. Prints a Markdown table for RESULTS.md.

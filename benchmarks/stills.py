@@ -1,4 +1,4 @@
-"""`make bench-stills`: what a photo costs over HTTP beside its bare stages, one at a time.
+"""`make bench-stills`: latency of a photo over HTTP against the sum of its bare stages.
 
 Request and stages take turns in one run, so that the machine's noise meets both alike; the figures
 to read are the ratios of the medians. Prints a Markdown table for RESULTS.md.

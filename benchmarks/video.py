@@ -1,4 +1,4 @@
-"""`make bench-video`: frames a second of a clip, from file to file, over those of the bare network.
+"""`make bench-video`: frames a second of a clip, file to file, against the bare network.
 
 The bare network and each output take turns in one run, so that the machine's noise meets all alike;
 the figure to read is the ratio, the median of those of the rounds. On a CPU the network alone keeps

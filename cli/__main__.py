@@ -1,4 +1,4 @@
-"""The `matte` command: `matte COMMAND ...` is `main([...])` of the module that owns the command."""
+"""The `matte` command: dispatches to the `main` function of the subcommand's module."""
 
 import difflib
 import importlib

@@ -1,4 +1,4 @@
-"""Fetch one file of known SHA-256 from the first of several places that has it."""
+"""Download one file, verified by SHA-256, from the first mirror that has it."""
 
 import hashlib
 import http.client

@@ -1,4 +1,4 @@
-"""Pictures to H.264 as they come, in a file or on standard output."""
+"""Encode live frames to H.264, into a file or to standard output."""
 
 import sys
 from fractions import Fraction

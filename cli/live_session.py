@@ -1,4 +1,4 @@
-"""A session for live frames as a client opens and ends it, with the standard library."""
+"""A minimal session client for live frames, on the standard library alone."""
 
 import email.parser
 import email.policy

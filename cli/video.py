@@ -1,4 +1,4 @@
-"""`matte video IN OUT`: matte a clip on this machine, by the code of the service and without it."""
+"""`matte video IN OUT`: matte a clip locally, with the code of the service and no server."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""The four stages of an export: load, fold, export, verify. Both files appear at the very end."""
+"""The four stages of an export: load, fold, export, verify."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Compare an ONNX file with the network it came from, and write down how far they are apart.
+"""Parity of an ONNX file with the PyTorch network it was exported from.
 
 The report (JSON beside the ONNX file) has the keys
 

@@ -1,4 +1,4 @@
-"""`python -m service`: start the server, or say in one line why it cannot."""
+"""`python -m service`: start the server, or exit with one line that says why not."""
 
 import argparse
 import logging

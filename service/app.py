@@ -1,4 +1,4 @@
-"""The application: its parts, their life, and the layers around the routes."""
+"""The application: starts and stops its parts, and adds layers and routes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine

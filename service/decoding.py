@@ -1,4 +1,4 @@
-"""One uploaded picture: its header, the limits on its size, its pixels."""
+"""Decode one uploaded picture, within the limits on its size."""
 
 from service.errors import MattingError, MediaLimitExceeded
 from service.gate import Ticket

@@ -1,4 +1,4 @@
-"""Admission of image requests: how many, how large and how far ahead."""
+"""The admission gate: bounds on requests, megapixels and queued work."""
 
 from types import TracebackType
 

@@ -1,4 +1,4 @@
-"""All Prometheus metrics of the service, in a registry of the app's own."""
+"""All Prometheus metrics of the service."""
 
 import platform
 import time

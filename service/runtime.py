@@ -1,4 +1,4 @@
-"""What all work runs on: settings, metrics, threads, decoders, the network and its queue."""
+"""The runtime: settings, metrics, threads, decoders, the engine and its batcher."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Folders that belong to one process and end with it, however it ends."""
+"""Temporary folders of a process, removed when it ends or crashed."""
 
 import fcntl
 import os

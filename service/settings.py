@@ -1,4 +1,4 @@
-"""The one settings class: every knob of the service, read from `MATTING_*` variables."""
+"""The settings class: every `MATTING_*` variable, its default and its meaning."""
 
 import difflib
 import os

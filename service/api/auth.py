@@ -1,4 +1,4 @@
-"""API keys, checked before a byte of the body is read."""
+"""API keys, checked before the body is read."""
 
 import hashlib
 import hmac

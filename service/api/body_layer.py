@@ -1,4 +1,4 @@
-"""How much may come in: the admission gate for work, the body layer for bytes and time."""
+"""ASGI layer that bounds request bodies: bytes, pauses and total time."""
 
 import asyncio
 import time

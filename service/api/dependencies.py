@@ -1,4 +1,4 @@
-"""The parts of a running app, and the dependencies by which a route asks for those it uses."""
+"""The parts of a running app as FastAPI dependencies: each route asks for those it uses."""
 
 from dataclasses import dataclass
 from typing import Annotated, cast

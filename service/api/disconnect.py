@@ -1,4 +1,4 @@
-"""Racing the work on a request against the client's departure."""
+"""Cancel the work on a request when its client disconnects."""
 
 import asyncio
 from collections.abc import Coroutine

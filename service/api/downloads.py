@@ -1,4 +1,4 @@
-"""Sending an open file: whole, a range of it, or only the news that it has not changed."""
+"""File responses with ETag, conditional requests and ranges (RFC 9110)."""
 
 import re
 from collections.abc import AsyncIterator

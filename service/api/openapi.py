@@ -1,4 +1,4 @@
-"""Options as they come in requests, and as the API documents show them."""
+"""OpenAPI descriptions of upload routes, whose bodies the framework does not parse."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The outermost ASGI layer: request ids, the access log, and what nobody foresaw."""
+"""Outermost ASGI layer: request ids, access log, and 500 for unforeseen errors."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol with what a hostile, slow or dead peer makes necessary."""
+"""uvicorn's WebSocket protocol, hardened against slow, silent and hostile peers."""
 
 import logging
 import socket

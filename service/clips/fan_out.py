@@ -1,4 +1,4 @@
-"""One frame to several files: a writer for each result, each in a thread of its own."""
+"""Write each frame to several result files, one writer thread for each."""
 
 from collections.abc import Callable
 from contextlib import ExitStack

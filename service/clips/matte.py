@@ -1,4 +1,4 @@
-"""One whole clip to the files of its results, in a thread of its own."""
+"""Matte a whole clip into its result files; runs in a worker thread."""
 
 import errno
 import logging

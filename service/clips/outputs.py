@@ -1,4 +1,4 @@
-"""The results that a clip can become: their files, and which picture of a frame each takes."""
+"""The kinds of clip results: file, codec, container, and the picture each one shows."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From the options of a request to the plan of a clip."""
+"""The plan of a clip: request options and background, resolved."""
 
 from dataclasses import dataclass
 from typing import BinaryIO

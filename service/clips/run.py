@@ -1,6 +1,5 @@
-"""Running one clip on the parts of the app: a child, a thread, the shared network."""
+"""Run one clip: borrow a decoder and a slot, matte in a thread, cancel cleanly."""
 
-import asyncio
 import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,7 +12,7 @@ from service.errors import ImpossibleOutput
 from service.frames.background_clip import BackgroundClip
 from service.frames.network import FrameNetwork
 from service.runtime import Runtime
-from service.threads import wait_for_thread
+from service.threads import start_in, wait_for_thread
 
 FRAME_TIMEOUT_S = 60.0
 T = TypeVar("T")
@@ -40,7 +39,6 @@ async def run_clip(
     The caller holds a place of `slots`. When this returns or raises, cancelled too, the
     thread has ended. Raises what `matte_clip` raises.
     """
-    loop = asyncio.get_running_loop()
     stop = threading.Event()
     network = FrameNetwork(runtime, plan.ref_size)
     async with AsyncExitStack() as stack:
@@ -48,20 +46,19 @@ async def run_clip(
         background = None
         if isinstance(plan.render_options.background, BackgroundClip):
             background = await stack.enter_async_context(runtime.decoders.borrow("background"))
-        run = loop.run_in_executor(
+        run = start_in(
             slots.threads,
-            lambda: matte_clip(
-                runtime.settings,
-                network,
-                decoder,
-                file,
-                plan,
-                folder,
-                watch,
-                stop,
-                max_s=max_s,
-                background_decoder=background,
-            ),
+            matte_clip,
+            runtime.settings,
+            network,
+            decoder,
+            file,
+            plan,
+            folder,
+            watch,
+            stop,
+            max_s=max_s,
+            background_decoder=background,
         )
 
         def end() -> None:

@@ -1,4 +1,4 @@
-"""Places for videos in progress: for a request none free means 429, jobs wait their turn."""
+"""Slots for clips in progress: requests are refused when none is free, jobs wait."""
 
 import asyncio
 from collections import deque

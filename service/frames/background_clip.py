@@ -1,4 +1,4 @@
-"""A clip behind the person: its frames by time, from the start again when it ends."""
+"""A clip as background: looped, its frames looked up by time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

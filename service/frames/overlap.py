@@ -1,10 +1,12 @@
-"""Two threads that let a reader, the network and a writer work at the same time."""
+"""Reader and writer threads with bounded queues, so that stages overlap."""
 
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
 from typing import Generic, TypeVar
+
+from service.threads import make_thread
 
 T = TypeVar("T")
 # How long a blocked side sleeps before it looks whether the other one is still there.
@@ -37,7 +39,7 @@ def read_ahead(items: Iterable[T], size: int) -> Generator[T]:
         except BaseException as error:  # handed over, whatever it is
             put(error)
 
-    thread = threading.Thread(target=produce, name="video-reader")
+    thread = make_thread(produce, "video-reader")
     thread.start()
     try:
         while (item := waiting.get()) is not None:
@@ -61,7 +63,7 @@ class WriteBehind(Generic[T]):
         self._waiting: queue.Queue[T | None] = queue.Queue(size)
         self._stopped = threading.Event()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="video-writer")
+        self._thread = make_thread(self._work, "video-writer")
 
     def put(self, item: T) -> None:
         self._put(item)

@@ -1,4 +1,4 @@
-"""From a matted frame to the pictures of the results: refine, colour, compose."""
+"""Render a matted frame: refine, estimate foreground, composite."""
 
 from dataclasses import dataclass
 from functools import cached_property

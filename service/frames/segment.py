@@ -1,4 +1,4 @@
-"""One segment of video through the network: read, matte, smooth, write, all at the same time."""
+"""Matte the frames of one segment: read, infer, smooth and write, overlapped."""
 
 import threading
 from collections import deque

@@ -1,4 +1,4 @@
-"""One-frame delay (OFD): flicker of single frames repaired from the frames before and after.
+"""One-frame delay (OFD): repair single-frame flicker from the frames before and after.
 
 Ke et al., "MODNet: Real-Time Trimap-Free Portrait Matting via Objective Decomposition"
 (arXiv:2011.11961), section on one-frame delay.

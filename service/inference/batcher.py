@@ -1,4 +1,4 @@
-"""Greedy batching: when the engine is free it takes what waits, and never waits for more."""
+"""Greedy batching: a free engine takes all that waits, without delay."""
 
 import asyncio
 import logging

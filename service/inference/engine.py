@@ -1,4 +1,4 @@
-"""The engine: the network behind one small interface."""
+"""The engine: an onnxruntime session behind a small interface."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""Readiness: whether the service takes work, and why not."""
+"""Readiness: whether the service takes work, and if not, why."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The ONNX file: verified, then loaded from the very bytes that were verified."""
+"""Load an ONNX model from the bytes whose SHA-256 was verified."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""From pixels to the network's input and from its matte back to pixels."""
+"""From pixels to the network's input tensor."""
 
 import cv2
 import numpy as np

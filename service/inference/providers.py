@@ -1,4 +1,4 @@
-"""The execution provider: chosen once, checked, and never swapped behind the operator's back."""
+"""Choose the execution provider, and verify that it is the one that runs."""
 
 import ctypes
 import logging

@@ -1,6 +1,5 @@
-"""Judging the results of a job by reading them, before anybody is told that they are there."""
+"""Verify the results of a job by reading them back before they are published."""
 
-import asyncio
 import logging
 import zipfile
 
@@ -10,7 +9,7 @@ from service.errors import MattingError, MediaLimitExceeded
 from service.media.decoder.client import Decoder
 from service.media.video.types import ClipSelection, VideoFrame
 from service.runtime import Runtime
-from service.threads import wait_for_thread
+from service.threads import start_in, wait_for_thread
 
 log = logging.getLogger(__name__)
 # The last frame of a result lasts longer than that of the clip in some containers.
@@ -26,7 +25,6 @@ async def check_results(runtime: Runtime, slots: VideoSlots, clip: MattedClip) -
 
     Videos are decoded in a decoder child. The caller holds a place of `slots`.
     """
-    loop = asyncio.get_running_loop()
     max_s = runtime.settings.video_max_s + SPARE_S
     for result in clip.results:
         await runtime.files.run(check_size, result)
@@ -34,9 +32,7 @@ async def check_results(runtime: Runtime, slots: VideoSlots, clip: MattedClip) -
             found: int | None = await runtime.files.run(count_pictures, result)
         else:
             async with runtime.decoders.borrow("video") as decoder:
-                count: asyncio.Future[int | None] = loop.run_in_executor(
-                    slots.threads, count_frames, decoder, result, max_s
-                )
+                count = start_in(slots.threads, count_frames, decoder, result, max_s)
                 found = await wait_for_thread(count, on_cancel=decoder.kill)
         if found is not None and found != clip.report.frames:
             raise IncompleteResult(f"{result.path.name} has {found} of {clip.report.frames} frames")

@@ -1,4 +1,4 @@
-"""The files of jobs: what counts is on the disk, names and all, before anybody is told."""
+"""Files of jobs: fsynced and renamed into place before they are acknowledged."""
 
 import hashlib
 import os

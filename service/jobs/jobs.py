@@ -1,4 +1,4 @@
-"""Jobs: acknowledged clips, matted one after another whatever happens meanwhile."""
+"""Jobs: queue, execution, progress, expiry."""
 
 import asyncio
 import logging

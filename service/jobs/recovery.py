@@ -1,4 +1,4 @@
-"""After the end of a process, whatever it was: rows and files of jobs brought in line."""
+"""Recovery at start: bring job rows and files back in line after a crash."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One run of a job: its clip matted, its results read back and made final."""
+"""One attempt at a job: matte its clip, verify and publish the results."""
 
 from collections.abc import Callable
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""The database of jobs before it is used: locked, checked, brought to the newest version."""
+"""The SQLite database of jobs: lock, integrity check, migrations."""
 
 import os
 import sqlite3

@@ -1,6 +1,5 @@
-"""The jobs of clips in SQLite: what was acknowledged is known after any crash."""
+"""Job rows in SQLite (WAL, synchronous=FULL): durable before they are acknowledged."""
 
-import asyncio
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, get_args
 from service.errors import InsufficientStorage
 from service.jobs.files import JobFiles
 from service.jobs.schema import MIGRATIONS, JobStoreError, lock_folder, open_database
+from service.threads import start_in
 
 FOLDER = "matting-jobs"
 DATABASE = "jobs.sqlite3"
@@ -115,8 +115,9 @@ class JobStore:
 
         Raises InsufficientStorage when the disk is full or fails.
         """
-        call = partial(_translate_disk_errors, partial(function, *args, **more))
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        return await start_in(
+            self._thread, _translate_disk_errors, partial(function, *args, **more)
+        )
 
     def close(self) -> None:
         """Wait for what is being written, and let another process have the folder."""

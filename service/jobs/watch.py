@@ -1,4 +1,4 @@
-"""Telling those who watch jobs that something has changed."""
+"""Notify the watchers of jobs of changes."""
 
 import asyncio
 from collections import defaultdict

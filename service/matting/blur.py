@@ -1,4 +1,4 @@
-"""How small a picture may be made before a wide blur, which leaves nothing fine."""
+"""Reduction factors for wide blurs."""
 
 
 def choose_blur_size(

@@ -1,4 +1,4 @@
-"""Corrections of a matte that people ask for."""
+"""Clean-up of an alpha matte: threshold, morphology, largest component, feather."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Putting a person on a background: the compositing equation, and its 8-bit forms."""
+"""Compositing a foreground over a background (Porter and Duff, 1984), in 8 bits."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Where the person is, and the room around it."""
+"""The bounding box of the person, and cropping to it with a margin."""
 
 import re
 from dataclasses import dataclass

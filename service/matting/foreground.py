@@ -1,4 +1,4 @@
-"""The colour of the person alone, free of the background that shines through at the edges."""
+"""Foreground estimation: the colour of the person without the old background."""
 
 import cv2
 import numpy as np

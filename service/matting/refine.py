@@ -1,4 +1,4 @@
-"""Bringing the network's matte to the size of the photo, along the photo's own edges."""
+"""Guided upsampling of the network's alpha to the full-size image."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Which parts of a row of cells have work in them."""
+"""Runs of non-empty cells in a row."""
 
 from collections.abc import Iterator
 

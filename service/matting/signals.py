@@ -1,4 +1,4 @@
-"""What a matte says about itself: how sure the network is, and whether it sees anybody."""
+"""Confidence of a matte, and whether it shows a person."""
 
 import numpy as np
 from numpy.typing import NDArray

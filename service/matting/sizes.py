@@ -1,4 +1,4 @@
-"""How large a result is."""
+"""Output sizes: boxes, areas, previews."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Answers of sessions on disk, for clients whose connection broke before they had read one."""
+"""Session answers kept on disk, for clients that must fetch one again."""
 
 import secrets
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""Chunks of sessions on the parts of the app: one at a time in each session, applied whole."""
+"""Apply chunks to sessions: one at a time, all or nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from service.sessions.chunk import Chunk
 from service.sessions.session import Session, find_stored, refuse_empty
 from service.sessions.step import ChunkResult, ChunkTask, compute_step
 from service.sessions.store import SessionStore
-from service.threads import wait_for_thread
+from service.threads import start_in, wait_for_thread
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,9 @@ async def compute_and_commit(
     decoder: Decoder | None,
 ) -> OpenAnswer:
     """Compute a chunk, or the end, and make it the session's state; the caller holds it."""
-    loop = asyncio.get_running_loop()
     network = FrameNetwork(runtime, session.options.ref_size)
     task = ChunkTask(runtime.settings, network, store.answers, session, chunk, decoder)
-    run = loop.run_in_executor(store.threads, compute_step, task)
+    run = start_in(store.threads, compute_step, task)
 
     def end() -> None:
         session.stop.set()

@@ -1,4 +1,4 @@
-"""A chunk as it comes in: a clip of its own, or pictures one after another."""
+"""Read a chunk: a clip, or a sequence of pictures."""
 
 import hashlib
 from collections.abc import Iterator

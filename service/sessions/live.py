@@ -1,4 +1,4 @@
-"""Live frames of one session: each is answered as soon as it can be, late ones are left out."""
+"""Live frames of a session: bounded latency, late frames are dropped."""
 
 import asyncio
 import time

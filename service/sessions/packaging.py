@@ -1,4 +1,4 @@
-"""Answers of sessions as they are written: pictures one after another, or a piece of an MP4."""
+"""Package the answers of a session: multipart pictures or MP4 fragments."""
 
 import secrets
 from typing import Any, BinaryIO, Protocol

@@ -1,4 +1,4 @@
-"""One session: what it carries from chunk to chunk, and which chunk may come next."""
+"""A session: its state between chunks, and the sequence rules."""
 
 import asyncio
 import threading

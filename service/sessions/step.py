@@ -1,4 +1,4 @@
-"""One chunk of a session through the network to a complete answer; blocks its thread."""
+"""Compute the result of one chunk; blocks its thread."""
 
 import logging
 from collections.abc import Iterator

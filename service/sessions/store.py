@@ -1,4 +1,4 @@
-"""The sessions of the process: who has which, how many there may be, when they end."""
+"""The session store: limits, ownership, expiry."""
 
 import asyncio
 import ctypes

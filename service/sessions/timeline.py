@@ -1,4 +1,4 @@
-"""Times of a session: where each chunk's frames lie, counted in ticks from the session's start."""
+"""The timeline of a session: ticks of frames across chunks."""
 
 from dataclasses import dataclass
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""One still from its files to its answer: for single images, batches, kept results, compat."""
+"""Matte, render and encode one still; shared by all image routes."""
 
 from dataclasses import dataclass, replace
 from functools import partial

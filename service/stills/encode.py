@@ -1,4 +1,4 @@
-"""The bytes of a result in the format asked for."""
+"""Encode a rendered still."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""One still from bytes to matte: decode, network, refine."""
+"""Decode one still and run the network on it."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""What the service says about a result beside its pixels: as headers, and as JSON."""
+"""Result metadata, as headers and as JSON."""
 
 from dataclasses import dataclass
 from typing import Any

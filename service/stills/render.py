@@ -1,4 +1,4 @@
-"""From a matted still to the pixels of its result: refine, clean, crop, shrink, colour, compose."""
+"""Render a matted still: refine, clean up, crop, resize, composite."""
 
 from dataclasses import dataclass
 from functools import cache

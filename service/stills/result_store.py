@@ -1,4 +1,4 @@
-"""Kept results: uploads and their mattes on disk, for other output options without the network."""
+"""Kept results on disk, to render again without the network."""
 
 import asyncio
 import secrets

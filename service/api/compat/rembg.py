@@ -1,4 +1,4 @@
-"""The parameters of rembg's server (`rembg s`), and what they are in ours."""
+"""The parameters of rembg's server (`rembg s`), mapped to ours."""
 
 from typing import Any
 

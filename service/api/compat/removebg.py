@@ -1,4 +1,4 @@
-"""remove.bg's parameters, and what they are in ours.
+"""remove.bg's parameters, mapped to ours.
 
 Names, values and codes are those of its OpenAPI document, version 1.0.0. What we do not do is
 refused with its own kind of error, never accepted and ignored.

@@ -1,4 +1,4 @@
-"""Bodies as remove.bg's clients send them: multipart, urlencoded forms and JSON."""
+"""Request bodies of remove.bg's clients: multipart, urlencoded forms and JSON."""
 
 import asyncio
 from collections.abc import Iterable

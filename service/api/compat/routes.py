@@ -1,4 +1,4 @@
-"""Routes for clients of remove.bg and rembg: their requests and answers, our pictures."""
+"""Routes compatible with remove.bg and rembg."""
 
 import base64
 import json

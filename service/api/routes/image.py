@@ -1,4 +1,4 @@
-"""`POST /v1/image`: pictures in, results out; and the same again from what was kept."""
+"""`POST /v1/image`, and rendering a kept result again with other options."""
 
 from fastapi import APIRouter, Request, Response
 

@@ -1,4 +1,4 @@
-"""Several images in one request: one ZIP, in input order; a bad one does not fail the others."""
+"""Several images in one request: one ZIP in input order, with errors for each image."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""A job as clients see it."""
+"""JSON documents of jobs."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""`/v1/jobs`: clips that nobody waits for, and their results."""
+"""`/v1/jobs`: state, progress events and results of asynchronous clips."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing

@@ -1,4 +1,4 @@
-"""The live socket of a session: frames in, results out, as long as the client likes."""
+"""`WS /v1/sessions/{id}/live`: frames in, rendered frames out."""
 
 import asyncio
 import json

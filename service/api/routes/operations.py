@@ -1,4 +1,4 @@
-"""Probes, metrics, models, limits and the API documents."""
+"""Probes, metrics, models, capabilities and the API documents."""
 
 from pathlib import Path
 from typing import Any

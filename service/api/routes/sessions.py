@@ -1,4 +1,4 @@
-"""Sessions: a video in chunks, each answered with the frames that are ready."""
+"""`/v1/sessions`: video in chunks, each answered with the frames that are ready."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

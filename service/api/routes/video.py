@@ -1,4 +1,4 @@
-"""`POST /v1/video`: one clip in, the matted clip out."""
+"""`POST /v1/video`: a clip in, the matted clip or a job out."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Audio of a clip, in the decoder child: packets copied wherever a container can carry them."""
+"""Demux the audio of a clip (decoder child): copied where containers allow, else re-encoded."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction

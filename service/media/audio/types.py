@@ -1,24 +1,11 @@
-"""Encoded audio as it travels between the reader of a clip, the service and the writers."""
+"""Encoded audio tracks and packets."""
 
-import base64
-import binascii
-from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from service.media.wire.fields import (
-    MAX_TICKS,
-    Header,
-    read_flag,
-    read_integer,
-    read_name,
-    read_optional,
-    read_ratio,
-    read_text,
-    read_ticks,
-    to_pair,
-)
+from annotated_types import Interval, MaxLen, Predicate
+
+from service.media.wire.fields import STRICT, Duration, Name, Ratio, Time, matches
 
 Container = Literal["mp4", "mov", "webm"]
 
@@ -47,6 +34,9 @@ AUDIO_LAYOUTS = frozenset(
 )
 
 
+TrackIndex = Annotated[int, Interval(ge=0, lt=MAX_AUDIO_TRACKS)]
+
+
 @dataclass(frozen=True)
 class AudioTrack:
     """One track of encoded audio, with all that a muxer must know to carry its packets.
@@ -57,92 +47,52 @@ class AudioTrack:
     cannot carry it; None: packets are the upload's bytes.
     """
 
-    index: int
-    codec: str
-    sample_rate: int
-    layout: str
-    time_base: Fraction
+    index: TrackIndex
+    codec: Annotated[str, Predicate(COPYABLE_AUDIO.__contains__)]
+    sample_rate: Annotated[int, Interval(ge=4000, le=768_000)]
+    layout: Annotated[str, Predicate(AUDIO_LAYOUTS.__contains__)]
+    time_base: Ratio
     extradata: bytes
-    language: str = ""
-    reencoded_from: str | None = None
-    containers: tuple[Container, ...] = ("mp4",)
+    language: Annotated[str, Predicate(matches("[a-z]{0,3}"))] = ""
+    reencoded_from: Name | None = None
+    containers: Annotated[tuple[Container, ...], MaxLen(len(CARRIED_AUDIO))] = ("mp4",)
 
-    def to_wire(self) -> dict[str, Any]:
-        """Return the track as a dictionary that JSON can hold."""
-        extradata = base64.b64encode(self.extradata).decode()
-        return vars(self) | {
-            "time_base": to_pair(self.time_base),
-            "extradata": extradata,
-            "containers": list(self.containers),
-        }
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    @classmethod
-    def from_wire(cls, header: Header) -> "AudioTrack":
-        """Rebuild a track; raises ValueError for what no honest reader sends."""
-        if not isinstance(header, Mapping):
-            raise ValueError("an audio track is not an object")
-        codec = read_text(header, "codec", r"[a-z0-9]{1,8}")
-        layout = read_text(header, "layout", r"[0-9a-z.()-]{1,16}")
-        if codec not in COPYABLE_AUDIO or layout not in AUDIO_LAYOUTS:
-            raise ValueError("an audio track of an unknown kind")
-        try:
-            extradata = base64.b64decode(read_text(header, "extradata", r"[A-Za-z0-9+/=]{0,512}"))
-        except binascii.Error as error:
-            raise ValueError("extradata is not base64") from error
-        least, most = COPYABLE_AUDIO[codec]
-        if not least <= len(extradata) <= most:
+    def __post_init__(self) -> None:
+        """Raise ValueError for facts that do not fit each other."""
+        least, most = COPYABLE_AUDIO[self.codec]
+        if not least <= len(self.extradata) <= most:
             raise ValueError("extradata has a wrong size")
-        return cls(
-            index=read_integer(header, "index", 0, MAX_AUDIO_TRACKS - 1),
-            codec=codec,
-            sample_rate=read_integer(header, "sample_rate", 4000, 768_000),
-            layout=layout,
-            time_base=read_ratio(header, "time_base"),
-            extradata=extradata,
-            language=read_text(header, "language", r"[a-z]{0,3}"),
-            reencoded_from=read_optional(header, "reencoded_from", read_name),
-            containers=_read_containers(header, codec),
-        )
-
-
-def _read_containers(header: Header, codec: str) -> tuple[Container, ...]:
-    given = header.get("containers")
-    if not isinstance(given, list):
-        raise ValueError("containers is not a list")
-    known: tuple[Container, ...] = tuple(
-        container for container in CARRIED_AUDIO if container in given
-    )
-    if len(known) != len(given) or any(codec not in CARRIED_AUDIO[name] for name in known):
-        raise ValueError("an audio track for containers that do not carry it")
-    return known
+        if any(self.codec not in CARRIED_AUDIO[name] for name in self.containers):
+            raise ValueError("an audio track for containers that do not carry it")
 
 
 @dataclass(frozen=True)
-class AudioPacket:
-    """Encoded audio of one track; times in ticks of the track's time base."""
+class AudioHeader:
+    """What is said of a packet; times in ticks of the track's time base."""
 
-    track: int
-    pts: int
-    dts: int
-    duration: int
+    track: TrackIndex
+    pts: Time
+    dts: Time
+    duration: Duration
     is_keyframe: bool
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
+class AudioPacket(AudioHeader):
+    """Encoded audio of one track."""
+
     data: bytes
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a packet of no bytes, or of too many."""
+        if not 1 <= len(self.data) <= MAX_AUDIO_PACKET_BYTES:
+            raise ValueError("an audio packet has a wrong size")
 
     def to_wire(self) -> tuple[dict[str, Any], bytes]:
         """Return a header that JSON can hold (kind `audio`) and the encoded bytes."""
         header = {"kind": "audio", **vars(self)}
         return header, header.pop("data")
-
-    @classmethod
-    def from_wire(cls, header: Header, payload: bytes | bytearray | memoryview) -> "AudioPacket":
-        """Rebuild a packet; raises ValueError for what no honest reader sends."""
-        if not 1 <= memoryview(payload).nbytes <= MAX_AUDIO_PACKET_BYTES:
-            raise ValueError("an audio packet has a wrong size")
-        return cls(
-            track=read_integer(header, "track", 0, MAX_AUDIO_TRACKS - 1),
-            pts=read_integer(header, "pts", -MAX_TICKS, MAX_TICKS),
-            dts=read_integer(header, "dts", -MAX_TICKS, MAX_TICKS),
-            duration=read_ticks(header, "duration"),
-            is_keyframe=read_flag(header, "is_keyframe"),
-            data=bytes(payload),
-        )

@@ -1,4 +1,4 @@
-"""Audio in a result: packets that come encoded, at the times of the clip."""
+"""Mux encoded audio packets into a result."""
 
 import io
 from collections.abc import Iterable

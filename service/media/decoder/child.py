@@ -1,4 +1,4 @@
-"""The decoder child: the only process that reads bytes of clients.
+"""The decoder child: the only process that decodes clients' bytes.
 
 Started as `python -m service.media.decoder.child FD PID`; FD is its end of a Unix stream socket,
 PID the service. It says when it is ready, then answers one request after another until the socket

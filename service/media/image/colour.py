@@ -1,4 +1,4 @@
-"""Colour profiles: from the values of a file to sRGB. For the decoder child alone."""
+"""ICC profiles: conversion to sRGB (decoder child)."""
 
 import io
 import itertools

@@ -1,4 +1,4 @@
-"""EXIF: which way is up, and what else of it a result may carry. For the decoder child alone."""
+"""EXIF: orientation, and the metadata that a result may carry (decoder child)."""
 
 from PIL import ExifTags, Image
 

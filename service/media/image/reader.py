@@ -1,4 +1,4 @@
-"""Reads still images: headers, pixels, profiles. For the decoder child alone."""
+"""Read still images: header, pixels, profile (decoder child)."""
 
 import io
 import zlib

@@ -1,4 +1,4 @@
-"""Samples of any depth to 8 bits, and alpha apart from the colours. For the decoder child alone."""
+"""Convert samples of any depth to 8 bits, with alpha apart (decoder child)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,16 +1,19 @@
-"""Still images as they come in: what the decoder child says of an upload, and its pixels."""
+"""Decoded still images."""
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import NDArray
+
+from service.media.wire.fields import STRICT, Count, Name
 
 # Names that Pillow has; in this order a file is tried, so that `mif1` is AVIF before HEIF.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
+MAX_SIDE = 1 << 32  # more than any format can say
 
 
 class UnknownFormat(Exception):
@@ -25,13 +28,29 @@ class UndecodableImage(Exception):
 class ImageInfo:
     """What the header says: size in pixels after EXIF orientation, and the format."""
 
-    width: int
-    height: int
-    format: str
+    width: Annotated[int, Interval(ge=0, le=MAX_SIDE)]
+    height: Annotated[int, Interval(ge=0, le=MAX_SIDE)]
+    format: Name
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     @property
     def megapixels(self) -> float:
         return self.width * self.height / 1e6
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """The size of a picture, which layers follow it, and the bytes of its profile and EXIF."""
+
+    width: Annotated[int, Interval(ge=1, le=MAX_SIDE)]
+    height: Annotated[int, Interval(ge=1, le=MAX_SIDE)]
+    alpha: bool
+    own: bool
+    icc: Count
+    exif: Count
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,27 +93,3 @@ class Picture:
         layers = [layer for layer in (self.image, self.alpha, self.own) if layer is not None]
         flat = [np.ascontiguousarray(layer).reshape(-1).data for layer in layers]
         return header, [*flat, self.icc, self.exif]
-
-    @classmethod
-    def from_wire(cls, header: dict[str, Any], payload: NDArray[np.uint8]) -> "Picture":
-        """Return what `to_wire` was given; raises KeyError, TypeError or ValueError.
-
-        `payload` holds the parts one after another; the layers are views of it.
-        """
-        height, width = int(header["height"]), int(header["width"])
-        position = 0
-
-        def take(*shape: int) -> NDArray[np.uint8]:
-            nonlocal position
-            start, position = position, position + math.prod(shape)
-            return payload[start:position].reshape(shape)
-
-        if min(height, width) < 1:
-            raise ValueError("a picture without pixels")
-        image = take(height, width, 3)
-        alpha = take(height, width) if header["alpha"] else None
-        own = take(height, width, 3) if header["own"] else None
-        icc, exif = (take(int(header[name])).tobytes() for name in ("icc", "exif"))
-        if position != len(payload):
-            raise ValueError("more bytes than the header promised")
-        return cls(image, alpha, own, icc, exif)

@@ -1,4 +1,4 @@
-"""Still images as they go out."""
+"""Encode still images."""
 
 import io
 import zlib

@@ -1,4 +1,4 @@
-"""How pictures of a result are coded and what carries them: a table of encoders."""
+"""Table of video encoders and their containers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Writing of a stream in pieces: one H.264 encoder, each answer a fragment of one MP4."""
+"""Fragmented MP4: one H.264 encoder, a fragment for each answer."""
 
 import io
 import struct

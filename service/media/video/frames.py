@@ -1,4 +1,4 @@
-"""Pictures of a clip as upright RGB with increasing times; colour numbers for both directions."""
+"""Convert decoded frames to upright RGB with increasing times (decoder child)."""
 
 from dataclasses import dataclass
 from fractions import Fraction

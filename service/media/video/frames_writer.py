@@ -1,4 +1,4 @@
-"""Writing of a result as pictures: a ZIP of RGBA PNGs and a table of their times."""
+"""Write a result as a ZIP of RGBA PNGs with a table of times."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Decoding of a clip, only in the decoder child: frames with their times, and encoded audio."""
+"""Decode a clip: frames with their times, and encoded audio (decoder child)."""
 
 import itertools
 import math

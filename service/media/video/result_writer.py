@@ -1,4 +1,4 @@
-"""What every writer of a result does: take frames and audio, finish the file or remove it."""
+"""Base class of result writers: accept frames and audio, finish the file or remove it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

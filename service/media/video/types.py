@@ -1,30 +1,20 @@
-"""What travels between the reader of a clip, the service and the writer of the result."""
+"""Facts and frames of a clip, between its reader, the service and the writers."""
 
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Interval, MaxLen, Predicate
 
 from service.media.audio.types import MAX_AUDIO_TRACKS, AudioPacket, AudioTrack, Container
-from service.media.wire.fields import (
-    MAX_TICKS,
-    Header,
-    read_flag,
-    read_integer,
-    read_name,
-    read_optional,
-    read_ratio,
-    read_seconds,
-    read_ticks,
-    to_pair,
-)
+from service.media.wire.fields import STRICT, Duration, Name, Ratio, Seconds, Time, to_header
 
 Image = npt.NDArray[np.uint8]
-Payload = bytes | bytearray | memoryview
 
 MAX_SIDE = 16384
+Side = Annotated[int, Interval(ge=1, le=MAX_SIDE)]
+CodePoint = Annotated[int, Interval(ge=0, le=255)]  # of ITU-T H.273
 
 
 class UndecodableVideo(Exception):
@@ -88,68 +78,49 @@ class VideoInfo:
     `frames_estimate` and `duration_s` are claims of the file, for progress only.
     """
 
-    width: int
-    height: int
-    rotation_deg: int
+    width: Side
+    height: Side
+    rotation_deg: Annotated[int, Predicate((0, 90, 180, 270).__contains__)]
     mirrored: bool
-    time_base: Fraction
-    average_rate: Fraction | None
-    sample_aspect_ratio: Fraction
-    container: str
-    codec: str
-    color_range: int
-    color_primaries: int
-    color_trc: int
-    colorspace: int
-    frames_estimate: int | None
-    duration_s: float | None
-    origin_pts: int
-    audio: tuple[AudioTrack, ...]
-    pixel_format: str = "yuv420p"
-    bit_depth: int = 8
+    time_base: Ratio
+    average_rate: Ratio | None
+    sample_aspect_ratio: Ratio
+    container: Name
+    codec: Name
+    color_range: Annotated[int, Interval(ge=0, le=2)]
+    color_primaries: CodePoint
+    color_trc: CodePoint
+    colorspace: CodePoint
+    frames_estimate: Duration | None
+    duration_s: Seconds | None
+    origin_pts: Time
+    audio: Annotated[tuple[AudioTrack, ...], MaxLen(MAX_AUDIO_TRACKS)]
+    pixel_format: Name = "yuv420p"
+    bit_depth: Annotated[int, Interval(ge=1, le=32)] = 8
     interlaced: bool = False
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for tracks that are not numbered from 0."""
+        if [track.index for track in self.audio] != list(range(len(self.audio))):
+            raise ValueError("audio tracks are not numbered from 0")
 
     def to_wire(self) -> dict[str, Any]:
         """Return the facts as a dictionary that JSON can hold; its kind is `info`."""
-        header = {"kind": "info", **vars(self)}
-        for name in ("time_base", "average_rate", "sample_aspect_ratio"):
-            header[name] = to_pair(header[name])
-        header["audio"] = [track.to_wire() for track in self.audio]
-        return header
+        return {"kind": "info", **to_header(self)}
 
-    @classmethod
-    def from_wire(cls, header: Header) -> "VideoInfo":
-        """Rebuild the facts; raises ValueError for what no honest reader sends."""
-        tracks = header.get("audio")
-        if not isinstance(tracks, list) or len(tracks) > MAX_AUDIO_TRACKS:
-            raise ValueError("audio is not a short list")
-        audio = tuple(AudioTrack.from_wire(track) for track in tracks)
-        if [track.index for track in audio] != list(range(len(audio))):
-            raise ValueError("audio tracks are not numbered from 0")
-        if header.get("rotation_deg") not in (0, 90, 180, 270):
-            raise ValueError("rotation_deg is not a right angle")
-        return cls(
-            width=read_integer(header, "width", 1, MAX_SIDE),
-            height=read_integer(header, "height", 1, MAX_SIDE),
-            rotation_deg=read_integer(header, "rotation_deg", 0, 270),
-            mirrored=read_flag(header, "mirrored"),
-            time_base=read_ratio(header, "time_base"),
-            average_rate=read_optional(header, "average_rate", read_ratio),
-            sample_aspect_ratio=read_ratio(header, "sample_aspect_ratio"),
-            container=read_name(header, "container"),
-            codec=read_name(header, "codec"),
-            color_range=read_integer(header, "color_range", 0, 2),
-            color_primaries=read_integer(header, "color_primaries", 0, 255),
-            color_trc=read_integer(header, "color_trc", 0, 255),
-            colorspace=read_integer(header, "colorspace", 0, 255),
-            frames_estimate=read_optional(header, "frames_estimate", read_ticks),
-            duration_s=read_optional(header, "duration_s", read_seconds),
-            origin_pts=read_integer(header, "origin_pts", -MAX_TICKS, MAX_TICKS),
-            audio=audio,
-            pixel_format=read_name(header, "pixel_format"),
-            bit_depth=read_integer(header, "bit_depth", 1, 32),
-            interlaced=read_flag(header, "interlaced"),
-        )
+
+@dataclass(frozen=True)
+class FrameHeader:
+    """What is said of a picture: its times in ticks, its size in pixels."""
+
+    pts: Time
+    duration: Duration | None
+    height: Side
+    width: Side
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,19 +137,6 @@ class VideoFrame:
         header = {"kind": "frame", "pts": self.pts, "duration": self.duration}
         header |= {"height": height, "width": width}
         return header, np.ascontiguousarray(self.image).reshape(-1).data
-
-    @classmethod
-    def from_wire(cls, header: Header, payload: Payload) -> "VideoFrame":
-        """Rebuild a frame on the payload's memory; raises ValueError unless sizes agree."""
-        height = read_integer(header, "height", 1, MAX_SIDE)
-        width = read_integer(header, "width", 1, MAX_SIDE)
-        if memoryview(payload).nbytes != height * width * 3:
-            raise ValueError("the pixels do not fill the frame")
-        return cls(
-            pts=read_integer(header, "pts", -MAX_TICKS, MAX_TICKS),
-            duration=read_optional(header, "duration", read_ticks),
-            image=np.frombuffer(payload, np.uint8).reshape(height, width, 3),
-        )
 
 
 VideoItem = VideoInfo | VideoFrame | AudioPacket

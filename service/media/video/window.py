@@ -1,4 +1,4 @@
-"""Which frames and which audio of a clip are read, by their times; only in the decoder child."""
+"""Select frames and audio of a clip by time (decoder child)."""
 
 import math
 from collections.abc import Iterable

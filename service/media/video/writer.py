@@ -1,4 +1,4 @@
-"""Writing of a result: coded frames with the clip's own times and audio, in one file."""
+"""Encode and mux a result with the clip's own times and audio."""
 
 import math
 from fractions import Fraction

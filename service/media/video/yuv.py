@@ -1,4 +1,4 @@
-"""Pictures of a result as encoders take them: padded to even sides, in YUV of limited range."""
+"""Convert RGB pictures to padded YUV of limited range."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Messages between the service and a decoder child: a JSON header, a payload, a file.
+"""Framed messages over a Unix socket: a JSON header, a payload, a descriptor.
 
 Nothing is pickled, so a child that a hostile file has taken over can send only numbers and pixels.
 """

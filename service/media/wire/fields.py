@@ -1,66 +1,55 @@
-"""Reading the fields of a message's header: each has a type and a range, whoever sent it.
+"""Constrained field types of message headers.
 
-Every function raises ValueError for what no honest sender writes.
+The constraints are checked on the service's side, by pydantic (`service.media.decoder.messages`); a
+decoder child only fills the fields in and needs no pydantic.
 """
 
-import math
+import base64
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
-_T = TypeVar("_T")
+from annotated_types import Interval, Predicate
+
 Header = Mapping[str, Any]
 MAX_TICKS = 1 << 53  # every timestamp is exact in JSON and far from the 64-bit end
+# How pydantic reads a header: no conversions between types, no unknown fields.
+STRICT = {"strict": True, "extra": "forbid", "val_json_bytes": "base64"}
 
 
-def to_pair(value: Fraction | None) -> list[int] | None:
-    return None if value is None else [value.numerator, value.denominator]
+def matches(pattern: str) -> Callable[[str], bool]:
+    """Return the test whether a whole text has a form."""
+    return lambda text: re.fullmatch(pattern, text) is not None
 
 
-def read_integer(header: Header, name: str, least: int, most: int) -> int:
-    value = header.get(name)
-    if type(value) is int and least <= value <= most:
-        return value
-    raise ValueError(f"{name} is not a whole number in range")
+def is_ratio(value: Fraction) -> bool:
+    """Say whether both terms of a positive ratio fit 31 bits, as FFmpeg's do."""
+    return value > 0 and max(value.numerator, value.denominator) < 1 << 31
 
 
-def read_flag(header: Header, name: str) -> bool:
-    value = header.get(name)
-    if isinstance(value, bool):
-        return value
-    raise ValueError(f"{name} is not a truth value")
+Count = Annotated[int, Interval(ge=0, le=1 << 40)]
+Duration = Annotated[int, Interval(ge=0, le=MAX_TICKS)]
+Time = Annotated[int, Interval(ge=-MAX_TICKS, le=MAX_TICKS)]
+Seconds = Annotated[float, Interval(ge=0, le=1e9)]
+Ratio = Annotated[Fraction, Predicate(is_ratio)]
+Name = Annotated[str, Predicate(matches(r"[A-Za-z0-9_,.-]{1,64}"))]
 
 
-def read_ticks(header: Header, name: str) -> int:
-    return read_integer(header, name, 0, MAX_TICKS)
+def to_header(facts: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass as JSON holds them: ratios as text, bytes in base64."""
+    return {field.name: _to_json(getattr(facts, field.name)) for field in fields(facts)}
 
 
-def read_seconds(header: Header, name: str) -> float:
-    value = header.get(name)
-    if isinstance(value, float) and math.isfinite(value) and 0 <= value <= 1e9:
-        return value
-    raise ValueError(f"{name} is not a number of seconds")
-
-
-def read_ratio(header: Header, name: str) -> Fraction:
-    value = header.get(name)
-    if isinstance(value, list) and [type(part) for part in value] == [int, int]:
-        if min(value) >= 1 and max(value) < 1 << 31:
-            return Fraction(*value)
-    raise ValueError(f"{name} is not a positive ratio")
-
-
-def read_text(header: Header, name: str, pattern: str) -> str:
-    value = header.get(name)
-    if isinstance(value, str) and re.fullmatch(pattern, value):
-        return value
-    raise ValueError(f"{name} is not a text of the right form")
-
-
-def read_name(header: Header, name: str) -> str:
-    return read_text(header, name, r"[A-Za-z0-9_,.-]{1,64}")
-
-
-def read_optional(header: Header, name: str, read: Callable[[Header, str], _T]) -> _T | None:
-    return None if header.get(name) is None else read(header, name)
+def _to_json(value: Any) -> Any:
+    match value:
+        case Fraction():
+            return str(value)
+        case bytes():
+            return base64.b64encode(value).decode()
+        case tuple():
+            return [_to_json(item) for item in value]
+        case _ if hasattr(value, "__dataclass_fields__"):
+            return to_header(value)
+    return value

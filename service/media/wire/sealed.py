@@ -1,4 +1,4 @@
-"""Pixels handed from a decoder child to the service: memory that neither side can change any more.
+"""Pixels in sealed shared memory (memfd), which neither side can change any more.
 
 A socket would copy every picture twice. The seals are what makes sharing safe: a child that a
 hostile file has taken over can neither shrink what is mapped here, which would end the service with
