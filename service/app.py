@@ -1,10 +1,8 @@
 """The application: starts and stops its parts, and adds layers and routes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
@@ -51,10 +49,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        runtime = partial(
-            Runtime.start, settings, metrics, engine, health=health, on_stall=on_stall
+        services = await start_services(
+            settings, metrics, engine, job_store, health=health, on_stall=on_stall
         )
-        services = await start_services(settings, runtime, job_store)
         app.state.services = services
         yield
         await stop_services(services)
@@ -89,18 +86,21 @@ async def on_client_disconnect(request: Request, error: Exception) -> Response:
 
 async def start_services(
     settings: Settings,
-    start_runtime: Callable[[], Coroutine[Any, Any, Runtime]],
+    metrics: Metrics,
+    engine: Engine | None,
     job_store: JobStore | None,
+    *,
+    health: Health | None = None,
+    on_stall: Callable[[], None] = lambda: None,
 ) -> Services:
     """Start the runtime and all that works on it, and go on with the jobs."""
     if job_store is None:
         job_store = await asyncio.to_thread(JobStore.open, settings.data_dir)
     try:
-        runtime = await start_runtime()
+        runtime = await Runtime.start(settings, metrics, engine, health=health, on_stall=on_stall)
     except BaseException:
         await asyncio.to_thread(job_store.close)
         raise
-    metrics = runtime.metrics
     slots = VideoSlots(settings.max_videos, metrics)
     jobs = Jobs(job_store, runtime, slots)
     services = Services(

@@ -47,6 +47,11 @@ class MattingError(Exception):
         if retry_after_s is not None:
             self.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same request may succeed later, though nothing in it changes."""
+        return self.status in (429, 503, 504, 507)
+
     def describe(self) -> dict[str, Any]:
         """Return the members of the problem document, but for the request's own."""
         members = {

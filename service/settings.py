@@ -84,6 +84,12 @@ class Settings(BaseSettings):
     job_max_attempts: int = Field(
         2, ge=1, description="runs of a job that may end in a crash of the service or a decoder"
     )
+    job_max_retries: int = Field(
+        6, ge=0, description="new tries of a job after errors that pass: a full disk, a long queue"
+    )
+    job_retry_s: float = Field(
+        5, gt=0, description="pause before the first new try; each one after it is twice as long"
+    )
     jobs_max_bytes: int = Field(20 * 2**30, ge=1, description="bytes of the files of all jobs")
     disk_min_free_bytes: int = Field(
         2**28, ge=0, description="no new job when less is free on the disk of the data folder"

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from service.errors import InsufficientStorage
-from service.jobs import jobs
+from service.jobs import changes, jobs
 from service.jobs import run as job_run
 from service.jobs.store import JobStore
 from tests.clips import make_clip, truncate
@@ -36,7 +36,7 @@ def test_disk_that_is_full_while_a_job_runs_fails_it(tmp_path, long_clip, clip, 
         assert job.error["limit"] == limit
         assert (await bench.wait(await bench.bring(clip))).state == "succeeded", "room is back"
 
-    run_with_jobs(tmp_path, story, SlowEngine(), jobs_max_bytes=limit)
+    run_with_jobs(tmp_path, story, SlowEngine(), jobs_max_bytes=limit, job_max_retries=0)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
@@ -53,11 +53,11 @@ def test_disk_that_fails_at_the_results_fails_the_job(tmp_path, clip, monkeypatc
         assert bench.store.files.list_ids() == []
         assert (await bench.wait(await bench.bring(clip))).state == "succeeded"
 
-    run_with_jobs(tmp_path, story, max_videos=1)
+    run_with_jobs(tmp_path, story, max_videos=1, job_max_retries=0)
 
 
 def test_full_database_at_the_end_is_waited_for(tmp_path, clip, monkeypatch):
-    monkeypatch.setattr(jobs, "RETRY_S", 0.01)
+    monkeypatch.setattr(changes, "RETRY_S", 0.01)
     engine = BlockedEngine()
     refused = asyncio.Event()
 
