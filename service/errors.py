@@ -183,7 +183,19 @@ class InsufficientStorage(MattingError):
     status, slug, title = 507, "insufficient-storage", "There is no room on disk"
 
 
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_DISK_ERRORS = {
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "is full: its quota is used up",
+    errno.EIO: "fails to read or write",
+}
+
+
+def find_disk_error(error: BaseException | None) -> InsufficientStorage | None:
+    """Return what an OSError of a disk that is full or fails means; None for any other error."""
+    state = _DISK_ERRORS.get(error.errno or 0) if isinstance(error, OSError) else None
+    if state is None:
+        return None
+    return InsufficientStorage(f"the disk of the service {state}", retry_after_s=60)
 
 
 @contextmanager
@@ -192,9 +204,9 @@ def translate_disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL_DISK:
+        if (known := find_disk_error(error)) is None:
             raise
-        raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from error
+        raise known from error
 
 
 def refuse_draining() -> Draining:

@@ -12,17 +12,20 @@ from service.inference.providers import count_threads
 from service.inference.watchdog import watch_network
 from service.media.decoder.pool import DecoderPool
 from service.metrics import Metrics
+from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.threads import Workers
 
 FILE_THREADS = 4
+PREFIX = "matting-work-"
 
 
 @dataclass(frozen=True)
 class Runtime:
     """The parts of a running service that know no route, job or session.
 
-    `workers` are threads for pixels, `files` are threads for the disk.
+    `workers` are threads for pixels, `files` are threads for the disk. `scratch` is for files of
+    work in progress; those of a process that was killed go when the next one starts.
     """
 
     settings: Settings
@@ -34,6 +37,7 @@ class Runtime:
     decoders: DecoderPool
     workers: Workers
     files: Workers
+    scratch: ScratchFolder
     watchdog: asyncio.Task[None]
 
     @classmethod
@@ -86,6 +90,7 @@ class Runtime:
             decoders=decoders,
             workers=Workers(stills + cores, "pixels"),
             files=Workers(FILE_THREADS, "files"),
+            scratch=await asyncio.to_thread(ScratchFolder, settings.data_dir, PREFIX),
             watchdog=asyncio.get_running_loop().create_task(watching),
         )
 
@@ -99,3 +104,4 @@ class Runtime:
         await self.decoders.aclose()
         self.workers.close()
         self.files.close()
+        self.scratch.close()

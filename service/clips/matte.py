@@ -1,6 +1,5 @@
 """Matte a whole clip into its result files; runs in a worker thread."""
 
-import errno
 import logging
 import threading
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import BinaryIO
 from service.clips.fan_out import FanOut
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import ClipPlan
-from service.errors import ImpossibleOutput, InsufficientStorage, MattingError, MediaLimitExceeded
+from service.errors import ImpossibleOutput, MattingError, MediaLimitExceeded, find_disk_error
 from service.frames.background_clip import BackgroundClip, LoopedClip
 from service.frames.network import Network
 from service.frames.render import Renderer
@@ -155,8 +154,8 @@ def estimate_frames(info: VideoInfo, selection: ClipSelection) -> int | None:
 
 def write_error(error: VideoWriteError) -> MattingError:
     """Return what a failed encoder or disk means for the request."""
-    if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
-        return InsufficientStorage("the disk of the service is full", retry_after_s=60)
+    if (known := find_disk_error(error.__cause__)) is not None:
+        return known
     log.warning("a clip could not be written", exc_info=error)
     return ImpossibleOutput(
         f"this clip cannot be written as {error.file}", hint="convert the clip to MP4 first"

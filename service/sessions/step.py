@@ -194,7 +194,7 @@ def describe_step(before: SessionState, after: SessionState) -> dict[str, str]:
         "X-Frames-Out": str(after.frames_out - before.frames_out),
         "X-Frames-Pending": str(after.frames_pending),
         "X-Next-Sequence": str(after.next_sequence),
-        "X-Scene-Cuts": str(len(after.segment.scene_cuts) - len(before.segment.scene_cuts)),
+        "X-Scene-Cuts": str(after.segment.scene_cuts_total - before.segment.scene_cuts_total),
     }
 
 

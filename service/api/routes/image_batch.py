@@ -1,17 +1,23 @@
 """Several images in one request: one ZIP in input order, with errors for each image."""
 
 import json
-from typing import Any
+import os
+from contextlib import ExitStack
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
+from zipfile import ZIP_STORED, ZipFile
 
 from fastapi import Response
+from fastapi.responses import StreamingResponse
 
+from service.api.downloads import stream_file
 from service.api.negotiation import choose_format
-from service.api.uploads import Upload
+from service.api.uploads import SPOOL_BYTES, Upload
 from service.errors import InvalidOption, MattingError
 from service.options import BACKGROUND, TRIMAP
 from service.runtime import Runtime
 from service.stills.answer import make_answer
-from service.stills.encode import ZIP_TYPE, Encoded, make_zip
+from service.stills.encode import ZIP_TYPE, Encoded, add_files
 from service.stills.matte import StillFiles
 from service.stills.options import ImageOptions
 from service.stills.result_store import ResultStore
@@ -35,8 +41,11 @@ async def answer_batch(
     file = upload.extra.get(BACKGROUND)
     background = None if file is None else await runtime.files.run(file.read)
     entries: list[dict[str, Any]] = []
-    pictures: dict[str, bytes] = {}
-    with runtime.gate.try_enter() as ticket:
+    disk = runtime.files
+    with ExitStack() as on_error, runtime.gate.try_enter() as ticket:
+        # On disk once it is large: a hundred results together need not fit the memory.
+        spool = cast(BinaryIO, on_error.enter_context(SpooledTemporaryFile(SPOOL_BYTES)))
+        archive = on_error.enter_context(ZipFile(spool, "w", ZIP_STORED))
         for number, image in enumerate(upload.files, 1):
             entry: dict[str, Any] = {"number": number, "file": image.name}
             files = StillFiles(await runtime.files.run(image.data.read), background=background)
@@ -49,12 +58,15 @@ async def answer_batch(
                 entries.append(entry | {"status": error.status, "problem": error.describe()})
                 continue
             named = name_results(number, answer.encoded)
-            pictures |= named
+            await disk.run(add_files, archive, named)
             metadata = answer.metadata.to_json()
             entries.append(entry | {"status": 200, "results": [*named], **metadata})
-    pictures[REPORT] = json.dumps(entries, indent=1).encode()
-    body = await runtime.workers.run(make_zip, pictures)
-    return Response(body, media_type=ZIP_TYPE)
+        await disk.run(add_files, archive, {REPORT: json.dumps(entries, indent=1).encode()})
+        await disk.run(archive.close)
+        length = await disk.run(spool.seek, 0, os.SEEK_END)
+        on_error.pop_all()
+    headers = {"Content-Length": str(length)}
+    return StreamingResponse(stream_file(disk, spool), headers=headers, media_type=ZIP_TYPE)
 
 
 def name_results(number: int, encoded: Encoded) -> dict[str, bytes]:

@@ -135,7 +135,7 @@ async def make_video(
     sync_s = settings.sync_video_max_s
     watch = ProgressCallbacks(on_frame=runtime.metrics.frames.labels("video").inc)
     max_s = min(sync_s, settings.video_max_s)
-    with tempfile.TemporaryDirectory(prefix="matting-", dir=settings.data_dir) as folder:
+    with tempfile.TemporaryDirectory(dir=runtime.scratch.path) as folder:
         try:
             clip = await run_clip(runtime, slots, file, plan, Path(folder), watch, max_s=max_s)
         except MediaLimitExceeded as error:

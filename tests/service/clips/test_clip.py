@@ -1,5 +1,7 @@
 """A whole clip to several results at once, with a network that sees an ellipse."""
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +14,13 @@ import pytest
 
 import service.clips.fan_out
 import service.frames.render
-from service.clips.matte import MattedClip, ProgressCallbacks, estimate_frames, matte_clip
+from service.clips.matte import (
+    MattedClip,
+    ProgressCallbacks,
+    estimate_frames,
+    matte_clip,
+    write_error,
+)
 from service.clips.outputs import NAMES, OUTPUTS
 from service.clips.plan import ClipPlan
 from service.errors import ImpossibleOutput, InsufficientStorage
@@ -180,3 +188,10 @@ def test_frames_to_come_follow_from_what_is_wanted(decoder, source):
     claims_seconds = replace(info, frames_estimate=None, duration_s=2.0)
     assert estimate_frames(claims_seconds, ClipSelection()) == 60
     assert estimate_frames(replace(claims_seconds, duration_s=None), ClipSelection()) is None
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_disk_that_is_full_or_fails_is_no_fault_of_the_clip(code: int) -> None:
+    error = VideoWriteError("no", "composite.mp4")
+    error.__cause__ = OSError(code, os.strerror(code))
+    assert isinstance(write_error(error), InsufficientStorage)
