@@ -52,6 +52,9 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self.upload_bytes = self._gauge(
+            "matting_upload_bytes", "Bytes of request bodies that are on their way."
+        )
         self.queue_depth = self._gauge("matting_queue_depth", "Images waiting for the network.")
         self.batch_size = Histogram(
             "matting_batch_size",

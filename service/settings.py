@@ -59,6 +59,12 @@ class Settings(BaseSettings):
     queue_s: float = Field(1.0, gt=0, description="seconds of image work that may wait")
     max_requests: int = Field(64, ge=1, description="image requests in progress at once")
     max_megapixels: float = Field(200, gt=0, description="source megapixels in progress at once")
+    uploads_max_mb: int = Field(
+        4096, ge=1, description="MiB of request bodies on their way at once, spooled to disk"
+    )
+    uploads_memory_max_mb: int = Field(
+        256, ge=1, description="MiB of those of remove.bg's routes, which are held in memory"
+    )
     max_videos: int = Field(2, ge=1, description="videos in progress at once")
 
     image_max_bytes: int = Field(25 * 2**20, ge=1, description="bytes of an image")

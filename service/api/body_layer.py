@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import ExitStack
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,7 +14,9 @@ from service.errors import (
     UnsupportedMedia,
     refuse_size,
 )
+from service.gate import ByteBudget
 from service.metrics import Metrics
+from service.scratch import SPOOL_BYTES, check_free_space
 from service.settings import Settings
 
 # What multipart framing and form fields may add to the file itself.
@@ -29,6 +32,9 @@ class BodyLayer:
         self.app = app
         self.settings = settings
         self.metrics = metrics
+        self.uploads = ByteBudget(settings.uploads_max_mb * 2**20, metrics)
+        self.held = ByteBudget(settings.uploads_memory_max_mb * 2**20, metrics)
+        metrics.upload_bytes.set_function(lambda: self.uploads.bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,8 +47,44 @@ class BodyLayer:
         if refusal := self._refuse_by_headers(scope, limit):
             await error_response(refusal, scope)(scope, receive, send)
             return
+        try:
+            tickets = await self._admit(scope, limit)
+        except MattingError as error:
+            await error_response(error, scope)(scope, receive, send)
+            return
+
+        async def send_and_free(message: Message) -> None:
+            if message["type"] == "http.response.start":  # the body has been read, or never will be
+                tickets.close()
+            await send(message)
+
         body = _BoundedBody(receive, limit, settings, timeout_s, self.metrics)
-        await self.app(scope, body.receive, send)
+        with tickets:
+            await self.app(scope, body.receive, send_and_free)
+
+    async def _admit(self, scope: Scope, limit: int) -> ExitStack:
+        """Count the bytes of a body before one of them is read; raises Overloaded.
+
+        Without a Content-Length they are as many as the route takes. A clip needs room on the disk,
+        too: raises InsufficientStorage.
+        """
+        declared = read_header(scope, b"content-length")
+        if declared is None and read_header(scope, b"transfer-encoding") is None:
+            return ExitStack()
+        count = int(declared) if declared is not None and declared.isdigit() else limit
+        if count > SPOOL_BYTES and scope["path"].startswith("/v1/video"):
+            await asyncio.to_thread(
+                check_free_space,
+                self.settings.data_dir,
+                count,
+                min_bytes=self.settings.disk_min_free_bytes,
+                min_percent=self.settings.disk_min_free_percent,
+            )
+        with ExitStack() as taken:
+            taken.callback(self.uploads.take(count).close)
+            if scope["path"].startswith(REMOVEBG_PREFIX):  # whose forms have files in text fields
+                taken.callback(self.held.take(count).close)
+            return taken.pop_all()
 
     def _refuse_by_headers(self, scope: Scope, limit: int) -> MattingError | None:
         encodings = [value for name, value in scope["headers"] if name == b"content-encoding"]

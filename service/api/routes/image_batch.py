@@ -12,10 +12,11 @@ from fastapi.responses import StreamingResponse
 
 from service.api.downloads import stream_file
 from service.api.negotiation import choose_format
-from service.api.uploads import SPOOL_BYTES, Upload
+from service.api.uploads import Upload
 from service.errors import InvalidOption, MattingError
 from service.options import BACKGROUND, TRIMAP
 from service.runtime import Runtime
+from service.scratch import SPOOL_BYTES
 from service.stills.answer import make_answer
 from service.stills.encode import ZIP_TYPE, Encoded, add_files
 from service.stills.matte import StillFiles
