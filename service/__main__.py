@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 from service import __version__
-from service.settings import SettingsError, describe_settings, load_settings
+from service.settings import SettingsError, check_exposure, describe_settings, load_settings
 
 EXIT_CANNOT_START, EXIT_STALLED = 3, 4
 
@@ -26,14 +26,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="TCP port (MATTING_PORT)")
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--list-settings", action="store_true", help="print every setting")
+    parser.add_argument("--new-key", metavar="NAME", help="print a new key for MATTING_KEYS_FILE")
     flags = vars(parser.parse_args(argv))
     if flags.pop("list_settings"):
         print(describe_settings())
+        return 0
+    if name := flags.pop("new_key"):
+        from service.access import make_key
+
+        print(make_key(name))
         return 0
     try:
         settings = load_settings(
             **{name: value for name, value in flags.items() if value is not None}
         )
+        check_exposure(settings)
+        if settings.keys_file is not None:
+            from service.access import read_keys
+
+            read_keys(settings.keys_file)
     except SettingsError as error:
         return _refuse(str(error))
     # Imported after the settings are known to be good: a typing mistake is answered at once.

@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from service import __version__
-from service.api.auth import AuthLayer, Keys
+from service.access import Access
+from service.api.auth import AuthLayer
 from service.api.body_layer import BodyLayer
 from service.api.compat import routes as compat
 from service.api.dependencies import Services, get_runtime
@@ -46,11 +48,12 @@ def create_app(
     JobStoreError when the jobs cannot.
     """
     metrics, health = Metrics(), Health()
+    keys = Access(settings, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = await start_services(
-            settings, metrics, engine, job_store, health=health, on_stall=on_stall
+            settings, metrics, engine, job_store, keys, health=health, on_stall=on_stall
         )
         app.state.services = services
         yield
@@ -66,7 +69,15 @@ def create_app(
     )
     # The last one added is the outermost: ids and logs, then the key, then the body.
     app.add_middleware(BodyLayer, settings=settings, metrics=metrics)
-    app.add_middleware(AuthLayer, keys=Keys(settings.api_keys), metrics=metrics)
+    app.add_middleware(AuthLayer, keys=keys, metrics=metrics)
+    if settings.cors_origins:  # before the key: a browser asks first, without one
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
     app.add_middleware(RequestLayer, metrics=metrics, health=health)
     install_error_handlers(app)
     for left in (ClientDisconnected, ClientDisconnect):  # with the body sent, and inside it
@@ -89,6 +100,7 @@ async def start_services(
     metrics: Metrics,
     engine: Engine | None,
     job_store: JobStore | None,
+    keys: Access | None = None,
     *,
     health: Health | None = None,
     on_stall: Callable[[], None] = lambda: None,
@@ -97,7 +109,9 @@ async def start_services(
     if job_store is None:
         job_store = await asyncio.to_thread(JobStore.open, settings.data_dir)
     try:
-        runtime = await Runtime.start(settings, metrics, engine, health=health, on_stall=on_stall)
+        runtime = await Runtime.start(
+            settings, metrics, engine, keys=keys, health=health, on_stall=on_stall
+        )
     except BaseException:
         await asyncio.to_thread(job_store.close)
         raise

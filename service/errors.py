@@ -77,6 +77,10 @@ class Unauthorized(MattingError):
     status, slug, title = 401, "unauthorized", "A valid API key is needed"
 
 
+class Forbidden(MattingError):
+    status, slug, title = 403, "forbidden", "The key does not allow this"
+
+
 class NotFound(MattingError):
     status, slug, title = 404, "not-found", "There is nothing here"
 
@@ -165,6 +169,10 @@ class HeadersTooLarge(MattingError):
 
 class Overloaded(MattingError):
     status, slug, title = 429, "overloaded", "The service is busy"
+
+
+class QuotaExceeded(MattingError):
+    status, slug, title = 429, "quota-exceeded", "The quota of the key is used up"
 
 
 class NotReady(MattingError):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from service.access import Access
 from service.gate import AdmissionGate
 from service.inference.batcher import Batcher
 from service.inference.engine import Engine, OnnxEngine
@@ -32,6 +33,7 @@ class Runtime:
     metrics: Metrics
     health: Health
     gate: AdmissionGate
+    access: Access
     engine: Engine
     batcher: Batcher
     decoders: DecoderPool
@@ -47,6 +49,7 @@ class Runtime:
         metrics: Metrics,
         engine: Engine | None = None,
         *,
+        keys: Access | None = None,
         health: Health | None = None,
         on_stall: Callable[[], None] = lambda: None,
     ) -> "Runtime":
@@ -85,6 +88,7 @@ class Runtime:
             metrics=metrics,
             health=health,
             gate=gate,
+            access=keys or Access(settings, metrics),
             engine=engine,
             batcher=batcher,
             decoders=decoders,

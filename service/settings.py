@@ -1,6 +1,7 @@
 """The settings class: every `MATTING_*` variable, its default and its meaning."""
 
 import difflib
+import ipaddress
 import os
 import tempfile
 from collections.abc import Mapping
@@ -32,6 +33,15 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 lets the system choose")
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated keys; none: everybody is one anonymous owner"
+    )
+    keys_file: Path | None = Field(
+        None, description="file of keys with names, scopes and quotas; read again when it changes"
+    )
+    allow_anonymous: bool = Field(
+        False, description="serve everybody without a key on an address that others can reach"
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="comma-separated origins whose pages may call the service; none: no CORS"
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -159,7 +169,7 @@ class Settings(BaseSettings):
         "info", description="JSON lines on standard error"
     )
 
-    @field_validator("api_keys", "allowed_hosts", mode="before")
+    @field_validator("api_keys", "allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def split_list(cls, value: object) -> object:
         if isinstance(value, str):
@@ -172,6 +182,24 @@ class Settings(BaseSettings):
         if not value.is_dir() or not os.access(value, os.W_OK | os.X_OK):
             raise ValueError("not a folder that can be written to")
         return value
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address to listen on is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raise SettingsError for a service that strangers could use without anybody's will."""
+    has_keys = settings.api_keys or settings.keys_file is not None
+    if not has_keys and not settings.allow_anonymous and not is_loopback(settings.host):
+        raise SettingsError(
+            f"MATTING_HOST={settings.host} is open to others and there are no keys: set "
+            "MATTING_API_KEYS or MATTING_KEYS_FILE, or MATTING_ALLOW_ANONYMOUS=1 to serve everybody"
+        )
 
 
 def load_settings(environ: Mapping[str, str] = os.environ, **overrides: object) -> Settings:

@@ -5,7 +5,6 @@ handed over none sees whether it is read: silence is bounded here.
 """
 
 import asyncio
-import ipaddress
 import logging
 import sys
 import uuid
@@ -25,7 +24,7 @@ from service.errors import (
     MisdirectedRequest,
     RequestTimeout,
 )
-from service.settings import Settings
+from service.settings import Settings, is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -205,14 +204,6 @@ def find_hosts(settings: Settings) -> frozenset[str] | None:
     if not is_loopback(settings.host):
         return None
     return frozenset(("localhost", "127.0.0.1", "::1", settings.host.lower()))
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether an address to listen on is reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def split_host(value: str) -> str:

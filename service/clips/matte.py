@@ -49,6 +49,11 @@ class MattedClip:
     info: VideoInfo
     report: SegmentReport
 
+    @property
+    def duration_s(self) -> float:
+        """How long the results are, seconds."""
+        return float(self.report.end_pts * self.info.time_base)
+
 
 @dataclass(frozen=True)
 class ProgressCallbacks:

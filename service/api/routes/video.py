@@ -81,6 +81,7 @@ async def matte_video(
             video, file = await run_until_disconnect(
                 request, work, timeout_s=runtime.settings.video_timeout_s
             )
+            runtime.access.charge(owner, "video-seconds", video.duration_s)
     return StreamingResponse(
         stream_file(runtime.files, file),
         headers=make_headers(runtime, video),

@@ -82,7 +82,7 @@ class Client:
         try:
             if self.keys - len(self.succeeded) < MOST_AT_ONCE:
                 self.keys += JOBS_A_LIFE
-            while call(server, "GET", "/v1/jobs")[0] == 200:
+            while call(server, "GET", "/v1/models")[0] == 200:
                 for number in range(self.keys):
                     self.bring(server, f"key-{number}")
                 for job_id in set(self.acknowledged.values()) - self.succeeded:
