@@ -16,7 +16,10 @@ OTHER_VALUES = {
     "api_keys": ("one, two,,", ("one", "two")),
     "keys_file": ("/etc/keys.toml", Path("/etc/keys.toml")),
     "allow_anonymous": ("1", True),
-    "cors_origins": ("https://a.example, https://b.example", ("https://a.example", "https://b.example")),
+    "cors_origins": (
+        "https://a.example, https://b.example",
+        ("https://a.example", "https://b.example"),
+    ),
     "allowed_hosts": ("a.example,b.example", ("a.example", "b.example")),
     "data_dir": (str(HERE), HERE),
     "model_path": ("/models/x.onnx", Path("/models/x.onnx")),
