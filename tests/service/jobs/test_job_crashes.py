@@ -26,6 +26,7 @@ from tests.helpers import (
 )
 from tests.tiny_network import export_tiny
 
+KEY = "key-of-the-crashes"
 NO_ANSWER = (OSError, http.client.HTTPException)
 JOBS_A_LIFE, MOST_AT_ONCE = 3, 12
 
@@ -52,7 +53,9 @@ def call(server: LiveServer, method: str, path: str, body: bytes | None = None, 
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     try:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, {"Content-Type": "video/mp4"} | given)
+        connection.request(
+            method, path, body, {"Content-Type": "video/mp4", "X-API-Key": KEY} | given
+        )
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -127,6 +130,7 @@ def test_acknowledged_jobs_survive_kill_9_at_any_moment(
     data.mkdir()
     # Without a limit on attempts: a job that is running at two kills is no poison.
     settings = {"model_path": model, "data_dir": data, "job_max_attempts": 1000}
+    settings["api_keys"] = KEY  # without one nobody may list jobs
     client = Client(clip)
     for life in range(kills):
         log = tmp_path / f"log-{life}"
