@@ -16,6 +16,7 @@ import pytest
 
 from service.jobs.store import DATABASE, FOLDER
 from tests.clips import make_clip
+from tests.gate.figures import choose
 from tests.helpers import (
     LiveServer,
     launch_server,
@@ -120,7 +121,10 @@ class Client:
 
 @pytest.mark.parametrize(
     ("kills", "seed"),
-    [(20, 1), pytest.param(200, 2, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])],
+    [
+        (20, 1),
+        pytest.param(choose(50, 1000), 2, marks=[pytest.mark.slow, pytest.mark.timeout(14_000)]),
+    ],
 )
 def test_acknowledged_jobs_survive_kill_9_at_any_moment(
     tmp_path, model: Path, clip: bytes, kills: int, seed: int
