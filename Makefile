@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # onnxruntime comes in two builds that overwrite each other: one is chosen, once.
 RUNTIME := $(shell test -e /proc/driver/nvidia/version && echo gpu || echo cpu)
 
-.PHONY: serve setup browser lint test gate audit lock sbom bench bench-live bench-stills bench-video clean
+.PHONY: serve setup browser lint test gate audit lock sbom bench bench-live bench-stills bench-video pictures clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT)
@@ -74,6 +74,11 @@ browser:
 	command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && \
 	  $(SUDO) apt-get install -y -qq --no-install-recommends chromium; }
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
+
+# What the documents show of the weights and of the options: after a change of either.
+pictures: setup
+	for name in pictures sheets flicker failures; do $(BIN)/python docs/make_$$name.py || exit 1; done
+	$(BIN)/python docs/make_options.py > docs/options.md
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

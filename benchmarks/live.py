@@ -21,7 +21,7 @@ from rich.progress import Progress
 from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.serving import describe_run, make_photo, serve
-from training.results import format_table
+from training.evaluation.results import format_table
 
 CLIENTS = (1, 4, 16)
 SIZES = {"640 x 360": (640, 360), "1280 x 720": (1280, 720)}

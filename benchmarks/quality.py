@@ -17,9 +17,10 @@ from service.inference.preprocessing import fit_to_network
 from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
 from service.settings import DEFAULT_MODEL, Settings
-from training.data import find_pairs, read_image
-from training.metrics import grad, iou, mad, mse
-from training.results import TITLES, format_table, format_values
+from training.data.pairs import find_pairs
+from training.data.photos import read_image
+from training.evaluation.metrics import grad, iou, mad, mse
+from training.evaluation.results import TITLES, format_table, format_values
 
 METRICS = {"mse": mse, "mad": mad, "iou": iou, "grad": grad}
 

@@ -24,7 +24,7 @@ from service.matting.composite import quantise_alpha
 from service.matting.refine import refine_alpha
 from service.media.image.writer import encode_image
 from service.settings import Settings
-from training.results import format_table
+from training.evaluation.results import format_table
 
 # Side in pixels, and what one request may cost at most: over the network alone, over all stages.
 PHOTOS = {"2 MP": 1414, "24 MP": 4899}

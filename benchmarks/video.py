@@ -33,7 +33,7 @@ from service.inference.preprocessing import fit_to_network
 from service.metrics import Metrics
 from service.runtime import Runtime
 from service.settings import load_settings
-from training.results import format_table
+from training.evaluation.results import format_table
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
 OUTPUTS = ("composite", "alpha")

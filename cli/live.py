@@ -5,7 +5,9 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -15,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from cli.live_movie import MovieWriter
 from cli.live_session import LiveSession, RequestFailed
-from training.command import fail
+from training.commands.common import fail
 
 # The service lets two frames wait and drops the oldest of three, which would never be answered; the
 # first answer needs two, because a frame waits for its follower.
@@ -82,9 +84,14 @@ class SourceError(Exception):
 
 
 class Source:
-    """JPEGs of a clip or a webcam, one after another."""
+    """JPEGs of a clip or a webcam, one after another, each with its time in seconds.
 
-    def __init__(self, name: str) -> None:
+    A clip has its own times; a frame of a webcam has the time when it came, by `clock`.
+    """
+
+    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._is_clip = not name.isdigit()
         self._capture = cv2.VideoCapture(int(name) if name.isdigit() else name)
         if not self._capture.isOpened():
             kind = "no webcam has this number" if name.isdigit() else "cannot be read as a clip"
@@ -98,41 +105,50 @@ class Source:
     def __exit__(self, *_: object) -> None:
         self._capture.release()
 
-    def read_frames(self) -> Iterator[bytes]:
-        """Yield frames until the clip ends or the user interrupts."""
+    def read_frames(self) -> Iterator[tuple[float, bytes]]:
+        """Yield times and frames until the clip ends or the user interrupts."""
+        start_s: float | None = None
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 found, image = self._capture.read()
                 if not found:
                     return
-                yield cv2.imencode(".jpg", image, JPEG)[1].tobytes()
+                time_s = self._clock()
+                if self._is_clip:
+                    time_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                start_s = time_s if start_s is None else start_s
+                yield time_s - start_s, cv2.imencode(".jpg", image, JPEG)[1].tobytes()
 
 
 def matte(source: Source, session: LiveSession, movie: MovieWriter) -> Counts:
     """Send every frame and write every answer, the delayed last one too."""
     counts = Counts()
+    times_s: deque[float] = deque()  # of the frames that are not answered yet
     with connect(
         session.socket_url, subprotocols=session.protocols, compression=None, max_size=None
     ) as socket:
-        for frame in source.read_frames():
+        for time_s, frame in source.read_frames():
             if counts.sent - counts.answered == MOST_UNANSWERED:
-                take_answer(socket, movie, counts)
+                take_answer(socket, movie, times_s.popleft(), counts)
             socket.send(frame)
+            times_s.append(time_s)
             counts.sent += 1
         while counts.answered < counts.sent - 1:
-            take_answer(socket, movie, counts)
+            take_answer(socket, movie, times_s.popleft(), counts)
     if counts.sent:
-        movie.add(read_picture(session.finish()))
+        movie.add(read_picture(session.finish()), times_s.popleft())
         counts.answered += 1
     return counts
 
 
-def take_answer(socket: ClientConnection, movie: MovieWriter, counts: Counts) -> None:
+def take_answer(
+    socket: ClientConnection, movie: MovieWriter, time_s: float, counts: Counts
+) -> None:
     facts = json.loads(socket.recv())
     if problem := facts.get("problem"):
         raise RequestFailed(f"frame {facts['frame']}: {problem['detail']}")
     content = socket.recv()
-    movie.add(read_picture(content))
+    movie.add(read_picture(content), time_s)
     counts.answered += 1
     counts.latency_ms, counts.fps = facts["latency_ms"], facts["fps"]
 

@@ -7,9 +7,11 @@ from types import TracebackType
 import av
 import numpy as np
 
+TICKS_PER_S = 90_000
+
 
 class MovieWriter:
-    """A movie of pictures at `fps`; without pictures there is no file.
+    """A movie of pictures, about `fps` a second; without pictures there is no file.
 
     `name` says the container by its ending; `-` is Matroska on standard output, without delay.
     """
@@ -19,16 +21,19 @@ class MovieWriter:
         self._rate = Fraction(fps).limit_denominator(1001)
         self._container = None
         self._stream = None
-        self._frames = 0
+        self._last_ticks = -1
 
-    def add(self, picture: np.ndarray) -> None:
-        """Take the next picture, (H, W, 3) uint8 BGR; an odd last row or column is left out."""
+    def add(self, picture: np.ndarray, time_s: float) -> None:
+        """Take the next picture, (H, W, 3) uint8 BGR, shown from `time_s` on.
+
+        An odd last row or column is left out.
+        """
         even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
         if self._container is None:
             self._open(even.shape[1], even.shape[0])
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="bgr24")
-        frame.pts, frame.time_base = self._frames, 1 / self._rate
-        self._frames += 1
+        self._last_ticks = max(round(time_s * TICKS_PER_S), self._last_ticks + 1)
+        frame.pts, frame.time_base = self._last_ticks, Fraction(1, TICKS_PER_S)
         self._container.mux(self._stream.encode(frame))
 
     def _open(self, width: int, height: int) -> None:
@@ -40,6 +45,7 @@ class MovieWriter:
         self._stream = self._container.add_stream("libx264", rate=self._rate, options=options)
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, TICKS_PER_S)
 
     def __enter__(self) -> "MovieWriter":
         return self

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from cli.download import DownloadError, RemoteFile, download
 from export.__main__ import main as export
-from training.command import fail
+from training.commands.common import fail
 
 SIZE_BYTES = 26_255_603
 REF_SIZE = 512  # the size the authors trained at

@@ -30,19 +30,33 @@ from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import make_plan, read_background
-from service.clips.run import describe_clip, refuse_trimap_model, run_clip
+from service.clips.run import TOLD, describe_clip, refuse_trimap_model, run_clip
 from service.clips.slots import VideoSlots
 from service.errors import ImpossibleOutput, MattingError
 from service.inference.models import ModelError
 from service.inference.providers import DeviceError
+from service.media.video.types import MAX_SIDE
 from service.metrics import Metrics
-from service.options import BACKGROUND, check_background_file, parse_options
+from service.options import BACKGROUND, check_background_file, describe_option, parse_options
 from service.runtime import Runtime
 from service.settings import Settings, SettingsError, load_settings
-from training.command import fail
+from training.commands.common import fail
 
-# Limits on the length guard a service from its clients; nobody's own clip is too long.
-ANY_LENGTH = {"video_max_s": 10**7, "video_max_frames": 10**9}
+# Limits guard a service from its clients; nobody's own clip is too long or too large.
+OWN_CLIP = {
+    "video_max_s": 10**7,
+    "video_max_frames": 10**9,
+    "video_max_frame_megapixels": MAX_SIDE**2 / 1e6,
+    "video_max_side": MAX_SIDE,
+    "video_result_max_mb": 10**9,
+    "image_max_bytes": 2**31,
+    "image_max_megapixels": 2000,
+    "image_max_side": 2**16,
+    "decoder_memory_bytes": 2**36,
+    "decoder_video_memory_bytes": 2**36,
+    "decoder_cpu_s": 600,
+    "decoder_timeout_s": 600,
+}
 ONE_CLIP = {"decoders": 1, "max_videos": 1}
 SHOWN_MARKS = 5
 EXIT_INTERRUPTED = 130
@@ -66,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.json:
         print(json.dumps({"results": results, "report": report}, indent=2))
     else:
-        print("\n".join(f"{name:<15}{text}" for name, text in summarise(results, report)))
+        print("\n".join(f"{name:<22}{text}" for name, text in summarise(results, report)))
     return 0
 
 
@@ -111,15 +125,6 @@ def describe_values(schema: Mapping[str, Any]) -> str:
     return "N" if kinds & {"integer", "number"} else "TEXT"
 
 
-def describe_option(schema: Mapping[str, Any]) -> str:
-    """Return the help of an option, its default at the end."""
-    default = schema.get("default")
-    if isinstance(default, list):
-        default = ",".join(default)
-    parts = [schema.get("description"), None if default is None else f"default: {default}"]
-    return "; ".join(part for part in parts if part)
-
-
 def matte_file(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the files that are there now and the report, both for JSON.
 
@@ -142,7 +147,7 @@ def matte_file(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dic
         folder = Path(stack.enter_context(make_folder(home)))
         overrides = {"model_path": arguments.model, "device": arguments.device}
         chosen = {name: value for name, value in overrides.items() if value is not None}
-        settings = load_settings(data_dir=folder, **ANY_LENGTH, **ONE_CLIP, **chosen)
+        settings = load_settings(data_dir=folder, **OWN_CLIP, **ONE_CLIP, **chosen)
         watch = stack.enter_context(show_progress())
         clip, report = asyncio.run(run(settings, file, picture, options, folder, watch))
         refuse_overwriting(paths, arguments.force)
@@ -172,9 +177,16 @@ def choose_paths(out: Path, names: list[str]) -> list[Path]:
     if out.suffix.lower() != suffix:
         raise ImpossibleOutput(
             f"{out} does not end in {suffix}, and this output is such a file",
-            hint=f"write to {out.with_suffix(suffix).name} or into a folder that is there",
+            hint=suggest_outputs(out, suffix),
         )
     return [out]
+
+
+def suggest_outputs(out: Path, suffix: str) -> str:
+    """Return what to do where a file does not end in the suffix of its output."""
+    names = [name for name, o in OUTPUTS.items() if Path(o.file).suffix == out.suffix.lower()]
+    written = f"write to {out.with_suffix(suffix).name} or into a folder that is there"
+    return f"add --outputs {' or '.join(names)}, or {written}" if names else written
 
 
 def refuse_overwriting(paths: list[Path], force: bool) -> None:
@@ -250,6 +262,11 @@ def summarise(results: list[dict[str, Any]], report: dict[str, Any]) -> Iterator
         yield "written", f"{result['path']} ({result['bytes']:,} bytes)"
     size = f"{report['width']} x {report['height']}"
     yield "frames", f"{report['frames']} of {size}, {report['duration_s']:.3f} s"
+    for name in TOLD:
+        if name in report:
+            value = report[name]
+            text = ", ".join(value) if isinstance(value, list) else value
+            yield name.replace("_", " "), "yes" if value is True else f"{text}"
     yield "network", f"{report['model']}, {report['provider']}"
     yield "person", f"{report['mean_coverage']:.1%} of the picture"
     share = report["pixels_smoothed"] / report["pixels"]

@@ -19,7 +19,7 @@ from service.matting.composite import composite_over_colour
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
 from service.settings import Settings
-from training.sheet import draw_sheet
+from training.evaluation.sheet import draw_sheet
 
 GREEN = (0, 177, 64)
 OUT = Path(__file__).parent / "failures.jpg"

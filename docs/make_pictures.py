@@ -1,39 +1,36 @@
-"""Make the pictures of the README from answers of a running service.
+"""Make docs/portrait.jpg: the example photo, and what `POST /v1/image` answers to it.
 
-python docs/make_pictures.py http://localhost:8000
+python docs/make_pictures.py
 """
 
-import http.client
 import io
-import sys
-import urllib.parse
+import tempfile
 from pathlib import Path
 
+from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
-from skimage import data
 
-SIDE = 320
+from service.app import create_app
+from service.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+PHOTO = ROOT / "examples" / "portrait.jpg"
 GAP = 8
+LOOKS = ({"output": "alpha"}, {"output": "cutout"}, {"output": "composite", "background": "teal"})
 
 
-def post(base: str, body: bytes, query: str) -> Image.Image:
-    """Return the picture that `POST /v1/image` answers."""
-    address = urllib.parse.urlsplit(base)
-    connection = http.client.HTTPConnection(address.netloc, timeout=60)
-    connection.request("POST", f"/v1/image?{query}", body, {"Content-Type": "image/png"})
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
-    if answer.status != 200:
-        raise SystemExit(content.decode())
-    return Image.open(io.BytesIO(content))
+def ask(client: TestClient, look: dict[str, str]) -> Image.Image:
+    """Return the picture that the service answers."""
+    answer = client.post("/v1/image", files={"file": PHOTO.read_bytes()}, data=look)
+    answer.raise_for_status()
+    return Image.open(io.BytesIO(answer.content))
 
 
 def lay_over_checkers(cutout: Image.Image) -> Image.Image:
     """Return an RGBA picture over the grey squares that stand for transparency."""
     board = Image.new("RGB", cutout.size, "white")
     draw = ImageDraw.Draw(board)
-    step = cutout.width // 32
+    step = 10
     for y in range(0, cutout.height, step):
         for x in range(step * (y // step % 2), cutout.width, 2 * step):
             draw.rectangle((x, y, x + step - 1, y + step - 1), "#d0d0d0")
@@ -42,20 +39,16 @@ def lay_over_checkers(cutout: Image.Image) -> Image.Image:
 
 
 def main() -> None:
-    photo = Image.fromarray(data.astronaut())
-    buffer = io.BytesIO()
-    photo.save(buffer, "PNG")
-    png = buffer.getvalue()
-    pictures = [
-        photo,
-        post(sys.argv[1], png, "output=alpha").convert("RGB"),
-        lay_over_checkers(post(sys.argv[1], png, "output=cutout")),
-        post(sys.argv[1], png, "output=composite&background=%231e6f5c"),
-    ]
-    sheet = Image.new("RGB", (len(pictures) * (SIDE + GAP) - GAP, SIDE), "white")
+    with tempfile.TemporaryDirectory() as folder:
+        with TestClient(create_app(Settings(device="cpu", data_dir=folder))) as client:
+            alpha, cutout, composite = (ask(client, look) for look in LOOKS)
+    photo = Image.open(PHOTO)
+    pictures = [photo, alpha.convert("RGB"), lay_over_checkers(cutout), composite]
+    width, height = photo.size
+    sheet = Image.new("RGB", (len(pictures) * (width + GAP) - GAP, height), "white")
     for index, picture in enumerate(pictures):
-        sheet.paste(picture.resize((SIDE, SIDE), Image.LANCZOS), (index * (SIDE + GAP), 0))
-    sheet.save(Path(__file__).with_name("portrait.jpg"), quality=88)
+        sheet.paste(picture, (index * (width + GAP), 0))
+    sheet.save(ROOT / "docs" / "portrait.jpg", quality=90)
 
 
 if __name__ == "__main__":

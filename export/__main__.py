@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from export import ExportError
-from training.command import fail
+from training.commands.common import fail
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     default = "(default: %(default)s)"
     add("checkpoint", type=Path, help=".ckpt, .pt, .pth or .npz")
     add("out", type=Path, help="OUT.onnx; the report goes to OUT.json beside it")
-    add("--name", default="modnet", help=f"name of the model in the API {default}")
+    add("--name", help="of the model in the API (default: modnet, the fast network modnet-fast)")
     add("--version", default="1", help=f"version of the weights {default}")
     add(
         "--ref-size",

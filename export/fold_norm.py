@@ -9,7 +9,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from training.model import Conv2dIBNormRelu, IBNorm, MODNet
+from training.network.modnet import Conv2dIBNormRelu, IBNorm
+from training.network.networks import Network
 
 
 class InstanceHalfNorm(nn.Module):
@@ -25,7 +26,7 @@ class InstanceHalfNorm(nn.Module):
         return torch.cat([passed, self.inorm(rest)], dim=1)
 
 
-def fold_norms(model: MODNet) -> MODNet:
+def fold_norms(model: Network) -> Network:
     """Return a copy of the network, for evaluation only, with every batch norm folded away."""
     folded = copy.deepcopy(model).eval()
     for module in folded.modules():

@@ -14,16 +14,18 @@ from rich.console import Console
 from export import ExportError
 from export.to_onnx import MatteOnly, Metadata, fold, write_onnx
 from export.verify import verify
-from training.checkpoint import CheckpointError, build_model, read_checkpoint
+from training.network.checkpoint import CheckpointError, build_model, read_checkpoint
+
+DEFAULT_NAMES = {"modnet": "modnet", "fast": "modnet-fast"}  # by the name of the network
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says, field for field."""
+    """What the command line says, field for field; without a name the network's own is taken."""
 
     checkpoint: Path
     out: Path
-    name: str
+    name: str | None
     version: str
     ref_size: int
     licence: str
@@ -53,7 +55,7 @@ def export_checkpoint(options: Options, console: Console) -> None:
                 problem = f"takes {channels} channels; 3 (RGB) or 4 (and a trimap) can be served"
                 raise ExportError(f"{options.checkpoint}: {problem}")
         metadata = Metadata(
-            name=options.name,
+            name=options.name or DEFAULT_NAMES[model.name],
             version=options.version,
             sha256=checkpoint.sha256,
             ref_size=str(options.ref_size),

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from export.fold_norm import fold_norms
-from training.model import MODNet
+from training.network.networks import Network
 
 OPSET = 18
 STRIDE = 32
@@ -53,7 +53,7 @@ class Metadata:
 class MatteOnly(nn.Module):
     """The network as it is served: one image in, one matte out, no training heads."""
 
-    def __init__(self, model: MODNet) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = model
         self.in_channels: int = model.architecture["in_channels"]
@@ -70,7 +70,7 @@ class Clamp6(nn.Module):
         return torch.clamp(x, 0, 6)
 
 
-def fold(model: MODNet) -> MatteOnly:
+def fold(model: Network) -> MatteOnly:
     """Return the network ready to be exported: norms folded, matte only, evaluation mode."""
     folded = fold_norms(model)
     for module in folded.modules():

@@ -16,9 +16,19 @@ from service.api.body_layer import BodyLayer
 from service.api.compat import routes as compat
 from service.api.dependencies import Services, get_runtime
 from service.api.disconnect import ClientDisconnected
+from service.api.openapi import install_document
 from service.api.problems import install_error_handlers
 from service.api.request_layer import RequestLayer
-from service.api.routes import image, jobs, live, operations, sessions, video
+from service.api.routes import (
+    image,
+    jobs,
+    live,
+    operations,
+    page,
+    problem_pages,
+    sessions,
+    video,
+)
 from service.clips.slots import VideoSlots
 from service.inference.engine import Engine
 from service.inference.health import Health
@@ -31,6 +41,7 @@ from service.sessions.store import SessionStore
 from service.settings import Settings
 from service.stills.result_store import ResultStore
 
+CORS_MAX_AGE_S = 600  # browsers remember for so long what they may send
 DESCRIPTION = """Trimap-free portrait matting with MODNet: photo in, alpha out; clip in, matted clip
 out. Errors are `application/problem+json` (RFC 9457)."""
 
@@ -66,24 +77,27 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     # The last one added is the outermost: ids and logs, then the key, then the body.
     app.add_middleware(BodyLayer, settings=settings, metrics=metrics)
     app.add_middleware(AuthLayer, keys=keys, metrics=metrics)
-    if settings.cors_origins:  # before the key: a browser asks first, without one
+    if settings.cors_origins:  # outside of the key: a browser asks without one whether it may
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=["*"],
+            max_age=CORS_MAX_AGE_S,
         )
     app.add_middleware(RequestLayer, metrics=metrics, health=health)
     install_error_handlers(app)
     for left in (ClientDisconnected, ClientDisconnect):  # with the body sent, and inside it
         app.add_exception_handler(left, on_client_disconnect)
-    for routes in (image, video, jobs, sessions, live, compat, operations):
+    for routes in (image, video, jobs, sessions, live, compat, operations, page, problem_pages):
         app.include_router(routes.router)
+    install_document(app, needs_key=bool(settings.api_keys))
     app.mount("/assets", StaticFiles(directory=operations.ASSETS))
     return app
 

@@ -30,20 +30,35 @@ async def decode_picture(
 
 def check_size(name: str, info: ImageInfo, settings: Settings) -> None:
     """Refuse a picture over the limits before its pixels are decoded; raises MediaLimitExceeded."""
-    longest = max(info.width, info.height)
-    size = f"{name} is {info.width} x {info.height} pixels"
-    if longest > settings.image_max_side:
+    check_dimensions(
+        f"{name} is {info.width} x {info.height} pixels",
+        info.width,
+        info.height,
+        max_side=settings.image_max_side,
+        max_megapixels=settings.image_max_megapixels,
+        hint="send a smaller image",
+    )
+
+
+def check_dimensions(
+    size: str, width: int, height: int, *, max_side: int, max_megapixels: float, hint: str
+) -> None:
+    """Raise MediaLimitExceeded for a picture with too long a side or too many pixels.
+
+    `size` begins the sentence that says so.
+    """
+    if max(width, height) > max_side:
         raise MediaLimitExceeded(
-            f"{size}; the longest side may have {settings.image_max_side}",
-            hint="send a smaller image",
-            limit=settings.image_max_side,
-            actual=longest,
+            f"{size}; the longest side may have {max_side}",
+            hint=hint,
+            limit=max_side,
+            actual=max(width, height),
         )
-    if info.megapixels > settings.image_max_megapixels:
+    megapixels = width * height / 1e6
+    if megapixels > max_megapixels:
         raise MediaLimitExceeded(
-            f"{size}, {info.megapixels:.1f} megapixels; the limit is "
-            f"{settings.image_max_megapixels:g}",
-            hint="send a smaller image",
-            limit=settings.image_max_megapixels,
-            actual=round(info.megapixels, 3),
+            f"{size}, {megapixels:.1f} megapixels; the limit is {max_megapixels:g}",
+            hint=hint,
+            limit=max_megapixels,
+            actual=round(megapixels, 3),
         )

@@ -1,6 +1,7 @@
 """Options that stills and clips share."""
 
 import difflib
+import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -15,6 +16,7 @@ from service.matting.composite import Background, Blur
 MIN_REF_SIZE, MAX_REF_SIZE = 64, 1024
 Options = TypeVar("Options", bound=BaseModel)
 BLUR = "blur"
+MAX_BRUSH = 100  # pixels of erode, dilate and feather
 
 
 def parse_colour(value: str) -> tuple[int, int, int]:
@@ -75,6 +77,36 @@ class MattingOptions(BaseModel):
         description="pixels of the result, for background=blur; default: 1/40 of the longer side",
     )
 
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="make alpha 0 or 1 at this value; default: keep it soft"
+    )
+    erode: int = Field(0, ge=0, le=MAX_BRUSH, description="shrink the matte, pixels of the result")
+    dilate: int = Field(0, ge=0, le=MAX_BRUSH, description="grow the matte, pixels of the result")
+    feather: float = Field(
+        0,
+        ge=0,
+        le=MAX_BRUSH,
+        allow_inf_nan=False,
+        description="blur the matte, sigma in pixels of the result",
+    )
+    keep_largest: bool = Field(False, description="keep only the largest piece of the matte")
+    existing_alpha: Literal["multiply", "ignore", "return"] = Field(
+        "multiply",
+        description="what transparency of the file does: multiply the matte, nothing, or be the "
+        "matte without running the network",
+    )
+
+    @property
+    def cleanup(self) -> dict[str, Any]:
+        """The corrections of the matte, as `clean_alpha` takes them."""
+        return {
+            "threshold": self.threshold,
+            "erode": self.erode,
+            "dilate": self.dilate,
+            "feather": self.feather,
+            "keep_largest": self.keep_largest,
+        }
+
     def choose_background(self, picture: NDArray[np.uint8] | None) -> Background:
         """Return what is behind the person; `picture` is the part `background_file`."""
         if picture is not None:
@@ -83,11 +115,19 @@ class MattingOptions(BaseModel):
             return Blur(self.blur_radius)
         return parse_colour(self.background)
 
+    def is_changed(self, name: str) -> bool:
+        """Say whether an option was given another value than its default."""
+        value = getattr(self, name)
+        return name in self.model_fields_set and value != type(self).model_fields[name].default
+
     @model_validator(mode="after")
     def check_ineffective_options(self) -> Self:
-        """An option without effect is a mistake somebody would search for long."""
+        """An option without effect is a mistake somebody would search for long.
+
+        At its default value it asks for nothing: forms send all their fields.
+        """
         for name, (is_used, need) in self.requirements.items():
-            if name in self.model_fields_set and not is_used(self):
+            if self.is_changed(name) and not is_used(self):
                 raise ValueError(f"{name} needs {need}")
         return self
 
@@ -104,7 +144,8 @@ def parse_options(kind: type[Options], given: Mapping[str, Any]) -> Options:
                 errors=[{"loc": name[:64], "msg": "unknown option"}],
             )
     try:
-        return kind.model_validate(dict(given))
+        # JSON's null is how many clients write "not given".
+        return kind.model_validate({k: value for k, value in given.items() if value is not None})
     except ValidationError as error:
         found = [
             {
@@ -126,8 +167,18 @@ def check_background_file(options: MattingOptions, part: str, files: Mapping[str
     is_seen, need = options.requirements["background"]
     if not is_seen(options):
         raise InvalidOption(f"{part} needs {need}")
-    if "background" in options.model_fields_set:
+    if options.is_changed("background"):
         raise InvalidOption(f"background and {part} are both given", hint="leave out one")
 
 
 IMAGE, TRIMAP, BACKGROUND = "the image", "trimap_file", "background_file"
+
+
+def describe_option(schema: Mapping[str, Any]) -> str:
+    """Return what an option means, its default at the end."""
+    default = schema.get("default")
+    if isinstance(default, list):
+        default = ",".join(default)
+    text = default if isinstance(default, str) else json.dumps(default)
+    parts = [schema.get("description"), None if default is None else f"default: {text}"]
+    return "; ".join(part for part in parts if part)

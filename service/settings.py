@@ -40,12 +40,12 @@ class Settings(BaseSettings):
     allow_anonymous: bool = Field(
         False, description="serve everybody without a key on an address that others can reach"
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="comma-separated origins whose pages may call the service; none: no CORS"
-    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="comma-separated names that `Host` may give; none: any, on loopback its own",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="comma-separated origins whose pages may call the service; * for all"
     )
     data_dir: Path = Field(
         Path(tempfile.gettempdir()),
@@ -78,9 +78,16 @@ class Settings(BaseSettings):
     max_videos: int = Field(2, ge=1, description="videos in progress at once")
 
     image_max_bytes: int = Field(25 * 2**20, ge=1, description="bytes of an image")
-    image_max_megapixels: float = Field(50, gt=0, description="megapixels of an image")
+    image_max_megapixels: float = Field(
+        51, gt=0, description="megapixels of an image; cameras of 50 have a little more"
+    )
     batch_max_files: int = Field(32, ge=1, le=999, description="images in one request")
     batch_max_bytes: int = Field(100 * 2**20, ge=1, description="bytes of all of them")
+    image_result_max_mb: int = Field(
+        1024,
+        ge=1,
+        description="MiB of the ZIP that answers several images; it lies on disk",
+    )
     image_max_side: int = Field(16_384, ge=1, description="pixels of its longest side")
     video_max_bytes: int = Field(512 * 2**20, ge=1, description="bytes of a clip")
     video_max_s: float = Field(600, gt=0, description="seconds of a clip")
@@ -228,7 +235,7 @@ def describe_settings() -> str:
     for name, field in Settings.model_fields.items():
         default = field.default
         if name == "data_dir":
-            default = "the system's temporary folder"
+            default = "`matting-PORT` in the system's temporary folder"
         elif name == "model_path":
             default = "the embedded weights"
         elif default in ((), None):

@@ -71,10 +71,14 @@ def find_free_port() -> int:
 
 
 def make_environ(**settings: object) -> dict[str, str]:
-    """Return the environment of a child process with these settings and no others."""
+    """Return the environment of a child process with these settings and no others.
+
+    None leaves a setting at its default.
+    """
     environ = {k: v for k, v in os.environ.items() if not k.upper().startswith(ENV_PREFIX)}
     for name, value in settings.items():
-        environ[ENV_PREFIX + name.upper()] = str(value)
+        if value is not None:
+            environ[ENV_PREFIX + name.upper()] = str(value)
     return environ
 
 

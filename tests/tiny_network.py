@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from export.__main__ import main
-from training.checkpoint import save_checkpoint
-from training.model import MODNet
+from training.network.checkpoint import save_checkpoint
+from training.network.modnet import MODNet
 
 REF_SIZE = 128
 

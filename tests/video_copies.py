@@ -1,11 +1,13 @@
 """A clip read and written again, and what is read of a file."""
 
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from service.media.audio.types import AudioPacket
 from service.media.video.encoders import h264
 from service.media.video.reader import read_video
+from service.media.video.repairs import Repairs
 from service.media.video.types import ClipSelection, VideoFrame, VideoInfo, VideoLimits
 from service.media.video.writer import VideoWriter
 
@@ -32,12 +34,36 @@ INFO = VideoInfo(
 )
 
 
+@dataclass(frozen=True)
+class ReadClip:
+    """All that the reader says of a clip."""
+
+    info: VideoInfo
+    frames: list[VideoFrame]
+    packets: list[AudioPacket]
+    repairs: Repairs
+
+    @property
+    def times(self) -> list[float]:
+        """When frames are shown, in seconds of a file made of the clip."""
+        zero, tick = self.info.origin_pts, self.info.time_base
+        return [float((frame.pts - zero) * tick) for frame in self.frames]
+
+
+def read_clip(path: Path, selection=WANTED, limits: VideoLimits = LIMITS) -> ReadClip:
+    with path.open("rb") as file:
+        info, *items, repairs = read_video(file, limits, selection)
+    assert isinstance(info, VideoInfo) and isinstance(repairs, Repairs)
+    frames = [item for item in items if isinstance(item, VideoFrame)]
+    packets = [item for item in items if isinstance(item, AudioPacket)]
+    assert len(frames) + len(packets) == len(items)
+    return ReadClip(info, frames, packets, repairs)
+
+
 def read(path: Path):
     """Return info, frames and packets of a clip."""
-    with path.open("rb") as file:
-        info, *items = read_video(file, LIMITS)
-    frames = [item for item in items if isinstance(item, VideoFrame)]
-    return info, frames, [item for item in items if isinstance(item, AudioPacket)]
+    clip = read_clip(path)
+    return clip.info, clip.frames, clip.packets
 
 
 def copy(source: Path, target: Path, wanted=WANTED, **options) -> tuple[int, int]:
@@ -48,7 +74,7 @@ def copy(source: Path, target: Path, wanted=WANTED, **options) -> tuple[int, int
             for item in items:
                 if isinstance(item, VideoFrame):
                     writer.write_frame(item.image, item.pts, item.duration)
-                else:
+                elif isinstance(item, AudioPacket):
                     writer.write_audio(item)
     return writer.padded
 

@@ -6,6 +6,7 @@ from service.stills.encode import JSON_TYPE, ZIP_TYPE
 from service.stills.options import Format, ImageOptions, Output
 
 MAX_RANGES = 32
+_MISSPELT = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
 # The formats an output can have and their content types, the default first.
 _WITH_ALPHA: dict[Format, str] = {name: CONTENT_TYPES[name] for name in ("png", "webp", "avif")}
 _WITHOUT_ALPHA: dict[Format, str] = {**_WITH_ALPHA, "jpeg": CONTENT_TYPES["jpeg"]}
@@ -33,10 +34,9 @@ def choose_format(options: ImageOptions, accept: str | None) -> Format:
     bundles = options.output == "bundle"
     takes_quality = bundles or chosen in ("jpeg", "webp", "avif")
     takes_compression = bundles or chosen in ("png", "json")
-    given = options.model_fields_set
-    if "quality" in given and not takes_quality:
+    if options.is_changed("quality") and not takes_quality:
         raise InvalidOption(f"quality needs format=jpeg, webp or avif; this answer is {chosen}")
-    if "compression" in given and not takes_compression:
+    if options.is_changed("compression") and not takes_compression:
         raise InvalidOption(f"compression needs format=png; this answer is {chosen}")
     return chosen
 
@@ -67,6 +67,7 @@ def parse_accept(value: str) -> list[tuple[str, float]]:
                     quality = min(1.0, max(0.0, float(number)))
                 except ValueError:
                     quality = 0.0
+        kind = _MISSPELT.get(kind, kind)
         if kind:
             ranges.append((kind, quality if quality == quality else 0.0))
     return ranges

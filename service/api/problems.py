@@ -1,5 +1,7 @@
 """The only place that turns an error into HTTP: problem documents (RFC 9457), or remove.bg's."""
 
+from collections.abc import Mapping
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -64,11 +66,18 @@ def removebg_response(error: MattingError) -> JSONResponse:
     """Return the error body of remove.bg, `{"errors": [{"title", "code", "detail"}]}`."""
     own = (error.status, error.slug.replace("-", "_"), error.title)
     status, code, title = _REMOVEBG.get(error.slug, own)
-    item = {"title": title or error.detail, "code": error.removebg_code or code}
     texts = (error.detail if title else None, error.hint)
-    if detail := "; ".join(text for text in texts if text):
-        item["detail"] = detail
-    return JSONResponse({"errors": [item]}, status, error.headers)
+    detail = "; ".join(text for text in texts if text)
+    code = error.removebg_code or code
+    return removebg_item(title or error.detail, code, detail, status, error.headers)
+
+
+def removebg_item(
+    title: str, code: str, detail: str, status: int, headers: Mapping[str, str] | None
+) -> JSONResponse:
+    """Return an answer of one error in remove.bg's shape; an empty detail is left out."""
+    item = {"title": title, "code": code} | ({"detail": detail} if detail else {})
+    return JSONResponse({"errors": [item]}, status, headers)
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -97,6 +106,8 @@ def install_error_handlers(app: FastAPI) -> None:
             detail = "no route has this path; /docs lists them"
         elif status == 405:
             detail = f"{request.method[:16]} is not allowed here, only {headers.get('Allow', '')}"
+        if request.url.path.startswith(REMOVEBG_PREFIX):
+            return removebg_item(title, slug.replace("-", "_"), detail, status, headers)
         problem = MattingError(detail, headers=headers).describe()
         problem |= {"type": f"/problems/{slug}", "title": title, "status": status, "code": slug}
         problem["instance"] = str(request.scope.get("request_id", ""))

@@ -46,11 +46,23 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, settings: Settings, on_drain: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        settings: Settings,
+        *,
+        on_drain: Callable[[], None],
+        on_start: Callable[[int], None] | None = None,
     ) -> None:
+        """`on_start` is called with the port once it is open."""
         super().__init__(config)
         self._settings = settings
         self._on_drain = on_drain
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self._on_start is not None:
+            self._on_start(self.servers[0].sockets[0].getsockname()[1])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_drain()

@@ -13,11 +13,11 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 
 from service.api.base64_json import read_json_upload
+from service.api.multipart import MAX_FIELDS, read_multipart, read_text
 from service.errors import BadRequest, InvalidOption, UnsupportedMedia, refuse_size
 from service.scratch import SPOOL_BYTES
 from service.stills.encode import JSON_TYPE
 
-MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024
 MULTIPART_TYPE, FORM_TYPE = "multipart/form-data", "application/x-www-form-urlencoded"
 T = TypeVar("T")
@@ -73,13 +73,17 @@ async def read_upload(request: Request, accepted: Accepted) -> AsyncIterator[Upl
     """
     kind = read_content_type(request)
     query = request.query_params.multi_items()
-    if kind in (MULTIPART_TYPE, FORM_TYPE):
-        async with request.form(
+    if kind == MULTIPART_TYPE:
+        async with read_multipart(
+            request,
+            (*accepted.names, *accepted.extra) if accepted.most else accepted.extra,
             # One part more than allowed, so that the answer can say how many there were.
             max_files=accepted.most + len(accepted.extra) + 1,
-            max_fields=MAX_FIELDS,
-            max_part_size=MAX_FIELD_BYTES,
+            max_field_bytes=MAX_FIELD_BYTES,
         ) as form:
+            yield _sort_form(form, query, accepted)
+    elif kind == FORM_TYPE and accepted.most == 0:
+        async with request.form(max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
             yield _sort_form(form, query, accepted)
     elif kind == JSON_TYPE and accepted.takes_json:
         # Base64 takes four bytes for three.
@@ -105,7 +109,7 @@ async def read_upload(request: Request, accepted: Accepted) -> AsyncIterator[Upl
             yield Upload([UploadedFile(spool)], options)
     else:
         raise UnsupportedMedia(
-            f"the content type is {kind[:64] or 'missing'}", hint=_explain_types(accepted)
+            f"the content type is {kind[:64] or 'missing'}", hint=_explain_types(accepted, kind)
         )
 
 
@@ -114,11 +118,18 @@ def read_content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _explain_types(accepted: Accepted) -> str:
+def _explain_types(accepted: Accepted, kind: str) -> str:
     if accepted.most == 0:
         return "send the options as multipart/form-data, in the query, or as application/json"
+    if kind == FORM_TYPE:
+        example = "video/mp4" if accepted.media == "video" else "image/jpeg"
+        return f"curl: add -H 'Content-Type: {example}' to --data-binary, or use -F file=@NAME"
     ways = f"send multipart/form-data with a `file`, or the raw bytes as {accepted.media}/*"
-    return ways + (f', or JSON with "{accepted.media}_b64"' if accepted.takes_json else "")
+    if accepted.takes_json:
+        ways += f', or JSON with "{accepted.media}_b64"'
+    if kind.startswith(("image/", "video/")):
+        ways = f"POST /v1/{kind.partition('/')[0]} takes this one; here {ways}"
+    return ways
 
 
 def merge_options(given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -145,6 +156,7 @@ def _sort_form(form: FormData, query: list[tuple[str, str]], accepted: Accepted)
             continue
         if value.size is not None and value.size > accepted.limit_bytes:
             raise refuse_size("file", accepted.limit_bytes, value.size)
+        _check_text(name, value)
         if name in accepted.names and accepted.most:
             files.append(UploadedFile(value.file, value.filename, name))
         elif name not in accepted.extra:
@@ -156,6 +168,15 @@ def _sort_form(form: FormData, query: list[tuple[str, str]], accepted: Accepted)
             extra[name] = value.file
     check_count(len(files), accepted)
     return Upload(files, merge_options(texts), extra)
+
+
+def _check_text(name: str, part: UploadFile) -> None:
+    """Refuse the name of a file where the file should be."""
+    if text := read_text(part):
+        raise BadRequest(
+            f"the part `{name[:64]}` is the text {text[:64]!r}, not a file",
+            hint=f"curl: -F {name[:64]}=@NAME, with the @",
+        )
 
 
 def check_count(count: int, accepted: Accepted) -> None:

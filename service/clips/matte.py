@@ -1,5 +1,6 @@
 """Matte a whole clip into its result files; runs in a worker thread."""
 
+import errno
 import logging
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import BinaryIO
 from service.clips.fan_out import FanOut
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import ClipPlan
-from service.errors import ImpossibleOutput, MattingError, MediaLimitExceeded, find_disk_error
+from service.errors import ImpossibleOutput, InsufficientStorage, MattingError
 from service.frames.background_clip import BackgroundClip, LoopedClip
 from service.frames.network import Network
 from service.frames.render import Renderer
@@ -18,11 +19,14 @@ from service.frames.report import SegmentReport
 from service.frames.segment import MattedFrame, Segment, process_segment
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
+from service.media.video.repairs import Repairs
 from service.media.video.result_writer import VideoWriteError
-from service.media.video.types import ClipSelection, VideoInfo
+from service.media.video.types import VideoInfo
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
+# What a disk reports that is broken, read-only or gone; nothing about the clip.
+_DISK_ERRORS = (errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOENT)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class MattedClip:
     """The results of a clip in the order of the plan, and the facts about it.
 
     `width` and `height` are those of the largest pictures written; `padded` pixels of them, right
-    and below, are there because a codec needs even sizes.
+    and below, are there because a codec needs even sizes. `is_stretched`: pixels that are not
+    square became so in a result.
     """
 
     results: tuple[ResultFile, ...]
@@ -48,6 +53,8 @@ class MattedClip:
     padded: tuple[int, int]
     info: VideoInfo
     report: SegmentReport
+    repairs: Repairs = Repairs()
+    is_stretched: bool = False
 
     @property
     def duration_s(self) -> float:
@@ -86,9 +93,10 @@ def matte_clip(
     Raises the errors of the decoder and the batcher, ImpossibleOutput, InsufficientStorage, and
     SegmentStopped once `stop` is set.
     """
-    info = open_clip(decoder, file, plan.selection, max_s)
-    watch.on_open(estimate_frames(info, plan.selection))
-    segment = Segment(network, plan.ofd_threshold)
+    info = decoder.open_video(file, plan.selection, max_s=max_s)
+    watch.on_open(info.frames_estimate)
+    returns_alpha = plan.render_options.existing_alpha == "return"
+    segment = Segment(network, plan.ofd_threshold, returns_alpha)
     looped: LoopedClip | None = None
     if isinstance(plan.render_options.background, BackgroundClip):
         assert background_decoder is not None
@@ -125,42 +133,28 @@ def matte_clip(
         ResultFile(writer.path, OUTPUTS[name].content_type, writer.path.stat().st_size)
         for name, writer in zip(plan.outputs, files.writers, strict=True)
     )
-    largest = max(files.writers, key=lambda writer: writer.padded)
-    return MattedClip(results, largest.width, largest.height, largest.padded, info, report)
-
-
-def open_clip(
-    decoder: Decoder, file: BinaryIO, selection: ClipSelection, max_s: float
-) -> VideoInfo:
-    """Return the facts of a clip; raises MediaLimitExceeded for more than `max_s` seconds."""
-    info = decoder.open_video(file, selection, max_s=max_s)
-    if info.duration_s is not None and info.duration_s > max_s:
-        raise MediaLimitExceeded(
-            f"the clip lasts {info.duration_s:.1f} s, the limit is {max_s:g}",
-            limit=max_s,
-            actual=round(info.duration_s, 3),
-        )
-    return info
-
-
-def estimate_frames(info: VideoInfo, selection: ClipSelection) -> int | None:
-    """Return how many frames a result will have by the claims of the clip, None without any."""
-    rate = info.average_rate
-    total = info.frames_estimate
-    if total is None and info.duration_s and rate:
-        total = round(info.duration_s * rate)
-    if total is None or rate is None:
-        return total
-    duration_s = total / float(rate)
-    end_s = duration_s if selection.end_s is None else min(selection.end_s, duration_s)
-    kept = min(float(rate), selection.max_fps or float(rate))
-    return round(max(end_s - selection.start_s, 0) * kept)
+    shown = {writer.picture_size for writer in files.writers}
+    largest = max(files.writers, key=lambda writer: writer.width * writer.height)
+    return MattedClip(
+        results,
+        largest.width,
+        largest.height,
+        largest.padded,
+        info,
+        report,
+        decoder.repairs,
+        is_stretched=shown != {(info.width, info.height)},
+    )
 
 
 def write_error(error: VideoWriteError) -> MattingError:
     """Return what a failed encoder or disk means for the request."""
-    if (known := find_disk_error(error.__cause__)) is not None:
-        return known
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InsufficientStorage("the disk of the service is full", retry_after_s=60)
+    if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS:
+        log.error("the disk failed under a clip", exc_info=error)
+        return MattingError("the disk of the service failed", hint="send the clip again")
     log.warning("a clip could not be written", exc_info=error)
     return ImpossibleOutput(
         f"this clip cannot be written as {error.file}", hint="convert the clip to MP4 first"

@@ -44,6 +44,10 @@ class VideoOptions(SmoothedOptions):
         "foreground": (uses("composite", "green", "cutout"), "another output than alpha"),
         "ofd_threshold": (lambda o: o.smoothing == "ofd", "smoothing=ofd"),
         "audio": (is_carried_by("mp4", "mov", "webm"), "an output with audio, which frames is not"),
+        "keep_metadata": (
+            is_carried_by("mp4", "mov", "webm"),
+            "an output that has metadata, which frames is not",
+        ),
         "crf": (is_carried_by("mp4"), "an H.264 output: composite, alpha or green"),
         "preset": (is_carried_by("mp4"), "an H.264 output: composite, alpha or green"),
     }
@@ -65,10 +69,12 @@ class VideoOptions(SmoothedOptions):
         description="comma list of results made in one pass: "
         + "; ".join(f"`{name}`: {o.codec}, {o.about}" for name, o in OUTPUTS.items()),
     )
-    audio: Literal["keep", "drop"] = "keep"
-    crf: int = Field(20, ge=0, le=51, description="x264's constant rate factor; lower is better")
+    audio: Literal["keep", "drop"] = Field("keep", description="the sound of the clip")
+    crf: int = Field(
+        20, ge=0, le=51, description="x264's constant rate factor; lower is better, 0 counts as 1"
+    )
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
-        "veryfast"
+        Field("veryfast", description="x264's preset; slower makes smaller files")
     )
     max_fps: float | None = Field(
         None,
@@ -87,6 +93,8 @@ class VideoOptions(SmoothedOptions):
         allow_inf_nan=False,
         description="seconds; frames from there on are left out",
     )
+
+    keep_metadata: bool = Field(False, description="keep the clip's date, place and title")
 
     @model_validator(mode="after")
     def check_order(self) -> Self:

@@ -36,12 +36,23 @@ class ClipPlan:
     start_s: float = 0.0
     end_s: float | None = None
     max_fps: float | None = None
+    deinterlaces: bool = True
+    tone_maps: bool = True
+    keeps_metadata: bool = False
 
     @property
     def selection(self) -> ClipSelection:
         """What must be read of the clip for it."""
         audio = list_containers(self.outputs) if self.keep_audio else ()
-        return ClipSelection(audio, self.start_s, self.end_s, self.max_fps)
+        return ClipSelection(
+            audio,
+            self.start_s,
+            self.end_s,
+            self.max_fps,
+            self.deinterlaces,
+            self.tone_maps,
+            self.keeps_metadata,
+        )
 
 
 # Enough for the header of a picture, and for a decoder to say that it is none.
@@ -93,11 +104,14 @@ def make_plan(options: VideoOptions, background: Pixels | BackgroundClip | None)
             else options.choose_background(background),
         ),
         ref_size=options.ref_size,
-        ofd_threshold=options.threshold,
+        ofd_threshold=options.flicker_threshold,
         keep_audio=options.audio == "keep",
         crf=options.crf,
         preset=options.preset,
         start_s=options.start or 0.0,
         end_s=options.end,
         max_fps=options.max_fps,
+        deinterlaces=options.deinterlace == "auto",
+        tone_maps=options.hdr == "tonemap",
+        keeps_metadata=options.keep_metadata,
     )

@@ -14,7 +14,25 @@ from service.frames.network import FrameNetwork
 from service.runtime import Runtime
 from service.threads import start_in, wait_for_thread
 
-FRAME_TIMEOUT_S = 60.0
+# Members of the report that are there only if something was changed or missing.
+TOLD = (
+    "converted_from_bits",
+    "interlaced",
+    "deinterlaced",
+    "tone_mapped_from",
+    "gamut_converted_from",
+    "square_pixels",
+    "sound_converted_from",
+    "sound_mixed_down_from",
+    "frames_lost",
+    "frames_damaged",
+    "clock_corrections",
+    "frames_resized",
+    "frames_fitted",
+    "audio_packets_lost",
+    "audio_changes",
+    "ends_early_s",
+)
 T = TypeVar("T")
 
 
@@ -74,15 +92,23 @@ def describe_clip(runtime: Runtime, clip: MattedClip) -> dict[str, Any]:
     """Return the report of a clip for JSON: its own, its size, and what it was matted with.
 
     What was changed on the way is told where it is so: rows and columns added, bits cut, fields
-    left in one picture, audio encoded anew.
+    left in one picture or taken apart, colours converted, audio encoded anew, and what had to be
+    repaired in the clip (see Repairs).
     """
     info = clip.info
+    layouts = sorted({track.mixed_from for track in info.audio if track.mixed_from})
     codecs = sorted({track.reencoded_from for track in info.audio if track.reencoded_from})
     changed = {
         "padding": list(clip.padded) if any(clip.padded) else None,
         "converted_from_bits": info.bit_depth if info.bit_depth > 8 else None,
-        "interlaced": info.interlaced or None,
+        "interlaced": (info.interlaced and not info.deinterlaced) or None,
+        "deinterlaced": info.deinterlaced or None,
+        "tone_mapped_from": info.tone_mapped_from,
+        "gamut_converted_from": info.gamut_converted_from,
+        "square_pixels": clip.is_stretched or None,
         "sound_converted_from": codecs or None,
+        "sound_mixed_down_from": layouts or None,
+        **clip.repairs.describe(),
     }
     return (
         clip.report.describe(info)

@@ -1,4 +1,4 @@
-"""Options of the one-frame delay, which clips and sessions share."""
+"""Options that clips and sessions share."""
 
 from typing import Literal
 
@@ -18,7 +18,15 @@ class SmoothedOptions(MattingOptions):
         OFD_THRESHOLD, gt=0, lt=1, description="difference that counts as flicker"
     )
 
+    deinterlace: Literal["auto", "off"] = Field(
+        "auto",
+        description="make pictures of one moment from those that hold two, or keep both",
+    )
+    hdr: Literal["tonemap", "refuse"] = Field(
+        "tonemap", description="PQ and HLG become SDR (ITU-R BT.2390), or are refused"
+    )
+
     @property
-    def threshold(self) -> float | None:
+    def flicker_threshold(self) -> float | None:
         """The difference that counts as flicker; None: no smoothing."""
         return self.ofd_threshold if self.smoothing == "ofd" else None

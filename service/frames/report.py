@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service.frames.timeline import Timeline
 from service.matting.signals import measure_confidence, shows_person
 from service.media.video.types import VideoFrame, VideoInfo
 
@@ -41,7 +42,7 @@ class SegmentReport:
     neighbours of one scene, of the network's mattes and of the result's. `pixels` of all mattes,
     and `pixels_smoothed` of them that smoothing changed. `scene_cuts`: the first frame of each new
     scene, where smoothing began anew. `flagged_frames`: the first MAX_LISTED of
-    `flagged_frames_total`.
+    `flagged_frames_total`. `timeline`: coverage and flicker over time.
     """
 
     frames: int
@@ -54,6 +55,7 @@ class SegmentReport:
     pixels_smoothed: int
     flagged_frames: tuple[Mark, ...]
     flagged_frames_total: int
+    timeline: Timeline
 
     def describe(self, info: VideoInfo) -> dict[str, Any]:
         """Return the report for JSON, of bounded size; times are those of the written file."""
@@ -69,6 +71,7 @@ class SegmentReport:
             "scene_cuts": [mark.describe(info) for mark in self.scene_cuts[:MAX_LISTED]],
             "suspicious_total": self.flagged_frames_total,
             "suspicious": [mark.describe(info) for mark in self.flagged_frames],
+            "timeline": self.timeline.describe(info),
         }
 
 
@@ -121,6 +124,7 @@ class ReportWriter:
         self._coverage = 0.0
         self._changes_raw, self._changes_smoothed, self._pairs = 0.0, 0.0, 0
         self._pixels, self._pixels_smoothed = 0, 0
+        self._timeline = Timeline()
         self._last_pts: int | None = None
         self._end_pts = 0
         self._starts_scene = False
@@ -141,9 +145,12 @@ class ReportWriter:
         if starts_scene:
             self._scene_cuts.append(Mark(self._frames, frame.pts))
             self._last_mattes = None
+        flicker = None
         if self._last_mattes is not None:
-            self._changes_raw += measure_change(self._last_mattes[0], raw)
-            self._changes_smoothed += measure_change(self._last_mattes[1], smoothed)
+            last_raw, last_smoothed = self._last_mattes
+            flicker = measure_change(last_raw, raw), measure_change(last_smoothed, smoothed)
+            self._changes_raw += flicker[0]
+            self._changes_smoothed += flicker[1]
             self._pairs += 1
         self._last_mattes = raw, smoothed
         self._pixels += raw.size
@@ -151,6 +158,7 @@ class ReportWriter:
         self._pixels_smoothed += int(np.count_nonzero(raw != smoothed))
         coverage = float(smoothed.mean())
         self._coverage += coverage
+        self._timeline.add(frame.pts, coverage, flicker)
         confidence = measure_confidence(smoothed)
         facts = Facts(self._frames, frame.pts, coverage, confidence, shows_person(smoothed))
         self._judge_waiting(None if starts_scene else facts)
@@ -175,6 +183,7 @@ class ReportWriter:
             pixels_smoothed=self._pixels_smoothed,
             flagged_frames=tuple(self._suspicious),
             flagged_frames_total=self._flagged_frames_total,
+            timeline=self._timeline,
         )
 
     def _judge_waiting(self, after: Facts | None) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,10 +49,14 @@ class MattedFrame(PreparedFrame):
 
 @dataclass(frozen=True)
 class Segment:
-    """How the frames of one segment are matted; `ofd_threshold` None: no smoothing."""
+    """How the frames of one segment are matted; `ofd_threshold` None: no smoothing.
+
+    `returns_alpha`: the clip's own alpha is the matte of frames that have it, without the network.
+    """
 
     network: Network
     ofd_threshold: float | None
+    returns_alpha: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,8 +159,13 @@ class _Run:
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
-        tensor, network_image = segment.network.prepare(frame.image)
-        self._pending.append((PreparedFrame(frame, network_image), segment.network.infer(tensor)))
+        tensor, network_image = segment.network.prepare(frame.flat)
+        prepared = PreparedFrame(frame, network_image)
+        if segment.returns_alpha and frame.alpha is not None:
+            matte = _take_own_alpha(frame.alpha, network_image)
+        else:
+            matte = segment.network.infer(tensor)
+        self._pending.append((prepared, matte))
         if len(self._pending) >= segment.network.ahead:
             self._take_oldest()
 
@@ -174,6 +184,16 @@ class _Run:
         alpha = future.result().alpha
         self._pending.popleft()
         self._smoother.add(frame, alpha)
+
+
+def _take_own_alpha(alpha: Image, network_image: Image) -> Future[Matte]:
+    """Return the clip's own alpha, (H, W) uint8, as if the network had said it."""
+    height, width = network_image.shape[:2]
+    small = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_AREA)
+    future: Future[Matte] = Future()
+    own = small.astype(np.float32) / np.float32(255)
+    future.set_result(Matte(own, queue_s=0, inference_s=0))
+    return future
 
 
 class Smoother:

@@ -8,6 +8,7 @@ from service.inference.models import ModelInfo
 from service.matting.resize import resize_image
 
 MIN_SIDE = 32
+MAX_ENLARGED = 4
 
 
 def choose_size(
@@ -17,9 +18,12 @@ def choose_size(
 
     The shorter side becomes `ref_size`, the longer one keeps the ratio as nearly as the stride
     lets it; extreme shapes are shrunk until the area is at most `max_megapixels`, each side at
-    least 32.
+    least 32. A picture is not enlarged beyond MAX_ENLARGED times `ref_size`: a thread of pixels
+    has nothing to show for it.
     """
     scale = ref_size / min(height, width)
+    if scale > 1:
+        scale = max(1.0, min(scale, MAX_ENLARGED * ref_size / max(height, width)))
     area = height * scale * width * scale
     if area > max_megapixels * 1e6:
         scale *= (max_megapixels * 1e6 / area) ** 0.5

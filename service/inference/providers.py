@@ -20,8 +20,8 @@ CUDA_OPTIONS = {
     "arena_extend_strategy": "kSameAsRequested",
 }
 CUDA_HINT = (
-    "install the CUDA build (pip install 'matting-service[gpu]', NVIDIA driver 580 or newer) "
-    "or set MATTING_DEVICE=auto or MATTING_DEVICE=cpu"
+    "install the NVIDIA driver, 580 or newer, and the CUDA build of onnxruntime (the extra [gpu]; "
+    "`make setup` chooses it where it finds the driver), or set MATTING_DEVICE=auto or cpu"
 )
 
 

@@ -42,6 +42,10 @@ class JobStoreError(Exception):
     """The jobs cannot be opened; the text tells the operator why."""
 
 
+class JobStoreBusy(JobStoreError):
+    """Another process has the jobs open."""
+
+
 def lock_folder(folder: Path) -> int:
     """Make the folder of the jobs, private to the user of this process, and lock it.
 
@@ -57,7 +61,7 @@ def lock_folder(folder: Path) -> int:
         folder.chmod(0o700)
         return open_locked(folder / "lock")
     except BlockingIOError:
-        raise JobStoreError(
+        raise JobStoreBusy(
             f"another process serves the jobs in {folder}; give this one a folder of its own with "
             "MATTING_DATA_DIR"
         ) from None

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from service.matting.blur import choose_blur_size
 
 Alpha = NDArray[np.float32]
+FAINT, SETTLED = 2 / 255, 8 / 255
 WIDEST_DISC = 5  # pixels of radius
 # Soft alpha above this joins pieces: a lock of hair hangs on its head by its haze.
 CONNECT_ABOVE = 0.1
@@ -37,6 +38,18 @@ def clean_alpha(
     for radius in split_radius(dilate):
         alpha = cv2.dilate(alpha, make_disc(radius))
     return blur_alpha(alpha, feather) if feather else alpha
+
+
+def settle_ends(alpha: Alpha) -> Alpha:
+    """Return alpha that is 0 under FAINT and 1 over 1 - FAINT, without a step.
+
+    A network is never quite at its ends, and a level or two of a background show in a composite.
+    Ramps lead from there to alpha as it is at SETTLED and 1 - SETTLED.
+    """
+    slope = np.float32(SETTLED / (SETTLED - FAINT))
+    low = (alpha - np.float32(FAINT)) * slope
+    high = 1 - (np.float32(1 - FAINT) - alpha) * slope
+    return np.clip(np.maximum(np.minimum(alpha, low), high), 0, 1)
 
 
 def split_radius(radius: int) -> list[int]:

@@ -13,6 +13,7 @@ from service.frames.network import FrameNetwork
 from service.frames.render import Renderer
 from service.frames.segment import MattedFrame, PreparedFrame, Smoother
 from service.inference.batcher import Matte
+from service.media.image.types import Picture
 from service.media.image.writer import encode_image
 from service.media.video.types import Image
 from service.metrics import Metrics
@@ -93,7 +94,7 @@ class _Matted:
     """A frame and what the decoder and the network made of it, or why they could not."""
 
     frame: LiveFrame
-    result: tuple[Image, Image, Matte] | MattingError
+    result: tuple[Picture, Image, Matte] | MattingError
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +145,7 @@ class LiveStream:
         """Decode frames and run the network on them, for ever; raises Draining."""
         while True:
             frame = await self._inbox.take()
-            result: tuple[Image, Image, Matte] | MattingError
+            result: tuple[Picture, Image, Matte] | MattingError
             try:
                 result = await self._matte(frame)
             except Draining:
@@ -167,30 +168,30 @@ class LiveStream:
             for answer in answers:
                 await self._answers.give(answer)
 
-    async def _matte(self, frame: LiveFrame) -> tuple[Image, Image, Matte]:
+    async def _matte(self, frame: LiveFrame) -> tuple[Picture, Image, Matte]:
         """Return the picture, as the network sees it, and its matte."""
         runtime = self._runtime
         # A child that is left half-way would have to be replaced: leaving waits for its answer.
-        image = await wait_for_thread(asyncio.ensure_future(self._decode(frame.data)))
-        tensor, network_image = await runtime.workers.run(self._network.prepare, image)
+        picture = await wait_for_thread(asyncio.ensure_future(self._decode(frame.data)))
+        tensor, network_image = await runtime.workers.run(self._network.prepare, picture.flat)
         matte = await self._network.matte(tensor)
         runtime.metrics.frames.labels("live").inc()
-        return image, network_image, matte
+        return picture, network_image, matte
 
-    async def _decode(self, data: bytes) -> Image:
+    async def _decode(self, data: bytes) -> Picture:
         runtime = self._runtime
         async with runtime.decoders.borrow("still") as decoder:
-            image = await runtime.workers.run(read_picture, decoder, data, runtime.settings)
-        found = image.shape[0], image.shape[1]
+            picture = await runtime.workers.run(read_picture, decoder, data, runtime.settings)
+        found = picture.image.shape[0], picture.image.shape[1]
         check_same_size(found, self._session.state.size or found)
-        return image
+        return picture
 
     async def _render(
-        self, frame: LiveFrame, image: Image, network_image: Image, matte: Matte
+        self, frame: LiveFrame, picture: Picture, network_image: Image, matte: Matte
     ) -> list[LiveAnswer]:
         """Take the session one frame on and return the answers that are ready."""
         step = await self._runtime.workers.run(
-            self._step, self._session.state, image, network_image, matte
+            self._step, self._session.state, picture, network_image, matte
         )
         self._session.state = step.state
         runtime = self._runtime
@@ -198,14 +199,16 @@ class LiveStream:
         self._inside[step.pts] = LiveFrame(frame.number, frame.arrived_s)
         return [self._answer(pts, content) for pts, content in step.pictures]
 
-    def _step(self, state: SessionState, image: Image, network_image: Image, matte: Matte) -> _Step:
+    def _step(
+        self, state: SessionState, picture: Picture, network_image: Image, matte: Matte
+    ) -> _Step:
         """Return where a frame takes the session; runs in a thread and changes nothing."""
         options = self._session.options
-        size = image.shape[0], image.shape[1]
-        clock = ChunkClock(state.timeline, absolute=False)
-        frame = clock.place(TimedImage(Fraction(0), 1 / make_rate(options.fps), image))
+        size = picture.image.shape[0], picture.image.shape[1]
+        clock, length_s = ChunkClock(state.timeline, absolute=False), 1 / make_rate(options.fps)
+        frame = clock.place(TimedImage(Fraction(0), length_s, picture.image, picture.alpha))
         ready: list[MattedFrame] = []
-        smoother = Smoother(options.threshold, state.segment, ready.append)
+        smoother = Smoother(options.flicker_threshold, state.segment, ready.append)
         smoother.add(PreparedFrame(frame, network_image), matte.alpha)
         if self._renderer is None:
             self._renderer = make_renderer(options, *size)

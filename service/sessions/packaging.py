@@ -67,6 +67,18 @@ class PicturePackager:
         self._file.write(f"--{self._boundary}--\r\n".encode())
 
 
+class EmptyPackager:
+    """No bytes of an MP4: not even its beginning can be written before a frame has come."""
+
+    content_type = MP4_TYPE
+
+    def add(self, frame: VideoFrame, pixels: Pixels) -> None:
+        raise AssertionError("a frame has a size, and another packager")
+
+    def close(self, following: VideoFrame | None) -> None:
+        pass
+
+
 class FragmentPackager:
     """One fragment of an MP4, or nothing; `number` counts fragments from 1 on.
 

@@ -8,6 +8,7 @@ from service.errors import ChunkConflict, ChunkOutOfOrder, Conflict, Gone
 from service.frames.segment import SegmentState
 from service.media.video.fragment_writer import FragmentWriter, count_encoder_bytes
 from service.sessions.answers import Answer, AnswerSpool
+from service.sessions.chunk import Recording
 from service.sessions.options import SessionOptions
 from service.sessions.timeline import Timeline
 
@@ -17,7 +18,8 @@ class SessionState:
     """All that a session is after its last chunk; a chunk replaces it whole or not at all.
 
     `size` is (height, width) once known. `frames_out` went out in answers. `fragments` counts the
-    pieces of the MP4, `has_init` says that its beginning went out.
+    pieces of the MP4, `has_init` says that its beginning went out. `recording`: the one whose next
+    slice may come.
     """
 
     size: tuple[int, int] | None = None
@@ -28,6 +30,7 @@ class SessionState:
     fragments: int = 0
     has_init: bool = False
     is_finished: bool = False
+    recording: Recording | None = None
 
     @property
     def frames_in(self) -> int:
@@ -70,7 +73,7 @@ class Session:
 
 
 def count_buffer_bytes(state: SessionState, encoder: FragmentWriter | None) -> int:
-    """Return the bytes of what waits between chunks: a frame, its mattes, the encoder."""
+    """Return the bytes of what waits between chunks: frame, mattes, encoder, recording."""
     delay, thumbnail = state.segment.delay, state.segment.thumbnail
     total = 0 if thumbnail is None else thumbnail.nbytes
     if delay.previous is not None:
@@ -78,6 +81,8 @@ def count_buffer_bytes(state: SessionState, encoder: FragmentWriter | None) -> i
     if delay.pending is not None:
         alpha, waiting = delay.pending
         total += alpha.nbytes + waiting.frame.image.nbytes + waiting.network_image.nbytes
+    if state.recording is not None:
+        total += state.recording.slices.bytes
     if encoder is not None and state.size is not None:
         total += count_encoder_bytes(state.size)
     return total

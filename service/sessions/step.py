@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from service.errors import (
@@ -17,16 +17,18 @@ from service.frames.segment import MattedFrame, Segment, SegmentStopped, process
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
 from service.media.video.fragment_writer import FragmentWriteError, FragmentWriter, choose_level
+from service.media.video.repairs import Repairs, name_header
 from service.media.video.types import VideoFrame
 from service.sessions.answers import Answer, AnswerSpool
-from service.sessions.chunk import Chunk, check_same_size, read_chunk
+from service.sessions.chunk import Chunk, ChunkReader, Recording, check_same_size
 from service.sessions.options import SessionOptions
-from service.sessions.packaging import FragmentPackager, Packager, PicturePackager
+from service.sessions.packaging import EmptyPackager, FragmentPackager, Packager, PicturePackager
 from service.sessions.session import Session, SessionState, count_buffer_bytes
 from service.sessions.timeline import ChunkClock
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
+NO_REPAIRS = Repairs()
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def compute_step(task: ChunkTask) -> ChunkResult:
         run = _ChunkProcessor(task, file)
         with _explained():
             state = run.process()
-        headers = describe_step(session.state, state)
+        headers = describe_step(session.state, state, run.repairs)
         digest = b"" if task.chunk is None else task.chunk.digest
         answer = Answer(path, file.tell(), run.packager.content_type, headers, digest)
         file.seek(0)
@@ -91,9 +93,10 @@ class _ChunkProcessor:
         self._file = file
         self._size = state.size
         is_clip = task.chunk is not None and task.chunk.is_clip
-        self._clock = ChunkClock(
-            state.timeline, absolute=is_clip and options.timestamps == "absolute"
-        )
+        self._is_absolute = is_clip and options.timestamps == "absolute"
+        self._clock = ChunkClock(state.timeline, absolute=self._is_absolute)
+        self._recording = state.recording
+        self.repairs = Repairs()
         self._renderer: Renderer | None = None
         self._packager: Packager | None = None
         self._frames_out = 0
@@ -106,7 +109,7 @@ class _ChunkProcessor:
         options = session.options
         segment = process_piece(
             self._read(),
-            Segment(task.network, options.threshold),
+            Segment(task.network, options.flicker_threshold, options.existing_alpha == "return"),
             self._write,
             session.stop,
             state.segment,
@@ -122,8 +125,9 @@ class _ChunkProcessor:
             timeline=self._clock.timeline,
             frames_out=state.frames_out + self._frames_out,
             fragments=fragments,
-            has_init=True,
+            has_init=state.has_init or self._size is not None,
             is_finished=is_last,
+            recording=None if is_last else self._recording,
         )
         check_buffers(after, self.encoder, task.settings)
         return after
@@ -139,12 +143,32 @@ class _ChunkProcessor:
         task = self._task
         if task.chunk is None or task.decoder is None:
             return
-        fps = task.session.options.fps
-        for timed in read_chunk(task.decoder, task.chunk, task.settings, fps):
+        state, options = task.session.state, task.session.options
+        reader = ChunkReader(task.decoder, task.chunk, task.settings, options, state.recording)
+        for timed in reader.read():
+            if reader.frames == 1 and reader.recording is not None:
+                shift_s = reader.recording.shift_s
+                absolute = self._is_absolute
+                self._clock = ChunkClock(state.timeline, absolute=absolute, shift_s=shift_s)
             found = timed.image.shape[0], timed.image.shape[1]
             check_same_size(found, self._size or found)
             self._size = found
             yield self._clock.place(timed)
+        self.repairs = reader.repairs
+        self._recording = self._follow(reader)
+
+    def _follow(self, reader: ChunkReader) -> Recording | None:
+        """Return what the next slice of the recording needs, None without a recording.
+
+        A recording with few key frames would fill what a session may hold; it has to begin anew.
+        """
+        limit_bytes = self._task.settings.session_buffer_mb * 2**20 // 2
+        if reader.slices is None or reader.slices.bytes > limit_bytes:
+            return None
+        if self._clock.shift_s is not None and reader.frames > 0:
+            return Recording(reader.slices, reader.last_s, self._clock.shift_s)
+        before = reader.recording or Recording(reader.slices)
+        return replace(before, slices=reader.slices)
 
     def _write(self, item: MattedFrame | AudioPacket) -> None:
         if isinstance(item, AudioPacket):
@@ -161,8 +185,9 @@ class _ChunkProcessor:
         max_bytes = self._task.settings.session_buffer_mb * 2**20
         if options.packaging == "frames":
             return PicturePackager(self._file, options.format, state.frames_out, max_bytes)
+        if self._size is None:  # a slice of a recording without a whole frame
+            return EmptyPackager()
         if self.encoder is None:
-            assert self._size is not None
             level = choose_level(options.size, options.fps)
             self.encoder = FragmentWriter(self._size, options.fps, level)
         return FragmentPackager(
@@ -187,9 +212,15 @@ def draw_picture(rendered: RenderedFrame, options: SessionOptions) -> Pixels:
     return rendered.get(options.output)
 
 
-def describe_step(before: SessionState, after: SessionState) -> dict[str, str]:
-    """Return the headers of an answer: what this chunk did, what waits, what comes next."""
-    return {
+def describe_step(
+    before: SessionState, after: SessionState, repairs: Repairs = NO_REPAIRS
+) -> dict[str, str]:
+    """Return the headers of an answer: what this chunk did, what waits, what comes next.
+
+    What had to be repaired is told where there was something.
+    """
+    told = {name_header(name): f"{value:g}" for name, value in repairs.describe().items()}
+    return told | {
         "X-Frames-In": str(after.frames_in - before.frames_in),
         "X-Frames-Out": str(after.frames_out - before.frames_out),
         "X-Frames-Pending": str(after.frames_pending),

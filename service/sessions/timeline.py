@@ -23,24 +23,29 @@ class Timeline:
 
 @dataclass(frozen=True, eq=False)
 class TimedImage:
-    """A picture (H, W, 3) uint8 RGB of a chunk, at a time of the chunk's own clock."""
+    """A picture of a chunk, at a time of the chunk's own clock; see VideoFrame for the pixels."""
 
     time_s: Fraction
     duration_s: Fraction
     image: Image
+    alpha: Image | None = None
 
 
 class ChunkClock:
     """Places the pictures of one chunk after those of the chunks before.
 
     The chunk begins where the one before ended, or, if it is `absolute`, when its own times say;
-    distances are kept. `timeline` is where the next chunk goes on.
+    distances are kept. `timeline` is where the next chunk goes on. `shift_s`: what is added to the
+    chunk's times, known for a later slice of one recording.
     """
 
-    def __init__(self, timeline: Timeline, *, absolute: bool) -> None:
+    def __init__(
+        self, timeline: Timeline, *, absolute: bool, shift_s: Fraction | None = None
+    ) -> None:
         self.timeline = timeline
-        self._shift_s: Fraction | None = Fraction(0) if absolute else None
-        self._must_be_later = absolute  # within a chunk, times closer than a tick are moved
+        self.shift_s = Fraction(0) if absolute and shift_s is None else shift_s
+        # Within a chunk, times closer than a tick are moved.
+        self._must_be_later = absolute and shift_s is None
 
     def place(self, timed: TimedImage) -> VideoFrame:
         """Return a picture as a frame whose times are ticks of the session.
@@ -49,9 +54,9 @@ class ChunkClock:
         leaves a gap of over an hour.
         """
         before = self.timeline
-        if self._shift_s is None:
-            self._shift_s = before.end_s - timed.time_s
-        time_s = timed.time_s + self._shift_s
+        if self.shift_s is None:
+            self.shift_s = before.end_s - timed.time_s
+        time_s = timed.time_s + self.shift_s
         ticks = round(time_s * TICKS_PER_S)
         if self._must_be_later and ticks <= before.last_ticks:
             raise ImpossibleOutput(
@@ -66,7 +71,8 @@ class ChunkClock:
             end_s = Fraction(round(end_s * TICKS_PER_S), TICKS_PER_S)
         self._must_be_later = False
         self.timeline = Timeline(end_s, ticks)
-        return VideoFrame(ticks, max(1, round(timed.duration_s * TICKS_PER_S)), timed.image)
+        duration = max(1, round(timed.duration_s * TICKS_PER_S))
+        return VideoFrame(ticks, duration, timed.image, timed.alpha)
 
 
 def _check_gap(ticks: int, before: Timeline) -> None:

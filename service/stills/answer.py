@@ -59,7 +59,9 @@ async def rerender_stored(
     files = StillFiles(kept.image, background=background)
     with times.measure("decode"):
         still = await decode_still(runtime, files, ticket)
-    return await _finish(runtime, replace(still, matte=kept.matte), options, format, times)
+    returns_own = options.existing_alpha == "return" and still.picture.alpha is not None
+    matte = None if returns_own else kept.matte
+    return await _finish(runtime, replace(still, matte=matte), options, format, times)
 
 
 async def _finish(
@@ -84,6 +86,8 @@ async def _finish(
         model=runtime.engine.info.name if signals else None,
         provider=runtime.engine.provider if signals else None,
         timings_ms=times.milliseconds,
+        rows_there=still.picture.rows_there,
+        notes=still.notes,
     )
     return Answer(encoded, metadata)
 

@@ -1,5 +1,6 @@
 """Decode one still and run the network on it."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +33,7 @@ class MattedStill:
     `matte` is None where the network did not run, because the file's own alpha is the answer.
     `trimap` is (H, W) uint8; `background` the picture to put behind the person, of any size.
     `network_image` is the picture that the network saw, (h, w, 3) uint8, None where it is gone.
+    `notes` say what of the files was mended or converted.
     """
 
     picture: Picture
@@ -39,6 +41,7 @@ class MattedStill:
     trimap: NDArray[np.uint8] | None = None
     background: NDArray[np.uint8] | None = None
     network_image: NDArray[np.uint8] | None = None
+    notes: tuple[str, ...] = ()
 
 
 async def matte_still(
@@ -78,7 +81,17 @@ async def decode_still(runtime: Runtime, files: StillFiles, ticket: Ticket) -> M
         pictures[IMAGE],
         trimap=pictures[TRIMAP].image[:, :, 1] if TRIMAP in pictures else None,  # any channel
         background=background,
+        notes=tuple(collect_notes(pictures)),
     )
+
+
+def collect_notes(pictures: Mapping[str, Picture]) -> Iterator[str]:
+    """Yield what was mended or converted, with the name of the part unless it is the image."""
+    for name, picture in pictures.items():
+        start = "" if name == IMAGE else f"{name}: "
+        yield from (start + note for note in picture.notes)
+        if picture.rows_there < 1:
+            yield f"{start}the file ends early, {picture.rows_there:.0%} of its rows are there"
 
 
 def check_model(runtime: Runtime, options: ImageOptions, has_trimap: bool) -> None:

@@ -11,7 +11,8 @@ class ResultMetadata:
     """ResultMetadata of one result; what is None is not known and not said.
 
     `width`, `height` and `subject` are in pixels of the result, `confidence` in [0, 1],
-    `timings_ms` by stage.
+    `timings_ms` by stage. `rows_there` is below 1 for a file that ends early; `notes` say what else
+    of the upload was mended or converted.
     """
 
     width: int
@@ -23,6 +24,8 @@ class ResultMetadata:
     provider: str | None
     timings_ms: dict[str, float]
     result_id: str | None = None
+    rows_there: float = 1.0
+    notes: tuple[str, ...] = ()
 
     def to_headers(self) -> dict[str, str]:
         """Return the response headers of api.md section 2."""
@@ -41,6 +44,10 @@ class ResultMetadata:
             values["X-Person"] = "yes" if self.shows_person else "no"
         named = {"X-Model": self.model, "X-Provider": self.provider, "X-Result-ID": self.result_id}
         values |= {name: value for name, value in named.items() if value is not None}
+        if self.rows_there < 1:
+            values["X-Truncated"] = f"{self.rows_there:.3f}"
+        if self.notes:
+            values["X-Notes"] = make_header_text("; ".join(self.notes))
         timing = ", ".join(f"{name};dur={ms:.1f}" for name, ms in self.timings_ms.items())
         return {name: str(value) for name, value in values.items()} | {"Server-Timing": timing}
 
@@ -55,7 +62,14 @@ class ResultMetadata:
             "model": self.model,
             "provider": self.provider,
             "result_id": self.result_id,
+            "truncated": round(self.rows_there, 3) if self.rows_there < 1 else None,
+            "notes": list(self.notes) or None,
             "timings_ms": {name: round(ms, 1) for name, ms in self.timings_ms.items()},
         }
-        optional = ("confidence", "person", "model", "provider", "result_id")
+        optional = ("confidence", "person", "model", "provider", "result_id", "truncated", "notes")
         return {k: v for k, v in members.items() if v is not None or k not in optional}
+
+
+def make_header_text(text: str) -> str:
+    """Return text as a header may have it: printable ASCII, at most 1,000 characters."""
+    return "".join(one if " " <= one <= "~" else "?" for one in text)[:1000]

@@ -10,7 +10,6 @@ from service.options import BLUR, MattingOptions, Requirements
 
 Output = Literal["alpha", "cutout", "composite", "foreground", "bundle"]
 Format = Literal["png", "webp", "jpeg", "avif", "zip", "json"]
-MAX_BRUSH = 100  # pixels of erode, dilate and feather
 MAX_KEEP_S = 7 * 24 * 3600
 
 
@@ -44,20 +43,6 @@ class ImageOptions(MattingOptions):
     model: str | None = Field(
         None, max_length=128, description="a name from /v1/models; default: the first"
     )
-    threshold: float | None = Field(
-        None, gt=0, lt=1, description="make alpha 0 or 1 at this value; default: keep it soft"
-    )
-    erode: int = Field(0, ge=0, le=MAX_BRUSH, description="shrink the matte, pixels of the result")
-    dilate: int = Field(0, ge=0, le=MAX_BRUSH, description="grow the matte, pixels of the result")
-    feather: float = Field(
-        0, ge=0, le=MAX_BRUSH, allow_inf_nan=False, description="blur the matte, sigma in pixels"
-    )
-    keep_largest: bool = Field(False, description="keep only the largest piece of the matte")
-    existing_alpha: Literal["multiply", "ignore", "return"] = Field(
-        "multiply",
-        description="what transparency of the file does: multiply the matte, nothing, or be the "
-        "matte without running the network",
-    )
     crop: bool = Field(False, description="crop to the person")
     crop_margin: Annotated[str, AfterValidator(check_margin)] = Field(
         "0",
@@ -74,8 +59,8 @@ class ImageOptions(MattingOptions):
     )
     icc: Literal["keep", "srgb", "strip"] = Field(
         "keep",
-        description="colour profile: the image's own (composites are sRGB), sRGB, or none (the "
-        "values are sRGB)",
+        description="colour profile: the image's own (composites, and colour that is described "
+        "without a profile, are sRGB), sRGB, or none (the values are sRGB)",
     )
     keep_metadata: bool = Field(False, description="keep EXIF, the place included")
     keep_s: int = Field(

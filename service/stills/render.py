@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageCms
 
-from service.matting.cleanup import clean_alpha
+from service.matting.cleanup import clean_alpha, keep_largest_piece, settle_ends
 from service.matting.composite import composite_over
 from service.matting.crop import Box, expand_box, find_subject, parse_margin
 from service.matting.foreground import estimate_foreground
@@ -70,33 +70,65 @@ class _Layers:
 
 
 def finish_still(still: MattedStill, options: ImageOptions) -> FinishedStill:
-    """Return the result of a still at its final size."""
+    """Return the result of a still at its final size.
+
+    What the options say in pixels is done at that size, at the end.
+    """
     picture = still.picture
     keeps_profile = options.icc == "keep" and options.output != "composite"
     colour = picture.own if keeps_profile and picture.own is not None else picture.image
     layers = _Layers(picture.flat, colour, picture.alpha)
     height, width = colour.shape[:2]
-    cleans = any((options.threshold, options.erode, options.dilate, options.feather))
-    if not options.crop and not cleans and not options.keep_largest:
+    if not options.crop:
         # Nothing below depends on the size, and less costs less.
         layers.shrink(*fit_size(width, height, options.size))
     set_alpha(layers, still, options)
     assert layers.alpha is not None
-    if options.crop and (box := find_subject(layers.alpha)):
-        layers.crop(expand_box(box, parse_margin(options.crop_margin), (height, width)))
-    height, width = layers.alpha.shape
-    layers.shrink(*fit_size(width, height, options.size))
+    if options.crop:
+        box = find_subject(clean_alpha(layers.alpha, threshold=options.threshold))
+        if box is not None:
+            layers.crop(choose_crop(box, (height, width), options))
+        height, width = layers.alpha.shape
+        layers.shrink(*fit_size(width, height, options.size))
+    alpha = clean_alpha(
+        layers.alpha,
+        threshold=options.threshold,
+        erode=options.erode,
+        dilate=options.dilate,
+        feather=options.feather,
+    )
+    layers.alpha = alpha
     return FinishedStill(
         colour=compose(layers, still, options),
-        alpha=layers.alpha,
+        alpha=alpha,
         icc=choose_profile(still, options),
         exif=picture.exif if options.keep_metadata else b"",
-        subject=find_subject(layers.alpha),
+        subject=find_subject(alpha),
     )
 
 
+def choose_crop(box: Box, shape: tuple[int, int], options: ImageOptions) -> Box:
+    """Return what is cut out around a person in pixels of the picture.
+
+    `dilate` and `erode` move the person's outline by pixels of the result, which is smaller by a
+    factor that the box decides.
+    """
+    whole = expand_box(box, parse_margin(options.crop_margin), shape)
+    scale = fit_size(whole.width, whole.height, options.size)[0] / whole.width
+    moved = round((options.dilate - options.erode) / scale)
+    if moved < 0:
+        moved = -min(-moved, (box.width - 1) // 2, (box.height - 1) // 2)
+    box = Box(
+        max(0, box.left - moved),
+        max(0, box.top - moved),
+        min(shape[1], box.left + box.width + moved) - max(0, box.left - moved),
+        min(shape[0], box.top + box.height + moved) - max(0, box.top - moved),
+    )
+    return expand_box(box, parse_margin(options.crop_margin), shape)
+
+
 def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions) -> None:
-    """Fill in both alphas: the matte at the size of the layers, and what the options make of it."""
+    """Fill in both alphas: the matte at the size of the layers, and what the file makes of it."""
     own: Alpha | None = None
     if layers.own_alpha is not None:
         own = layers.own_alpha.astype(np.float32) / np.float32(255)
@@ -113,17 +145,11 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions) -> Non
             alpha = refine_alpha(layers.guide, still.matte, network_image)
         else:
             alpha = resize_alpha(still.matte, *layers.guide.shape[:2])
+        alpha = settle_ends(alpha)
         layers.true_alpha = alpha
         if own is not None and options.existing_alpha == "multiply":
             alpha = alpha * own
-    layers.alpha = clean_alpha(
-        alpha,
-        threshold=options.threshold,
-        erode=options.erode,
-        dilate=options.dilate,
-        feather=options.feather,
-        keep_largest=options.keep_largest,
-    )
+    layers.alpha = keep_largest_piece(alpha) if options.keep_largest else alpha
 
 
 def compose(layers: _Layers, still: MattedStill, options: ImageOptions) -> Pixels:

@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -46,6 +47,18 @@ def test_clip_becomes_a_movie_with_every_frame(server, clip, tmp_path: Path, cap
     for frame in frames:  # nobody is in them, the network says
         assert np.abs(frame.astype(int) - (0, 255, 0)).mean() < 8
     assert capsys.readouterr().err.startswith("12 frames, ")
+
+
+def test_times_of_a_clip_are_kept(server, tmp_path: Path) -> None:
+    times = [0, 2000, 4000, 4500, 8000]
+    clip = make_clip(
+        tmp_path / "slow.mkv", times=times, time_base=Fraction(1, 1000), tone=False, fps=25
+    )
+    out = tmp_path / "live.mp4"
+    assert matte(["live", str(clip), "--out", str(out), "--server", server, "--key", KEY]) == 0
+    with av.open(str(out)) as container:
+        written = [frame.time for frame in container.decode(video=0)]
+    assert written == pytest.approx([time / 1000 for time in times], abs=0.001)
 
 
 def test_movie_can_go_into_a_pipe(server, clip, monkeypatch: pytest.MonkeyPatch) -> None:

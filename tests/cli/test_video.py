@@ -97,12 +97,25 @@ def read_refusal(capsys) -> str:
     return line
 
 
+def test_limits_of_the_service_are_not_those_of_the_command(tmp_path: Path) -> None:
+    make_clip(tmp_path / "wide.mkv", seconds=0.2, fps=10, size=(4224, 64), tone=False)
+    out = tmp_path / "out.mp4"
+    arguments = ["video", str(tmp_path / "wide.mkv"), str(out), "--device", "cpu"]
+    assert matte([*arguments, "--refine", "off", "--foreground", "off", "--ref-size", "64"]) == 0
+    assert Clip(out.read_bytes()).images[0].shape == (64, 4224, 3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (["none.mkv", "out.mp4"], "none.mkv: No such file"),
-        (["text.mkv", "out.mp4"], "not a complete MP4, MOV, WebM, MKV, MPEG-TS or GIF video"),
+        (
+            ["text.mkv", "out.mp4"],
+            "not a complete MP4, MOV, WebM, MKV, MPEG-TS, AVI, FLV or GIF video",
+        ),
         (["clip.mkv", "out.webm"], "out.webm does not end in .mp4"),
+        (["clip.mkv", "out.webm"], "add --outputs webm, or write to out.mp4"),
+        (["clip.mkv", "out.mov"], "add --outputs prores, or write to out.mp4"),
         (["clip.mkv", "none/out.mp4"], "none: no such folder"),
         (["clip.mkv", "out.mp4", "--outputs", "alpa"], "outputs: "),
         (["clip.mkv", "out.mp4", "--crf", "99"], "crf: "),

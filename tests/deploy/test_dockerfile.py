@@ -15,7 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.deploy.dockerfile import find_last, read_env, read_target
+from cli.__main__ import COMMANDS
+from tests.deploy.dockerfile import Instruction, find_last, read_env, read_target
 
 ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -43,7 +44,7 @@ def test_image_is_not_root_and_has_a_health_check(target: str) -> None:
     assert f"deploy/requirements-{target}.txt ./requirements.txt" in copied
 
 
-def copy_context(steps: list, folder: Path) -> None:
+def copy_context(steps: list[Instruction], folder: Path) -> None:
     """Do what the COPY instructions do."""
     for step in steps:
         if step.name != "COPY":
@@ -84,49 +85,88 @@ IN_THE_IMAGE = textwrap.dedent(
 )
 
 
-@pytest.mark.timeout(600)
-def test_install_steps_of_the_image_give_a_service_without_network(
-    tmp_path: Path, portrait_jpeg: bytes
-) -> None:
-    steps = read_target(DOCKERFILE, "cpu")
-    context, data = tmp_path / "app", tmp_path / "data"
+@pytest.fixture(scope="module")
+def steps() -> list[Instruction]:
+    return read_target(DOCKERFILE, "cpu")
+
+
+@pytest.fixture(scope="module")
+def bin_folder(steps: list[Instruction], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the programs of the image are, after its installation steps."""
+    folder = tmp_path_factory.mktemp("image")
+    context = folder / "app"
     context.mkdir()
-    data.mkdir()
     copy_context(steps, context)
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    bin_folder = tmp_path / "venv" / "bin"
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    found = folder / "venv" / "bin"
     pip_step = next(step for step in steps if step.name == "RUN" and "pip" in step.value)
     # The cache is kept: a container has none to fill, this machine has one to use.
     command = pip_step.value.replace("--no-cache-dir ", "--quiet ")
     for part in command.split(" && "):
         subprocess.run(
-            [bin_folder / "python", "-m", *shlex.split(part)], cwd=context, check=True, timeout=500
+            [found / "python", "-m", *shlex.split(part)], cwd=context, check=True, timeout=500
         )
-    packages = os.listdir(next((tmp_path / "venv" / "lib").glob("python*")) / "site-packages")
-    assert "torch" not in packages and "service" in packages
+    return found
 
-    photo = tmp_path / "portrait.jpg"
-    photo.write_bytes(portrait_jpeg)
+
+@pytest.mark.timeout(600)
+def test_install_steps_of_the_image_give_a_service_without_network(
+    steps: list[Instruction], bin_folder: Path, tmp_path: Path
+) -> None:
+    packages = os.listdir(next((bin_folder.parent / "lib").glob("python*")) / "site-packages")
+    assert "torch" not in packages and "service" in packages
     health = json.loads(find_last(steps, "HEALTHCHECK").partition("CMD ")[2])
     serve = json.loads(find_last(steps, "CMD"))
     python = str(bin_folder / "python")
-    as_in_image = [[python, *health[1:]], [python, *serve[1:]], str(photo)]
+    photo = str(ROOT / "examples" / "portrait.jpg")
+    as_in_image = [[python, *health[1:]], [python, *serve[1:]], photo]
     environment = read_env(steps) | {
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
-        "MATTING_DATA_DIR": str(data),
+        "MATTING_DATA_DIR": str(tmp_path),
     }
     refused = subprocess.run(
-        [python, *serve[1:]], env=environment, cwd=data, capture_output=True, text=True, timeout=60
+        [python, *serve[1:]],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert refused.returncode == 3 and "MATTING_ALLOW_ANONYMOUS=1" in refused.stderr
     environment["MATTING_ALLOW_ANONYMOUS"] = "1"
     isolated = ["unshare", "-rn", python, "-c", IN_THE_IMAGE, json.dumps(as_in_image)]
     answer = subprocess.run(
-        isolated, env=environment, cwd=data, capture_output=True, text=True, timeout=120
+        isolated, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout == "image/png"
-    assert os.listdir(data) == ["matting-jobs"]
+    assert os.listdir(tmp_path) == ["matting-jobs"]
+
+
+@pytest.mark.timeout(600)  # the first test that needs the environment installs it
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_of_the_image_explains_itself(
+    bin_folder: Path, tmp_path: Path, name: str
+) -> None:
+    """Or says in one line what it needs, if that is not in the image."""
+    done = subprocess.run(
+        [bin_folder / "matte", name, "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
+    if name in ("serve", "video", "live") or done.returncode == 0:
+        assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
+        return
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith(f"matte {name} needs ")
+    assert "make setup" in line
+
+
+@pytest.mark.timeout(600)
+def test_clip_is_matted_by_the_command_of_the_image(bin_folder: Path, tmp_path: Path) -> None:
+    clip = ROOT / "examples" / "clip.mp4"
+    command = [bin_folder / "matte", "video", clip, "alpha.mp4", "--outputs", "alpha"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "alpha.mp4").read_bytes()[4:8] == b"ftyp"
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])

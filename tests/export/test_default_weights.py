@@ -12,7 +12,7 @@ import pytest
 from export.__main__ import main
 from export.to_onnx import MatteOnly
 from export.verify import TOLERANCE, compare
-from training.checkpoint import build_model, read_checkpoint
+from training.network.checkpoint import build_model, read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "service" / "weights"

@@ -12,6 +12,7 @@ import export.pipeline
 from cli.__main__ import COMMANDS
 from cli.__main__ import main as matte
 from export.__main__ import main
+from service import __version__
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,8 +77,8 @@ def test_wrong_keys_are_named(capsys, tmp_path, checkpoint):
 
 
 def test_network_of_five_channels_is_refused(capsys, tmp_path, checkpoint):
-    from training.checkpoint import save_checkpoint
-    from training.model import MODNet
+    from training.network.checkpoint import save_checkpoint
+    from training.network.modnet import MODNet
 
     save_checkpoint(checkpoint, MODNet(in_channels=5, width=0.125, hr_channels=4))
     assert "takes 5 channels" in refuse(capsys, checkpoint, tmp_path / "out.onnx")
@@ -97,7 +98,7 @@ def test_failed_verification_leaves_older_files_alone(
     capsys, monkeypatch, tmp_path, tiny_path, checkpoint
 ):
     from tests.tiny_network import make_tiny_model
-    from training.checkpoint import save_checkpoint
+    from training.network.checkpoint import save_checkpoint
 
     def write_other_network(network, path, metadata):
         shutil.copy(tiny_path, path)
@@ -173,13 +174,24 @@ def test_matte_names_the_nearest_command(capsys, typed, nearest):
     assert repr(typed) in line and repr(nearest) in line
 
 
+def test_matte_names_all_commands_when_none_is_near(capsys):
+    assert matte(["xyzzy"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "did you mean" not in line and all(name in line for name in COMMANDS)
+
+
+def test_matte_tells_its_version(capsys):
+    assert matte(["--version"]) == 0
+    assert capsys.readouterr().out == f"matte {__version__}\n"
+
+
 def test_matte_says_what_to_install(tmp_path):
     code = (
         "import sys; sys.modules['torch'] = None;"
         "from cli.__main__ import main; sys.exit(main(['export', 'a.pt', 'a.onnx']))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert_refused(result, "torch", "pip install 'matting-service[export,cpu]'")
+    assert_refused(result, "torch", "`make setup`")
 
 
 def test_matte_imports_nothing_heavy():

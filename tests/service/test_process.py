@@ -1,7 +1,11 @@
 """The service as a process: how it starts, tells its provider, and ends."""
 
 import json
+import os
+import pty
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from service.inference.providers import cuda_unavailable_reason
-from tests.helpers import encode, wait_until
+from tests.helpers import (
+    ROOT,
+    encode,
+    find_free_port,
+    make_environ,
+    run_service,
+    start_live_server,
+    wait_until,
+)
 
 
 def get_json(url: str) -> dict:
@@ -98,3 +110,56 @@ def test_process_whose_network_hangs_is_not_alive_and_ends(live_server, portrait
         with pytest.raises(OSError):
             request.result()
     assert "the network hangs" in server.log.read_text()
+
+
+def test_first_line_on_a_terminal_tells_address_model_and_device(tmp_path):
+    port = find_free_port()
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "--port", str(port)],
+        cwd=ROOT,
+        env=make_environ(data_dir=tmp_path, decoders=1),
+        stderr=end,
+    )
+    os.close(end)
+    try:
+        with open(terminal, errors="replace") as screen:
+            line = screen.readline()
+            assert get_json(f"http://127.0.0.1:{port}/readyz") == {"status": "ok"}
+    finally:
+        process.terminate()
+        assert process.wait(40) == 0
+    assert line.startswith(f"Ready: http://127.0.0.1:{port}, ")
+    assert "/docs" in line and "model modnet on " in line
+
+
+def test_log_has_no_line_that_is_not_json(live_server):
+    lines = live_server().log.read_text().splitlines()
+    assert lines and all(json.loads(line)["message"] for line in lines)
+
+
+def test_second_service_of_a_machine_has_a_data_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    first = start_live_server(tmp_path / "first")
+    try:
+        second = start_live_server(tmp_path / "second")
+        assert second.stop() == 0
+        for port in (first.port, second.port):
+            assert (tmp_path / f"matting-{port}" / "matting-jobs").is_dir()
+        done = run_service(port=first.port, data_dir=None)
+    finally:
+        assert first.stop() == 0
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 3 and str(first.port) in line and "make serve PORT=" in line
+
+
+def test_taken_data_folder_is_told_in_one_line(tmp_path, monkeypatch):
+    """Another address of the machine, the same port: the folder is the same."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    first = start_live_server(tmp_path / "first")
+    try:
+        done = run_service(port=first.port, host="127.0.0.2", data_dir=None)
+    finally:
+        assert first.stop() == 0
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 3 and "MATTING_DATA_DIR" in line and "make serve PORT=" in line

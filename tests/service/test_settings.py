@@ -16,10 +16,6 @@ OTHER_VALUES = {
     "api_keys": ("one, two,,", ("one", "two")),
     "keys_file": ("/etc/keys.toml", Path("/etc/keys.toml")),
     "allow_anonymous": ("1", True),
-    "cors_origins": (
-        "https://a.example, https://b.example",
-        ("https://a.example", "https://b.example"),
-    ),
     "allowed_hosts": ("a.example,b.example", ("a.example", "b.example")),
     "data_dir": (str(HERE), HERE),
     "model_path": ("/models/x.onnx", Path("/models/x.onnx")),
@@ -45,6 +41,11 @@ OTHER_VALUES = {
     "engine_stall_s": ("8", 8.0),
     "drain_delay_s": ("0", 0.0),
     "image_max_bytes": ("1000", 1000),
+    "cors_origins": (
+        "https://a.example, https://b.example",
+        ("https://a.example", "https://b.example"),
+    ),
+    "image_result_max_mb": ("7", 7),
     "image_max_megapixels": ("12.5", 12.5),
     "image_max_side": ("4000", 4000),
     "batch_max_files": ("3", 3),
@@ -104,7 +105,7 @@ def test_every_setting_is_described():
 
 def test_defaults_are_valid_and_those_of_the_contract():
     settings = load_settings()
-    assert settings.image_max_bytes == 25 * 2**20 and settings.image_max_megapixels == 50
+    assert settings.image_max_bytes == 25 * 2**20 and settings.image_max_megapixels == 51
     assert settings.image_max_side == 16_384 and settings.network_max_megapixels == 1.5
     assert settings.video_max_bytes == 512 * 2**20 and settings.video_max_s == 600
     assert settings.video_max_frames == 36_000 and settings.video_max_frame_megapixels == 9

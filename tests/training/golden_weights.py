@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.model import MODNet
+from training.network.modnet import MODNet
 
 GOLDEN = Path(__file__).parent / "golden"
 STATE_LIST = json.loads((GOLDEN / "state_dict.json").read_text())  # [key, shape, dtype]

@@ -12,10 +12,10 @@ from starlette.datastructures import UploadFile
 
 from service.api.base64_json import decode_base64, load_pairs
 from service.api.compat.removebg import RemoveBgOptions, refuse
+from service.api.multipart import MAX_FIELDS, read_multipart, read_text
 from service.api.uploads import (
     FORM_TYPE,
     MAX_FIELD_BYTES,
-    MAX_FIELDS,
     MULTIPART_TYPE,
     merge_options,
     read_content_type,
@@ -48,8 +48,9 @@ async def read_removebg_body(request: Request, limit_bytes: int) -> RemoveBgBody
     given: list[tuple[str, Any]]
     if kind == MULTIPART_TYPE:
         # One file more than there can be, so that the answer says what is wrong with it.
-        form = request.form(max_files=3, max_fields=MAX_FIELDS, max_part_size=limit_bytes * 3 // 2)
-        async with form as parts:
+        async with read_multipart(
+            request, (IMAGE, BACKGROUND), max_files=3, max_field_bytes=limit_bytes * 3 // 2
+        ) as parts:
             given = [(name, await _read_part(part)) for name, part in parts.multi_items()]
     elif kind == FORM_TYPE:
         given = await _parse_spooled(request, parse_form, limit_bytes)
@@ -77,6 +78,8 @@ async def _parse_spooled(
 async def _read_part(part: UploadFile | str) -> bytes | str:
     if isinstance(part, str):
         return part
+    if text := read_text(part):
+        return text
     data = await part.read()
     return data if data or part.filename else ""  # a file field that was left empty
 

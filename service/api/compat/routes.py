@@ -17,7 +17,7 @@ from service.api.compat.removebg_body import read_removebg_body as read_body
 from service.api.dependencies import ResultsDependency, RuntimeDependency
 from service.api.disconnect import run_until_disconnect
 from service.api.negotiation import parse_accept, weigh
-from service.api.openapi import describe_upload
+from service.api.openapi import FILE, REQUEST_ID, describe_field, describe_upload
 from service.api.uploads import FORM_TYPE, MULTIPART_TYPE, Accepted, read_upload
 from service.errors import BadRequest, UnknownForeground
 from service.options import parse_options
@@ -37,17 +37,17 @@ def describe_removebg() -> dict[str, Any]:
     """Return the OpenAPI request body: the pictures and parameters in three encodings."""
     schema = RemoveBgOptions.model_json_schema()
     text = {"type": "string", "contentEncoding": "base64", "description": "the image in base64"}
-    file = {"type": "string", "contentMediaType": "application/octet-stream"}
-    written = {"type": "object", "properties": {IMAGE_B64: text} | schema["properties"]}
-    parts = {IMAGE: file, IMAGE_B64: text, BACKGROUND: file | {"description": "optional"}}
-    multipart = {"type": "object", "properties": parts | schema["properties"]}
+    fields = {name: describe_field(field) for name, field in schema["properties"].items()}
+    written = {"type": "object", "properties": {IMAGE_B64: text} | fields}
+    parts = {IMAGE: FILE, IMAGE_B64: text, BACKGROUND: FILE | {"description": "optional"}}
+    multipart = {"type": "object", "properties": parts | fields}
     kinds = {
         MULTIPART_TYPE: multipart,
         FORM_TYPE: written,
         JSON_TYPE: written | {"required": [IMAGE_B64]},
     }
     content = {kind: {"schema": body} for kind, body in kinds.items()}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": True, "content": content}, "parameters": [REQUEST_ID]}
 
 
 @router.post(

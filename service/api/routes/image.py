@@ -118,18 +118,18 @@ async def rerender_image(
     running the network."""
     accepted = Accepted("image", (), runtime.settings.image_max_bytes, (BACKGROUND,), 0, True)
     async with read_upload(request, accepted) as upload:
+        options = parse_options(ImageOptions, upload.options)
         for name in NOT_AGAIN:
-            if name in upload.options:
+            if options.is_changed(name):
                 raise InvalidOption(
                     f"{name} cannot change for a kept result", hint="send the image again"
                 )
-        options = parse_options(ImageOptions, upload.options)
         check_background_file(options, BACKGROUND, upload.extra)
         format = choose_format(options, request.headers.get("accept"))
         background = await read_extra(runtime, upload, BACKGROUND)
     kept = await results.load(request.scope["owner"], result_id)
     if kept.matte is None:
-        if options.existing_alpha != "return" and "existing_alpha" in options.model_fields_set:
+        if options.existing_alpha != "return" and options.is_changed("existing_alpha"):
             raise InvalidOption(
                 "the network never saw this image, its own alpha was returned",
                 hint="send the image again, or leave out existing_alpha",

@@ -1,29 +1,34 @@
 """Several images in one request: one ZIP in input order, with errors for each image."""
 
 import json
-import os
-from contextlib import ExitStack
-from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, cast
-from zipfile import ZIP_STORED, ZipFile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
+from starlette.background import BackgroundTask
 
-from service.api.downloads import stream_file
 from service.api.negotiation import choose_format
 from service.api.uploads import Upload
-from service.errors import InvalidOption, MattingError
+from service.errors import (
+    InvalidOption,
+    MattingError,
+    MediaLimitExceeded,
+    translate_disk_errors,
+)
 from service.options import BACKGROUND, TRIMAP
 from service.runtime import Runtime
-from service.scratch import SPOOL_BYTES
 from service.stills.answer import make_answer
-from service.stills.encode import ZIP_TYPE, Encoded, add_files
+from service.stills.encode import ZIP_TYPE, Encoded
 from service.stills.matte import StillFiles
 from service.stills.options import ImageOptions
 from service.stills.result_store import ResultStore
 
 REPORT = "report.json"
+PIECE_BYTES = 1 << 20
 
 
 async def answer_batch(
@@ -39,35 +44,84 @@ async def answer_batch(
     if TRIMAP in upload.extra:
         raise InvalidOption(f"{TRIMAP} belongs to one image", hint="send the images one by one")
     format = choose_format(options, accept=None)
+    settings = runtime.settings
+    largest = settings.image_result_max_mb * 2**20
     file = upload.extra.get(BACKGROUND)
     background = None if file is None else await runtime.files.run(file.read)
-    entries: list[dict[str, Any]] = []
-    disk = runtime.files
-    with ExitStack() as on_error, runtime.gate.try_enter() as ticket:
-        # On disk once it is large: a hundred results together need not fit the memory.
-        spool = cast(BinaryIO, on_error.enter_context(SpooledTemporaryFile(SPOOL_BYTES)))
-        archive = on_error.enter_context(ZipFile(spool, "w", ZIP_STORED))
-        for number, image in enumerate(upload.files, 1):
-            entry: dict[str, Any] = {"number": number, "file": image.name}
-            files = StillFiles(await runtime.files.run(image.data.read), background=background)
-            try:
-                with ticket.share() as share:
-                    answer = await make_answer(
-                        runtime, results, files, options, format, share, owner
-                    )
-            except MattingError as error:
-                entries.append(entry | {"status": error.status, "problem": error.describe()})
-                continue
-            named = name_results(number, answer.encoded)
-            await disk.run(add_files, archive, named)
-            metadata = answer.metadata.to_json()
-            entries.append(entry | {"status": 200, "results": [*named], **metadata})
-        await disk.run(add_files, archive, {REPORT: json.dumps(entries, indent=1).encode()})
-        await disk.run(archive.close)
-        length = await disk.run(spool.seek, 0, os.SEEK_END)
-        on_error.pop_all()
-    headers = {"Content-Length": str(length)}
-    return StreamingResponse(stream_file(disk, spool), headers=headers, media_type=ZIP_TYPE)
+    archive = await runtime.files.run(BatchArchive, settings.data_dir, largest)
+    try:
+        with runtime.gate.try_enter() as ticket:
+            for number, image in enumerate(upload.files, 1):
+                files = StillFiles(await runtime.files.run(image.data.read), background=background)
+                entry: dict[str, Any] = {"number": number, "file": image.name}
+                try:
+                    with ticket.share() as share:
+                        answer = await make_answer(
+                            runtime, results, files, options, format, share, owner
+                        )
+                    named = name_results(number, answer.encoded)
+                    await runtime.files.run(archive.add, named)
+                except MattingError as error:
+                    entry |= {"status": error.status, "problem": error.describe()}
+                else:
+                    entry |= {"status": 200, "results": [*named], **answer.metadata.to_json()}
+                archive.entries.append(entry)
+        size = await runtime.files.run(archive.finish)
+    except BaseException:
+        await runtime.files.run(archive.close)
+        raise
+    return StreamingResponse(
+        iterate_file(archive.file),
+        media_type=ZIP_TYPE,
+        headers={"Content-Length": str(size)},
+        background=BackgroundTask(archive.close),  # whoever left before the first piece
+    )
+
+
+class BatchArchive:
+    """The ZIP of a batch on disk, and its report."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self.file: IO[bytes] = tempfile.TemporaryFile(dir=folder)
+        self._max_bytes = max_bytes
+        # What is in it is compressed already.
+        self._archive = zipfile.ZipFile(self.file, "w", zipfile.ZIP_STORED)
+
+    def add(self, pictures: dict[str, bytes]) -> None:
+        """Write the results of one image; raises MediaLimitExceeded, InsufficientStorage."""
+        size = self.file.tell() + sum(len(data) for data in pictures.values())
+        if size > self._max_bytes:
+            raise MediaLimitExceeded(
+                f"the results of this batch have over {self._max_bytes} bytes with this one",
+                hint="send fewer images in a request, or ask for webp or jpeg",
+                limit=self._max_bytes,
+                actual=size,
+            )
+        with translate_disk_errors():
+            for name, data in pictures.items():
+                self._archive.writestr(name, data)
+
+    def finish(self) -> int:
+        """Write the report; return the bytes of the whole, which is at its start again."""
+        with translate_disk_errors():
+            self._archive.writestr(REPORT, json.dumps(self.entries, indent=1))
+            self._archive.close()
+        size = self.file.tell()
+        self.file.seek(0)
+        return size
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._archive.close()
+        self.file.close()
+
+
+def iterate_file(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield a file in pieces and close it."""
+    with file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
 
 
 def name_results(number: int, encoded: Encoded) -> dict[str, bytes]:

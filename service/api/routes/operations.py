@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi import APIRouter, Response
+from fastapi.responses import FileResponse
 from numpy import float32, zeros
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -20,6 +19,7 @@ from service.errors import MattingError, NotReady, refuse_draining
 from service.jobs.intake import IDEMPOTENCY_S
 from service.media.audio.types import CARRIED_AUDIO
 from service.media.image.types import FORMATS
+from service.media.video.formats import CONTAINERS
 from service.options import MAX_REF_SIZE, MIN_REF_SIZE
 from service.runtime import Runtime
 from service.sessions.chunk import PICTURE_FORMATS
@@ -27,7 +27,8 @@ from service.sessions.live import WAITING_FRAMES
 from service.stills.options import MAX_KEEP_S
 
 router = APIRouter(tags=["operations"])
-ASSETS = Path(service.__file__).parent / "web" / "assets"
+WEB = Path(service.__file__).parent / "web"
+ASSETS = WEB / "assets"
 PROBE_SIDE = 64
 
 
@@ -40,7 +41,7 @@ async def live(runtime: RuntimeDependency) -> dict[str, str]:
 
 
 @router.get("/readyz", summary="Does the service take work")
-@router.get("/healthz", summary="The same as /readyz")
+@router.get("/healthz", name="health", summary="The same as /readyz")
 async def ready(
     runtime: RuntimeDependency, slots: SlotsDependency, verbose: str | None = None
 ) -> dict[str, Any]:
@@ -126,7 +127,7 @@ async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
             "result_store_mb": settings.result_store_mb,
         },
         "video": {
-            "containers": ["mp4", "mov", "matroska", "webm", "mpegts", "gif"],
+            "containers": list(CONTAINERS),
             "outputs": {name: describe_output(output) for name, output in OUTPUTS.items()},
             "options": [name for name in VideoOptions.model_fields if name != "outputs"],
             "smoothing": ["ofd", "off"],
@@ -140,7 +141,8 @@ async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
             "result_max_mb": settings.video_result_max_mb,
         },
         "session": {
-            "containers": ["mp4", "matroska", "webm", "mpegts"],
+            "containers": list(CONTAINERS),
+            "recordings": ["webm", "mp4"],
             "frames": [name.lower() for name in PICTURE_FORMATS],
             "outputs": ["composite", "alpha", "cutout"],
             "packaging": ["fmp4", "frames"],
@@ -190,16 +192,5 @@ def describe_output(output: Output) -> dict[str, Any]:
 
 
 @router.get("/docs", include_in_schema=False)
-async def show_docs(request: Request) -> HTMLResponse:
-    return get_swagger_ui_html(
-        openapi_url="/openapi.json",
-        title=request.app.title,
-        swagger_js_url="/assets/swagger-ui-bundle.js",
-        swagger_css_url="/assets/swagger-ui.css",
-        swagger_favicon_url="/assets/favicon-32x32.png",
-    )
-
-
-@router.get("/", include_in_schema=False)
-async def show_start() -> RedirectResponse:
-    return RedirectResponse("/docs")
+async def show_docs() -> FileResponse:
+    return FileResponse(WEB / "docs.html")

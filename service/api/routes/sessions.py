@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from service.api.dependencies import RuntimeDependency, SessionsDependency
 from service.api.disconnect import run_until_disconnect
 from service.api.downloads import stream_file
-from service.api.openapi import describe_upload
+from service.api.openapi import FILE, describe_upload
 from service.api.uploads import Accepted, Upload, read_upload
 from service.clips.run import refuse_trimap_model
 from service.errors import BadRequest, ImpossibleOutput, InvalidOption
@@ -115,27 +115,25 @@ async def open_session(
         "requestBody": {
             "required": True,
             "content": {
-                "video/*": {"schema": {"type": "string", "format": "binary"}},
                 "multipart/form-data": {
                     "schema": {
                         "type": "object",
                         "properties": {
-                            CLIP: {
-                                "type": "string",
-                                "contentMediaType": "application/octet-stream",
+                            CLIP: FILE
+                            | {
                                 "description": "a clip of its own: MP4, fragmented MP4, WebM, "
                                 "Matroska, MPEG-TS",
                             },
                             FRAME: {
                                 "type": "array",
-                                "items": {
-                                    "type": "string",
-                                    "contentMediaType": "application/octet-stream",
-                                },
+                                "items": FILE,
                                 "description": "or pictures in order: JPEG, PNG, WebP",
                             },
                         },
                     }
+                },
+                "application/octet-stream": {
+                    "schema": FILE | {"description": "the clip alone, also as video/*"}
                 },
             },
         }

@@ -12,15 +12,22 @@ from service.api.disconnect import run_until_disconnect
 from service.api.downloads import stream_file
 from service.api.openapi import describe_upload
 from service.api.routes.job_documents import JobDocument
-from service.api.routes.jobs import accept_job, prefers_job, read_idempotency_key
+from service.api.routes.jobs import (
+    MAX_KEY_CHARS,
+    RESPOND_ASYNC,
+    accept_job,
+    prefers_job,
+    read_idempotency_key,
+)
 from service.api.uploads import MULTIPART_TYPE, Accepted, Upload, read_content_type, read_upload
 from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import ClipPlan, make_plan, read_background
-from service.clips.run import describe_clip, refuse_trimap_model, run_clip
+from service.clips.run import TOLD, describe_clip, refuse_trimap_model, run_clip
 from service.clips.slots import VideoSlots
 from service.errors import MediaLimitExceeded
+from service.media.video.repairs import name_header
 from service.options import BACKGROUND, check_background_file, parse_options
 from service.runtime import Runtime
 
@@ -30,6 +37,20 @@ RESULT_TYPES = {
     output.content_type: {"schema": {"type": "string", "format": "binary"}}
     for output in OUTPUTS.values()
 }
+JOB_HEADERS = [
+    {
+        "name": "Prefer",
+        "in": "header",
+        "schema": {"type": "string", "enum": [RESPOND_ASYNC]},
+        "description": "make it a job and do not wait",
+    },
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "schema": {"type": "string", "maxLength": MAX_KEY_CHARS},
+        "description": "the same key with the same request makes one job only, for 24 hours",
+    },
+]
 RESULTS = "The result: " + ", ".join(
     f"`{output.content_type}` for `{name}`" for name, output in OUTPUTS.items()
 )
@@ -46,7 +67,9 @@ RESULTS = "The result: " + ", ".join(
             "description": "a job has been made; `Location` is its address",
         },
     },
-    openapi_extra=describe_upload(VideoOptions, "video", FILE_NAMES, BACKGROUND),
+    openapi_extra=describe_upload(
+        VideoOptions, "video", FILE_NAMES, BACKGROUND, headers=JOB_HEADERS
+    ),
 )
 async def matte_video(
     request: Request,
@@ -112,12 +135,11 @@ def make_headers(runtime: Runtime, video: MattedClip) -> dict[str, str]:
     }
     if "padding" in told:
         headers["X-Padding"] = "{},{}".format(*told["padding"])
-    if "converted_from_bits" in told:
-        headers["X-Converted-From-Bits"] = str(told["converted_from_bits"])
-    if "interlaced" in told:
-        headers["X-Interlaced"] = "yes"
-    if "sound_converted_from" in told:
-        headers["X-Sound-Converted-From"] = ", ".join(told["sound_converted_from"])
+    for name, value in told.items():
+        if name in TOLD:
+            is_list = isinstance(value, list)
+            text = ", ".join(value) if is_list else "yes" if value is True else str(value)
+            headers[name_header(name)] = text
     return headers
 
 

@@ -1,40 +1,42 @@
 """Demux the audio of a clip (decoder child): copied where containers allow, else re-encoded."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Protocol
 
 import av
 
+from service.media.audio.encoder import AAC_RATES, ENCODERS, AudioEncoder, to_items
+from service.media.audio.layouts import Layout, read_layout
 from service.media.audio.types import (
     AUDIO_LAYOUTS,
     CARRIED_AUDIO,
     COPYABLE_AUDIO,
-    MAX_AUDIO_PACKET_BYTES,
     MAX_AUDIO_STREAMS,
     AudioPacket,
     AudioTrack,
     Container,
+    TrackLabels,
 )
-from service.media.wire.fields import MAX_TICKS
+from service.media.wire.fields import clean_text
 
-REENCODED_BIT_RATE = 128_000
 # ADTS audio states its parameters in its packets; a track that stays silent this long is dropped.
 MAX_PEEKED_BYTES = 16 << 20
-_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _MIN_MP3_RATE = 16000  # MP4 has no place for the slower ones
-_GLOBAL_HEADER = 1 << 22
-# What audio becomes that a container does not carry: encoder, sample format, rates.
-_ENCODERS: dict[str, tuple[str, str, tuple[int, ...]]] = {
-    "aac": ("aac", "fltp", _AAC_RATES),
-    "opus": ("libopus", "flt", (48_000,)),
-}
 
 
 class TrackReader(Protocol):
-    """Turns the demuxed packets of one audio stream into packets for the writers."""
+    """Turns the demuxed packets of one audio stream into packets for the writers.
+
+    `packets_lost` could not be decoded, `changes`: how often the audio's form changed.
+    """
 
     tracks: tuple[AudioTrack, ...]
+    packets_lost: int
+
+    @property
+    def changes(self) -> int: ...
 
     def push(self, packet: Any) -> list[AudioPacket]:
         """Take one packet of the stream and return those that are ready."""
@@ -46,95 +48,108 @@ class TrackReader(Protocol):
 class CopiedTrack:
     """Hands the stream's packets on byte for byte."""
 
+    changes = 0
+
     def __init__(self, track: AudioTrack) -> None:
         self.tracks: tuple[AudioTrack, ...] = (track,)
+        self.packets_lost = 0
 
     def push(self, packet: Any) -> list[AudioPacket]:
-        return _to_items([packet], self.tracks[0].index)
+        return to_items([packet], self.tracks[0].index)
 
     def flush(self) -> list[AudioPacket]:
         return []
 
 
 class AdtsTrack:
-    """Takes the ADTS headers off AAC packets (MPEG-TS); the coded audio stays as it is."""
+    """Takes the ADTS headers off AAC packets (MPEG-TS); the coded audio stays as it is.
 
-    def __init__(self, track: AudioTrack, bit_filter: Any) -> None:
+    A track has one description for all of its packets: those of another form are encoded anew in
+    the form of the first.
+    """
+
+    def __init__(self, stream: Any, layout: Layout, track: AudioTrack, first_packet: Any) -> None:
         self.tracks: tuple[AudioTrack, ...] = (track,)
-        self._filter = bit_filter
+        self.packets_lost = self.changes = 0
+        self._stream, self._layout = stream, layout
+        self._filter = av.bitstream.BitStreamFilterContext("aac_adtstoasc", stream)
+        self._form = self._first_form = _read_adts_form(first_packet)
+        self._recoder: AudioEncoder | None = None
 
     def push(self, packet: Any) -> list[AudioPacket]:
+        form = _read_adts_form(packet)
+        if form is not None and form != self._form:
+            self._form, self.changes = form, self.changes + 1
+        if self._form != self._first_form:
+            return self._recode(packet)
         try:
-            return _to_items(self._filter.filter(packet), self.tracks[0].index)
+            return self._end_recoding() + to_items(
+                self._filter.filter(packet), self.tracks[0].index
+            )
         except av.InvalidDataError:  # a damaged packet is left out
+            self.packets_lost += 1
             return []
 
     def flush(self) -> list[AudioPacket]:
-        return _to_items(self._filter.filter(None), self.tracks[0].index)
+        return self._end_recoding() + to_items(self._filter.filter(None), self.tracks[0].index)
+
+    def _recode(self, packet: Any) -> list[AudioPacket]:
+        track = self.tracks[0]
+        if self._recoder is None:
+            layout = replace(self._layout, order=None)
+            args = track.sample_rate, track.index, "aac", track.containers, track.labels
+            self._recoder = AudioEncoder("aac", layout, *args)
+        items: list[AudioPacket] = []
+        for frame in _decode(self, self._stream.codec_context, packet):
+            items += self._recoder.push(frame)
+        return [self._rescale(item) for item in items]
+
+    def _end_recoding(self) -> list[AudioPacket]:
+        if self._recoder is None:
+            return []
+        recoder, self._recoder = self._recoder, None
+        return [self._rescale(item) for item in recoder.push(None)]
+
+    def _rescale(self, item: AudioPacket) -> AudioPacket:
+        ratio = Fraction(1, self.tracks[0].sample_rate) / self.tracks[0].time_base
+        times = (item.pts, item.dts, item.duration)
+        pts, dts, duration = (round(time * ratio) for time in times)
+        return replace(item, pts=pts, dts=dts, duration=duration)
 
 
 class ReencodedTracks:
     """Decodes audio once and encodes it for the containers that cannot carry it as it came."""
 
-    def __init__(self, stream: Any, encoders: Sequence["SoundEncoder"]) -> None:
-        self._stream = stream
+    def __init__(self, stream: Any, encoders: Sequence[AudioEncoder]) -> None:
+        self._context = stream.codec_context
         self._encoders = encoders
+        self.packets_lost = 0
         self.tracks = tuple(encoder.track for encoder in encoders)
 
+    @property
+    def changes(self) -> int:
+        return max(encoder.changes for encoder in self._encoders)
+
     def push(self, packet: Any) -> list[AudioPacket]:
-        try:
-            frames = self._stream.codec_context.decode(packet)
-        except MemoryError:
-            raise
-        except (av.FFmpegError, ValueError):  # damaged
-            return []
-        return [item for encoder in self._encoders for item in encoder.push(frames)]
+        frames = _decode(self, self._context, packet)
+        return [item for frame in frames for item in self._encode(frame)]
 
     def flush(self) -> list[AudioPacket]:
-        rest = self.push(None)
-        return rest + [item for encoder in self._encoders for item in encoder.flush()]
+        return self.push(None) + self._encode(None)
+
+    def _encode(self, frame: Any) -> list[AudioPacket]:
+        return [item for encoder in self._encoders for item in encoder.push(frame)]
 
 
-class SoundEncoder:
-    """Encodes decoded audio as `codec`, mono or stereo, for `containers`."""
-
-    def __init__(
-        self, stream: Any, index: int, codec: str, containers: tuple[Container, ...]
-    ) -> None:
-        source = stream.codec_context
-        name, sample_format, rates = _ENCODERS[codec]
-        rate = min(rates, key=lambda known: abs(known - source.sample_rate))
-        self._encoder = av.CodecContext.create(name, "w")
-        self._encoder.sample_rate = rate
-        self._encoder.layout = "mono" if source.layout.nb_channels == 1 else "stereo"
-        self._encoder.format = sample_format
-        self._encoder.bit_rate = REENCODED_BIT_RATE
-        self._encoder.time_base = Fraction(1, rate)
-        self._encoder.flags |= _GLOBAL_HEADER
-        self._encoder.open()
-        self.track = AudioTrack(
-            index=index,
-            codec=codec,
-            sample_rate=rate,
-            layout=self._encoder.layout.name,
-            time_base=Fraction(1, rate),
-            extradata=bytes(self._encoder.extradata or b""),
-            language=_language(stream),
-            reencoded_from=source.codec.canonical_name,
-            containers=containers,
-        )
-
-    def push(self, frames: list[Any]) -> list[AudioPacket]:
-        try:
-            encoded = [out for frame in frames for out in self._encoder.encode(frame)]
-        except MemoryError:
-            raise
-        except (av.FFmpegError, ValueError):  # the audio changes its form
-            return []
-        return _to_items(encoded, self.track.index)
-
-    def flush(self) -> list[AudioPacket]:
-        return _to_items(self._encoder.encode(None), self.track.index)
+def _decode(reader: TrackReader, context: Any, packet: Any) -> list[Any]:
+    """Return the frames of a packet; a damaged one is counted."""
+    try:
+        return list(context.decode(packet))
+    except MemoryError:
+        raise
+    except (av.FFmpegError, ValueError):
+        reader.packets_lost += packet is not None
+        return []
 
 
 def open_tracks(
@@ -178,32 +193,39 @@ def _open_stream(
     stream: Any, index: int, first_packet: Any, containers: Sequence[Container]
 ) -> list[TrackReader]:
     """Return the readers of one stream, whose tracks count from `index`."""
+    context = stream.codec_context
+    layout = read_layout(context)
     copied: TrackReader | None = None
     if _is_adts(stream):
         if first_packet is not None:
-            copied = _open_adts(stream, index, first_packet, containers)
+            copied = _open_adts(stream, layout, index, first_packet, containers)
         if copied is None:
             return []
     else:
-        extradata = bytes(stream.codec_context.extradata or b"")
-        codec = stream.codec_context.codec.canonical_name
-        track = _describe(stream, index, codec, extradata, containers)
-        copied = CopiedTrack(track) if _is_copyable(track) else None
+        extradata = bytes(context.extradata or b"")
+        codec = context.codec.canonical_name
+        track = _describe(stream, layout, index, codec, extradata, containers)
+        copied = CopiedTrack(track) if _is_copyable(track, layout) else None
     carrying = () if copied is None else copied.tracks[0].containers
     opened = [copied] if copied is not None and carrying else []
     others = [container for container in containers if container not in carrying]
-    if others and stream.codec_context.sample_rate and stream.codec_context.layout.nb_channels:
+    if others and context.sample_rate and layout.channels:
         # First, because the filter of an AdtsTrack uses a packet up.
-        opened.insert(0, _open_encoders(stream, index + len(opened), others))
+        opened.insert(0, _open_encoders(stream, layout, index + len(opened), others))
     return opened
 
 
-def _open_encoders(stream: Any, index: int, containers: Sequence[Container]) -> ReencodedTracks:
-    encoders: list[SoundEncoder] = []
-    for codec in _ENCODERS:
+def _open_encoders(
+    stream: Any, layout: Layout, index: int, containers: Sequence[Container]
+) -> ReencodedTracks:
+    context = stream.codec_context
+    source, labels = context.codec.canonical_name, _read_labels(stream)
+    encoders: list[AudioEncoder] = []
+    for codec in ENCODERS:
         served = tuple(name for name in containers if _choose_codec(name) == codec)
         if served:
-            encoders.append(SoundEncoder(stream, index + len(encoders), codec, served))
+            at, rate = index + len(encoders), context.sample_rate
+            encoders.append(AudioEncoder(source, layout, rate, at, codec, served, labels))
     return ReencodedTracks(stream, encoders)
 
 
@@ -212,7 +234,7 @@ def _choose_codec(container: Container) -> str:
 
 
 def _open_adts(
-    stream: Any, index: int, first_packet: Any, containers: Sequence[Container]
+    stream: Any, layout: Layout, index: int, first_packet: Any, containers: Sequence[Container]
 ) -> TrackReader | None:
     """Read the parameters from a copy of the first packet, then filter from the start."""
     sample = av.Packet(bytes(first_packet))
@@ -221,23 +243,28 @@ def _open_adts(
         extradata = bytes(probe.filter(sample)[0].get_sidedata("new_extradata"))
     except (av.InvalidDataError, IndexError):
         return None
-    track = _describe(stream, index, "aac", extradata, containers)
-    bit_filter = av.bitstream.BitStreamFilterContext("aac_adtstoasc", stream)
-    return AdtsTrack(track, bit_filter) if _is_copyable(track) else None
+    track = _describe(stream, layout, index, "aac", extradata, containers)
+    is_copyable = _is_copyable(track, layout)
+    return AdtsTrack(stream, layout, track, first_packet) if is_copyable else None
 
 
 def _describe(
-    stream: Any, index: int, codec: str, extradata: bytes, containers: Sequence[Container]
+    stream: Any,
+    layout: Layout,
+    index: int,
+    codec: str,
+    extradata: bytes,
+    containers: Sequence[Container],
 ) -> AudioTrack:
     """Return the track of copied packets, for those containers that carry its codec."""
     return AudioTrack(
         index=index,
         codec=codec,
         sample_rate=stream.codec_context.sample_rate,
-        layout=stream.codec_context.layout.name,
+        layout=layout.name,
         time_base=stream.time_base,
         extradata=extradata if codec in ("aac", "opus", "alac", "flac") else b"",
-        language=_language(stream),
+        labels=_read_labels(stream),
         containers=tuple(name for name in containers if codec in CARRIED_AUDIO[name]),
     )
 
@@ -247,9 +274,17 @@ def _is_adts(stream: Any) -> bool:
     return context.codec.canonical_name == "aac" and not context.extradata
 
 
-def _is_copyable(track: AudioTrack) -> bool:
+def _read_adts_form(packet: Any) -> tuple[int, int] | None:
+    """Return the bits of an ADTS header that say profile, rate and channels; None without one."""
+    data = memoryview(packet)
+    if len(data) < 7 or data[0] != 0xFF or data[1] & 0xF0 != 0xF0:
+        return None
+    return data[2] & 0xFD, data[3] & 0xC0
+
+
+def _is_copyable(track: AudioTrack, layout: Layout) -> bool:
     least, most = COPYABLE_AUDIO.get(track.codec, (1, 0))
-    slowest = _MIN_MP3_RATE if track.codec == "mp3" else _AAC_RATES[0]
+    slowest = _MIN_MP3_RATE if track.codec == "mp3" else AAC_RATES[0]
     return (
         least <= len(track.extradata) <= most
         and track.layout in AUDIO_LAYOUTS
@@ -257,21 +292,13 @@ def _is_copyable(track: AudioTrack) -> bool:
     )
 
 
-def _language(stream: Any) -> str:
+def _read_labels(stream: Any) -> TrackLabels:
     language = (stream.language or "").lower()
-    return language if len(language) == 3 and language.isascii() and language.isalpha() else ""
-
-
-def _to_items(packets: Iterable[Any], index: int) -> list[AudioPacket]:
-    """Copy packets out of the library; those without bytes or a sane time are left out."""
-    items = []
-    for packet in packets:
-        pts = packet.pts if packet.pts is not None else packet.dts
-        dts = packet.dts if packet.dts is not None else pts
-        if pts is None or max(abs(pts), abs(dts)) > MAX_TICKS:
-            continue
-        if not 0 < packet.size <= MAX_AUDIO_PACKET_BYTES:
-            continue
-        duration = min(max(packet.duration or 0, 0), MAX_TICKS)
-        items.append(AudioPacket(index, pts, dts, duration, packet.is_keyframe, bytes(packet)))
-    return items
+    is_code = len(language) == 3 and language.isascii() and language.isalpha()
+    disposition = av.stream.Disposition
+    return TrackLabels(
+        language=language if is_code else "",
+        title=clean_text(stream.metadata.get("title") or stream.metadata.get("name", "")),
+        is_default=bool(stream.disposition & disposition.default),
+        is_comment=bool(stream.disposition & disposition.comment),
+    )

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Interval, MaxLen, Predicate
 
-from service.media.wire.fields import STRICT, Duration, Name, Ratio, Time, matches
+from service.media.wire.fields import STRICT, Duration, Name, Ratio, Text, Time, matches
 
 Container = Literal["mp4", "mov", "webm"]
 
@@ -38,13 +38,26 @@ TrackIndex = Annotated[int, Interval(ge=0, lt=MAX_AUDIO_TRACKS)]
 
 
 @dataclass(frozen=True)
+class TrackLabels:
+    """What people see of a track where they choose one: ISO 639-2 language, title, flags."""
+
+    language: Annotated[str, Predicate(matches("[a-z]{0,3}"))] = ""
+    title: Text = ""
+    is_default: bool = False
+    is_comment: bool = False
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
 class AudioTrack:
     """One track of encoded audio, with all that a muxer must know to carry its packets.
 
     `index` counts the tracks from 0, `containers` names the kinds of result that it is for: one
     stream of a clip gives several tracks where results need it in several codecs. `extradata` is
     the codec's own header. `reencoded_from` names the codec of the upload where the containers
-    cannot carry it; None: packets are the upload's bytes.
+    cannot carry it; None: packets are the upload's bytes. `mixed_from` is the layout of the upload
+    where it had more channels.
     """
 
     index: TrackIndex
@@ -53,19 +66,12 @@ class AudioTrack:
     layout: Annotated[str, Predicate(AUDIO_LAYOUTS.__contains__)]
     time_base: Ratio
     extradata: bytes
-    language: Annotated[str, Predicate(matches("[a-z]{0,3}"))] = ""
+    labels: TrackLabels = TrackLabels()
     reencoded_from: Name | None = None
+    mixed_from: Text | None = None
     containers: Annotated[tuple[Container, ...], MaxLen(len(CARRIED_AUDIO))] = ("mp4",)
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for facts that do not fit each other."""
-        least, most = COPYABLE_AUDIO[self.codec]
-        if not least <= len(self.extradata) <= most:
-            raise ValueError("extradata has a wrong size")
-        if any(self.codec not in CARRIED_AUDIO[name] for name in self.containers):
-            raise ValueError("an audio track for containers that do not carry it")
 
 
 @dataclass(frozen=True)
@@ -86,11 +92,6 @@ class AudioPacket(AudioHeader):
     """Encoded audio of one track."""
 
     data: bytes
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a packet of no bytes, or of too many."""
-        if not 1 <= len(self.data) <= MAX_AUDIO_PACKET_BYTES:
-            raise ValueError("an audio packet has a wrong size")
 
     def to_wire(self) -> tuple[dict[str, Any], bytes]:
         """Return a header that JSON can hold (kind `audio`) and the encoded bytes."""

@@ -87,6 +87,13 @@ def _add_stream(file: Any, track: AudioTrack, container: Container) -> Any:
     stream.codec_context.sample_rate = track.sample_rate
     if track.extradata:
         stream.codec_context.extradata = track.extradata
-    if track.language:
-        stream.metadata["language"] = track.language
+    labels = track.labels
+    if labels.language:
+        stream.metadata["language"] = labels.language
+    if labels.title:
+        stream.metadata["title"] = labels.title
+    disposition = av.stream.Disposition
+    stream.disposition = (disposition.default if labels.is_default else disposition(0)) | (
+        disposition.comment if labels.is_comment else disposition(0)
+    )
     return stream

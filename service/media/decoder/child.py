@@ -15,6 +15,9 @@ import resource
 import signal
 import socket
 import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import av
@@ -24,10 +27,12 @@ from service.media.decoder.confinement import confine, die_with_parent
 from service.media.image.reader import OpenedImage, decode_image, open_image
 from service.media.image.types import UndecodableImage, UnknownFormat
 from service.media.video.reader import read_video
+from service.media.video.repairs import Repairs
 from service.media.video.types import (
     ClipSelection,
     EmptySelection,
     UndecodableVideo,
+    UnsupportedVideo,
     VideoInfo,
     VideoLimitExceeded,
     VideoLimits,
@@ -36,6 +41,7 @@ from service.media.wire.channel import Channel, ChannelClosed
 from service.media.wire.sealed import seal
 
 MAX_OPEN_FILES = 64
+PULSE_S = 0.5  # well below the shortest time that the service waits for a message
 # Text in files; each is a module of its own, which a confined process cannot load any more.
 ENCODINGS = ("ascii", "latin-1", "utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-16-le", "idna")
 
@@ -52,6 +58,40 @@ def set_limits(*, memory_bytes: int, cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.RLIM_INFINITY))
 
 
+def renew_limits(request: Mapping[str, Any]) -> None:
+    """Give the work on a request its budgets once more."""
+    set_limits(memory_bytes=request["memory_bytes"], cpu_s=request["cpu_s"])
+
+
+class Pulse:
+    """Says that the work on a clip goes on where nothing comes of it, and renews its budgets.
+
+    What bounds the work is then the number of frames, each with a budget of its own.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        renew_limits: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._channel = channel
+        self._renew_limits = renew_limits
+        self._clock = clock
+        self._last_s = clock()
+
+    def beat(self) -> None:
+        """Take note of one more packet."""
+        if self._clock() - self._last_s >= PULSE_S:
+            self._channel.send({"kind": "progress"})
+            self.renew()
+
+    def renew(self) -> None:
+        """Begin the budgets anew: something was sent."""
+        self._last_s = self._clock()
+        self._renew_limits()
+
+
 class Child:
     """Answers requests: `image` then `decode` for a still, `video` for a clip."""
 
@@ -62,7 +102,7 @@ class Child:
     def serve(self) -> None:
         while True:
             request, payload, fd = self.channel.receive(max_payload_bytes=1 << 40)
-            set_limits(memory_bytes=request["memory_bytes"], cpu_s=request["cpu_s"])
+            renew_limits(request)
             try:
                 self.answer(request, payload, fd)
             except UnknownFormat as error:
@@ -95,20 +135,22 @@ class Child:
                 self.stream_video(request, fd)
 
     def stream_video(self, request: dict[str, Any], fd: int) -> None:
+        pulse = Pulse(self.channel, partial(renew_limits, request))
         with os.fdopen(fd, "rb") as file:
             try:
                 limits, selection = (
                     VideoLimits(**request["limits"]),
                     ClipSelection(**request["selection"]),
                 )
-                for item in read_video(file, limits, selection):
-                    if isinstance(item, VideoInfo):
+                for item in read_video(file, limits, selection, pulse.beat):
+                    if isinstance(item, VideoInfo | Repairs):
                         self.channel.send(item.to_wire())
                     else:
                         header, data = item.to_wire()
                         self.channel.send(header, data)
-                    set_limits(memory_bytes=request["memory_bytes"], cpu_s=request["cpu_s"])
-                self.channel.send({"kind": "end"})
+                    pulse.renew()
+            except UnsupportedVideo as error:
+                self.refuse("unsupported", error.reason)
             except UndecodableVideo as error:
                 self.refuse("undecodable", error.reason)
             except EmptySelection:

@@ -28,9 +28,11 @@ from service.media.decoder.messages import (
     read_image_info,
     read_packet,
     read_picture,
+    read_repairs,
     read_video_info,
 )
 from service.media.image.types import ImageInfo, Picture
+from service.media.video.repairs import Repairs
 from service.media.video.types import ClipSelection, VideoFrame, VideoInfo, VideoLimits
 from service.media.wire.channel import Channel, ChannelClosed, ProtocolError
 from service.media.wire.sealed import map_sealed
@@ -65,6 +67,7 @@ class Decoder:
         self._settings = settings
         self.broken = False
         self.items = 0  # files that it has opened
+        self.repairs = Repairs()
         self._info: ImageInfo | None = None
         ours, theirs = socket.socketpair()
         with theirs:
@@ -155,21 +158,25 @@ class Decoder:
             selection=asdict(selection),
             memory_bytes=settings.decoder_video_memory_bytes,
         )
-        header, _ = self._receive(0)
+        header, _ = self._receive_of_clip(0)
         try:
             return read_video_info(header)
         except ValueError as error:
             raise self._fail(ProtocolError(str(error))) from None
 
     def read_video(self, info: VideoInfo) -> Iterator[VideoFrame | AudioPacket]:
-        """Yield the frames and audio packets of the opened clip in file order."""
-        max_bytes = max(info.width * info.height * 3, MAX_AUDIO_PACKET_BYTES)
+        """Yield the frames and audio packets of the opened clip in file order.
+
+        After the last one `repairs` says what had to be repaired.
+        """
+        max_bytes = max(info.width * info.height * 4, MAX_AUDIO_PACKET_BYTES)
         while True:
-            header, payload = self._receive(max_bytes)
-            if header.get("kind") == "end":
-                self.broken = False
-                return
+            header, payload = self._receive_of_clip(max_bytes)
             try:
+                if header.get("kind") == "end":
+                    self.repairs = read_repairs(header)
+                    self.broken = False
+                    return
                 item = _read_item(info, header, payload)
             except ValueError as error:
                 raise self._fail(ProtocolError(str(error))) from None
@@ -206,6 +213,13 @@ class Decoder:
             self._channel.send(request, data, fd, timeout_s=settings.decoder_timeout_s)
         except (ChannelClosed, TimeoutError) as error:
             raise self._fail(error) from None
+
+    def _receive_of_clip(self, max_payload_bytes: int) -> tuple[dict[str, Any], bytearray]:
+        """Return the next message that is more than a sign of work."""
+        while True:
+            header, payload = self._receive(max_payload_bytes)
+            if header.get("kind") != "progress":
+                return header, payload
 
     def _receive(self, max_payload_bytes: int) -> tuple[dict[str, Any], bytearray]:
         """Return header and payload of the next message."""

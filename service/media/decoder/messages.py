@@ -13,8 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from service.media.audio.types import AudioHeader, AudioPacket
+from service.media.audio.types import (
+    CARRIED_AUDIO,
+    COPYABLE_AUDIO,
+    MAX_AUDIO_PACKET_BYTES,
+    AudioHeader,
+    AudioPacket,
+)
 from service.media.image.types import ImageInfo, Picture, PictureHeader
+from service.media.video.repairs import Repairs
 from service.media.video.types import FrameHeader, VideoFrame, VideoInfo
 from service.media.wire.fields import Header
 
@@ -24,6 +31,9 @@ Payload = bytes | bytearray | memoryview
 
 _IMAGE, _PICTURE = TypeAdapter(ImageInfo), TypeAdapter(PictureHeader)
 _VIDEO, _FRAME, _AUDIO = TypeAdapter(VideoInfo), TypeAdapter(FrameHeader), TypeAdapter(AudioHeader)
+
+
+_REPAIRS = TypeAdapter(Repairs)
 
 
 def _read(adapter: TypeAdapter[T], header: Header) -> T:
@@ -53,22 +63,43 @@ def read_picture(header: Header, payload: NDArray[np.uint8]) -> Picture:
     icc, exif = take(facts.icc).tobytes(), take(facts.exif).tobytes()
     if position != len(payload):
         raise ValueError("more bytes than the header promised")
-    return Picture(image, alpha, own, icc, exif)
+    return Picture(image, alpha, own, icc, exif, facts.rows_there, facts.notes)
 
 
 def read_video_info(header: Header) -> VideoInfo:
-    return _read(_VIDEO, header)
+    info = _read(_VIDEO, header)
+    if [track.index for track in info.audio] != list(range(len(info.audio))):
+        raise ValueError("audio tracks are not numbered from 0")
+    for track in info.audio:
+        least, most = COPYABLE_AUDIO[track.codec]
+        if not least <= len(track.extradata) <= most:
+            raise ValueError("extradata has a wrong size")
+        if any(track.codec not in CARRIED_AUDIO[name] for name in track.containers):
+            raise ValueError("an audio track for containers that do not carry it")
+    return info
 
 
 def read_frame(header: Header, payload: Payload) -> VideoFrame:
     """Return a frame on the payload's memory."""
     facts = _read(_FRAME, header)
-    if memoryview(payload).nbytes != facts.height * facts.width * 3:
+    shape, channels = (facts.height, facts.width), 4 if facts.alpha else 3
+    if memoryview(payload).nbytes != facts.height * facts.width * channels:
         raise ValueError("the pixels do not fill the frame")
-    image = np.frombuffer(payload, np.uint8).reshape(facts.height, facts.width, 3)
-    return VideoFrame(facts.pts, facts.duration, image)
+    box = facts.box
+    if box and (box.left + box.width > facts.width or box.top + box.height > facts.height):
+        raise ValueError("the box lies outside of the frame")
+    pixels, colours = np.frombuffer(payload, np.uint8), facts.height * facts.width * 3
+    image = pixels[:colours].reshape(*shape, 3)
+    alpha = pixels[colours:].reshape(shape) if facts.alpha else None
+    return VideoFrame(facts.pts, facts.duration, image, alpha, box)
+
+
+def read_repairs(header: Header) -> Repairs:
+    return _read(_REPAIRS, header)
 
 
 def read_packet(header: Header, payload: Payload) -> AudioPacket:
+    if not 1 <= memoryview(payload).nbytes <= MAX_AUDIO_PACKET_BYTES:
+        raise ValueError("an audio packet has a wrong size")
     facts: dict[str, Any] = vars(_read(_AUDIO, header))
     return AudioPacket(**facts, data=bytes(payload))

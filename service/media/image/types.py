@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
-from annotated_types import Interval
+from annotated_types import Interval, Len
 from numpy.typing import NDArray
 
 from service.media.wire.fields import STRICT, Count, Name
@@ -14,6 +14,8 @@ from service.media.wire.fields import STRICT, Count, Name
 # Names that Pillow has; in this order a file is tried, so that `mif1` is AVIF before HEIF.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
 MAX_SIDE = 1 << 32  # more than any format can say
+MAX_NOTES, MAX_NOTE = 8, 200
+Note = Annotated[str, Len(max_length=MAX_NOTE)]
 
 
 class UnknownFormat(Exception):
@@ -41,7 +43,7 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class PictureHeader:
-    """The size of a picture, which layers follow it, and the bytes of its profile and EXIF."""
+    """The size of a picture, its layers, the bytes of profile and EXIF, and what is said of it."""
 
     width: Annotated[int, Interval(ge=1, le=MAX_SIDE)]
     height: Annotated[int, Interval(ge=1, le=MAX_SIDE)]
@@ -49,6 +51,8 @@ class PictureHeader:
     own: bool
     icc: Count
     exif: Count
+    rows_there: Annotated[float, Interval(ge=0, le=1)]
+    notes: Annotated[tuple[Note, ...], Len(max_length=MAX_NOTES)]
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -60,7 +64,9 @@ class Picture:
     `image` is (H, W, 3) uint8 in sRGB, straight colours: not laid over anything. `alpha` is the
     file's own, (H, W) uint8, None where it is opaque everywhere; colours under alpha 0 are white.
     `own` is the same picture in the values of `icc`, an RGB profile that is not sRGB, else None.
-    `exif` is the file's, its orientation set to upright; empty if there is none.
+    `exif` is the file's, its orientation set to upright; empty if there is none. `rows_there` is
+    the share of rows that a file that ends early has; the others are grey. `notes` say what else
+    had to be mended or converted, for people.
     """
 
     image: NDArray[np.uint8]
@@ -68,6 +74,8 @@ class Picture:
     own: NDArray[np.uint8] | None = None
     icc: bytes = b""
     exif: bytes = b""
+    rows_there: float = 1.0
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def flat(self) -> NDArray[np.uint8]:
@@ -93,6 +101,8 @@ class Picture:
             "own": self.own is not None,
             "icc": len(self.icc),
             "exif": len(self.exif),
+            "rows_there": self.rows_there,
+            "notes": [note[:MAX_NOTE] for note in self.notes[:MAX_NOTES]],
         }
         layers = [layer for layer in (self.image, self.alpha, self.own) if layer is not None]
         flat = [np.ascontiguousarray(layer).reshape(-1).data for layer in layers]

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from av.codec.context import Flags
 from av.video.reformatter import ColorRange
 
 from service.media.audio.types import Container
-from service.media.video.frames import yuv_matrix
+from service.media.video.pixels import yuv_matrix
 from service.media.video.types import VideoInfo
 
 # Frames that x264 looks ahead: the preset's own figure, cut where it would hold too many pictures.
@@ -56,22 +57,29 @@ class Encoding:
 
     def choose_size(self, info: VideoInfo) -> tuple[int, int]:
         """Return width and height that show the clip undistorted; nothing gets smaller."""
-        shape = info.sample_aspect_ratio
-        if not self.has_square_pixels or not 1 / MAX_STRETCH <= shape <= MAX_STRETCH:
-            return info.width, info.height
-        if shape >= 1:
-            return round(info.width * shape), info.height
-        return info.width, round(info.height / shape)
+        return choose_square_size(info) if self.has_square_pixels else (info.width, info.height)
+
+
+def choose_square_size(info: VideoInfo) -> tuple[int, int]:
+    """Return width and height of a clip in square pixels; nothing gets smaller."""
+    shape = info.sample_aspect_ratio
+    if not 1 / MAX_STRETCH <= shape <= MAX_STRETCH:
+        return info.width, info.height
+    if shape >= 1:
+        return round(info.width * shape), info.height
+    return info.width, round(info.height / shape)
 
 
 def h264(crf: int = 20, preset: str = "veryfast") -> Encoding:
-    """Return the encoding of an MP4; `crf`: 0 (lossless) to 51, `preset`: one of PRESETS.
+    """Return the encoding of an MP4; `crf`: 0 (taken as 1) to 51, `preset`: one of PRESETS.
 
     Raises ValueError for values out of range.
     """
     if not 0 <= crf <= 51 or preset not in PRESETS:
         raise ValueError("crf is 0 to 51, preset a name of x264")
-    options = {"crf": str(crf), "preset": preset, "rc-lookahead": str(PRESETS[preset])}
+    # Below 1 x264 becomes lossless, in a profile that neither phones nor browsers play.
+    options = {"crf": str(max(crf, 1)), "preset": preset}
+    options["rc-lookahead"] = str(PRESETS[preset])
     return Encoding("mp4", "libx264", "yuv420p", options, "FRAME")
 
 
@@ -113,10 +121,14 @@ def add_video(
     """Add the stream of the pictures, (width, height), to a file of the library.
 
     Colour: the clip's matrix, primaries and transfer are kept and tagged (BT.709 where not stated,
-    as browsers assume), in limited range.
+    as browsers assume), in limited range. Fields that the pictures hold are coded as fields.
     """
     rate = info.average_rate or _DEFAULT_FRAME_RATE
-    stream = file.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
+    options = dict(encoding.options)
+    has_fields = info.interlaced and not info.deinterlaced
+    if has_fields and encoding.codec == "libx264":
+        options["x264-params"] = "tff=1" if info.top_field_first else "bff=1"
+    stream = file.add_stream(encoding.codec, rate=rate, options=options)
     stream.width, stream.height = size
     stream.pix_fmt = encoding.pixel_format
     stream.time_base = Fraction(1, ticks)
@@ -126,6 +138,8 @@ def add_video(
     context.time_base = Fraction(1, ticks)
     context.thread_count = threads
     context.thread_type = encoding.threads
+    if has_fields:
+        context.flags |= Flags.interlaced_dct
     if not encoding.has_square_pixels:
         context.sample_aspect_ratio = info.sample_aspect_ratio
     context.colorspace = encoding.choose_matrix(info)

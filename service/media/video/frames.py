@@ -1,14 +1,17 @@
-"""Convert decoded frames to upright RGB with increasing times (decoder child)."""
+"""Convert decoded frames to upright RGB of one size with increasing times (decoder child)."""
 
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
+from service.media.video.pixels import ColourCodes, PixelReader
 from service.media.video.types import (
+    Box,
     Image,
     UndecodableVideo,
     VideoFrame,
@@ -18,56 +21,86 @@ from service.media.video.types import (
 from service.media.video.window import FrameSelector
 from service.media.wire.fields import MAX_TICKS
 
-_BT709, _SMPTE170M = 1, 6
-# swscale's number of a YUV matrix, by its number in ITU-T H.273
-SWS_MATRIX = {_BT709: 1, 4: 4, 5: 5, _SMPTE170M: 5, 7: 7, 9: 9, 10: 9}
-SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_HD_HEIGHT = 720
 _GUESSED_FRAME_RATE = Fraction(25)
+_SAME_SHAPE = 1.02  # sides are whole numbers, and rounded to blocks
 _DISPLAY_MATRIX = SideDataType.DISPLAYMATRIX
 
 
-class FrameReader:
-    """Turns the library's frames into pictures, counting frames and seconds."""
+def _make_unnamed(cls: type[SideDataType], number: object) -> SideDataType:
+    member: Any = object.__new__(cls)
+    member._name_, member._value_ = f"UNNAMED_{number}", number
+    made: SideDataType = member
+    return made
 
-    def __init__(self, stream: Any, first: Any, limits: VideoLimits, window: FrameSelector) -> None:
+
+# FFmpeg has more kinds of side data than the library has names; one of them alone would hide all.
+SideDataType._missing_ = classmethod(_make_unnamed)  # type: ignore[assignment]
+
+
+class FrameReader:
+    """Turns the library's frames into pictures, counting frames and seconds.
+
+    `rate`: the clip's frames a second where it is known, `untrue_rate` what its header says
+    instead. `size`: width and height of coded
+    pictures that the clip promises, None for those of its first frame.
+    """
+
+    def __init__(
+        self,
+        first: Any,
+        codes: ColourCodes,
+        limits: VideoLimits,
+        window: FrameSelector,
+        *,
+        time_base: Fraction,
+        rate: Fraction | None,
+        untrue_rate: Fraction | None,
+        size: tuple[int, int] | None,
+    ) -> None:
         self.limits = limits
         self.window = window
-        self.time_base = Fraction(stream.time_base)
-        self.average_rate = _frame_rate(stream)
+        self.time_base = time_base
+        self.average_rate = rate
+        self._untrue_duration = round(1 / untrue_rate / time_base) if untrue_rate else None
         self.orientation = Orientation.of(first)
-        self.colorspace = yuv_matrix(first.colorspace, first.height)
-        if first.format.is_rgb or first.format.has_palette:
-            self.colorspace = 0
-        self._reformatter = VideoReformatter()
-        self._coded_size = first.width, first.height
+        self.pixels = PixelReader(codes, read_peak_nits(first))
+        self.resized = self.fitted = 0
+        self._coded_size = size or (first.width, first.height)
         self._first_pts: int | None = None
         self._last_pts = -MAX_TICKS
         self._expected_pts = 0
         self._count = 0
+        self.end_pts = 0
 
-    def read(self, frame: Any) -> VideoFrame | None:
-        """Return the picture, None for one that is not selected."""
+    def count_frame(self) -> None:
+        """Count one more frame that was decoded or should have been."""
         self._count += 1
         if self._count > self.limits.max_frames:
             raise VideoLimitExceeded("frames", self.limits.max_frames, self._count)
+
+    def read(self, frame: Any) -> VideoFrame | None:
+        """Return the picture, None for one that is not selected."""
+        self.count_frame()
         check_size(frame.width, frame.height, self.limits)
         pts, duration = self._time(frame)
+        self.end_pts = self._expected_pts
         if not self.window.takes_frame(pts * self.time_base):
             return None
         self._check_length(pts, duration)
         if self.window.rate is not None:
             duration = None  # the frames after it, left out, belong to it
-        return VideoFrame(pts, duration, self.orientation.apply(self._to_rgb(frame)))
+        return self._draw(frame, pts, duration)
 
     def _time(self, frame: Any) -> tuple[int, int | None]:
         duration = frame.duration if 0 < frame.duration < MAX_TICKS else None
+        usual = round(1 / (self.average_rate or _GUESSED_FRAME_RATE) / self.time_base)
+        if duration == self._untrue_duration:
+            duration = None
         pts = self._expected_pts if frame.pts is None else frame.pts
         pts = max(pts, self._last_pts + 1)
         if abs(pts) >= MAX_TICKS:
             raise UndecodableVideo("The video's timestamps make no sense.")
-        step = duration or round(1 / (self.average_rate or _GUESSED_FRAME_RATE) / self.time_base)
-        self._last_pts, self._expected_pts = pts, pts + max(step, 1)
+        self._last_pts, self._expected_pts = pts, pts + max(duration or usual, 1)
         return pts, duration
 
     def _check_length(self, pts: int, duration: int | None) -> None:
@@ -77,22 +110,64 @@ class FrameReader:
         if elapsed_s > self.limits.max_duration_s:
             raise VideoLimitExceeded("seconds", self.limits.max_duration_s, round(elapsed_s, 3))
 
-    def _to_rgb(self, frame: Any) -> Image:
-        is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
-        full_range = is_full or self.colorspace == 0
+    def _draw(self, frame: Any, pts: int, duration: int | None) -> VideoFrame:
         width, height = self._coded_size
-        rgb = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24",
-            src_colorspace=SWS_MATRIX.get(self.colorspace),
-            src_color_range=ColorRange.JPEG if full_range else ColorRange.MPEG,
-            dst_color_range=ColorRange.JPEG,
-            interpolation=SCALING,
-            threads=1,
-        )
-        return np.asarray(rgb.to_ndarray(), np.uint8)
+        box = fit_box((frame.width, frame.height), self._coded_size)
+        self.resized += (frame.width, frame.height) != self._coded_size
+        self.fitted += box is not None
+        inner = (width, height) if box is None else (box.width, box.height)
+        alpha = self.pixels.read_alpha(frame, *inner)
+        image = self.pixels.read_rgb(frame, *inner)
+        if alpha is not None:
+            image[alpha == 0] = 255
+        turn = self.orientation
+        if box is None:
+            alpha = None if alpha is None else turn.apply(alpha)
+            return VideoFrame(pts, duration, turn.apply(image), alpha)
+        if alpha is not None:
+            alpha = turn.apply(_pad(alpha, box, self._coded_size))
+        image = turn.apply(_pad(image, box, self._coded_size))
+        return VideoFrame(pts, duration, image, alpha, turn.apply_to(box, width, height))
+
+
+def read_peak_nits(frame: Any) -> float | None:
+    """Return the brightest light that a frame's metadata promises, None where it says nothing.
+
+    CTA-861.3 content light level, else the mastering display's (SMPTE ST 2086).
+    """
+    kinds = {data.type: data for data in frame.side_data}
+    if (level := kinds.get(SideDataType.CONTENT_LIGHT_LEVEL)) is not None:
+        (most, _) = struct.unpack("=II", bytes(level)[:8])
+        if most:
+            return float(most)
+    if (display := kinds.get(SideDataType.MASTERING_DISPLAY_METADATA)) is not None:
+        # Of FFmpeg's AVMasteringDisplayMetadata: after ten ratios the highest luminance, two flags.
+        numerator, denominator, _, is_stated = struct.unpack_from("=iiii", bytes(display), 72)
+        if is_stated and numerator > 0 and denominator > 0:
+            return float(numerator / denominator)
+    return None
+
+
+def fit_box(size: tuple[int, int], canvas: tuple[int, int]) -> Box | None:
+    """Return where a picture of another shape lies in a canvas, centred; None where it fills it.
+
+    Both are width and height.
+    """
+    ratio = size[0] * canvas[1] / (size[1] * canvas[0])
+    if 1 / _SAME_SHAPE <= ratio <= _SAME_SHAPE:
+        return None
+    scale = min(canvas[0] / size[0], canvas[1] / size[1])
+    width, height = (
+        min(max(round(side * scale), 1), most) for side, most in zip(size, canvas, strict=True)
+    )
+    return Box((canvas[0] - width) // 2, (canvas[1] - height) // 2, width, height)
+
+
+def _pad(image: Image, box: Box, canvas: tuple[int, int]) -> Image:
+    right, below = canvas[0] - box.left - box.width, canvas[1] - box.top - box.height
+    border = cv2.BORDER_CONSTANT
+    padded = cv2.copyMakeBorder(image, box.top, below, box.left, right, border, value=(0, 0, 0))
+    return np.asarray(padded, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -132,12 +207,17 @@ class Orientation:
             image[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
         )
 
-
-def yuv_matrix(stated: int, height: int) -> int:
-    """Return the H.273 number of the YUV matrix: as stated, else guessed by height."""
-    if stated in SWS_MATRIX:
-        return stated
-    return _SMPTE170M if height < _HD_HEIGHT else _BT709
+    def apply_to(self, box: Box, width: int, height: int) -> Box:
+        """Return where a box of a stored picture (width, height) lies in the upright one."""
+        left, top, wide, high = box.left, box.top, box.width, box.height
+        if self.transposed:
+            left, top, wide, high = top, left, high, wide
+            width, height = height, width
+        if self.flipped_x:
+            left = width - left - wide
+        if self.flipped_y:
+            top = height - top - high
+        return Box(left, top, wide, high)
 
 
 def check_size(width: int, height: int, limits: VideoLimits) -> None:
@@ -146,10 +226,3 @@ def check_size(width: int, height: int, limits: VideoLimits) -> None:
     megapixels = width * height / 1e6
     if megapixels > limits.max_frame_megapixels:
         raise VideoLimitExceeded("megapixels", limits.max_frame_megapixels, megapixels)
-
-
-def _frame_rate(stream: Any) -> Fraction | None:
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and 0 < rate <= 100_000 and max(rate.as_integer_ratio()) < 1 << 31:
-            return Fraction(rate)
-    return None

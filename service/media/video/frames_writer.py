@@ -6,8 +6,12 @@ import zipfile
 from contextlib import ExitStack
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from service.media.audio.types import AudioPacket
 from service.media.image.writer import encode_image
+from service.media.video.encoders import choose_square_size
 from service.media.video.result_writer import ResultWriter
 from service.media.video.types import Image, VideoInfo
 
@@ -19,11 +23,13 @@ class FramesWriter(ResultWriter):
     """Writes a ZIP of `frame_000000.png` and so on, (H, W, 4) straight RGBA, and `timestamps.csv`.
 
     The table says in seconds when each is shown and for how long; times count as in VideoWriter.
-    The PNGs are stored as they are: they would not shrink any more. There is no audio.
+    The PNGs are stored as they are: they would not shrink any more. Their pixels are square, as PNG
+    viewers expect. There is no audio.
     """
 
     def __init__(self, path: Path, info: VideoInfo) -> None:
         super().__init__(path, info, channels=4)
+        self.width, self.height = choose_square_size(info)
         self._times: list[tuple[int, int]] = []  # pts and duration, ticks of the clip
         self._open_files = ExitStack()
         with self._abort_on_error():
@@ -36,6 +42,9 @@ class FramesWriter(ResultWriter):
             self._times[-1] = before, pts - before
             duration = duration or pts - before
         self._times.append((pts, duration or 0))
+        if image.shape[1::-1] != (self.width, self.height):
+            size = self.width, self.height
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
         data = encode_image(image, "png", quality=100, compression=1)
         self._archive.writestr(zipfile.ZipInfo(_name_frame(len(self._times) - 1)), data)
 

@@ -1,8 +1,7 @@
 """Decode a clip: frames with their times, and encoded audio (decoder child)."""
 
 import itertools
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -10,7 +9,15 @@ import av
 
 from service.media.audio.reader import TrackReader, open_tracks
 from service.media.audio.types import AudioPacket, AudioTrack
-from service.media.video.frames import FrameReader, check_size
+from service.media.video.deinterlace import Deinterlacer
+from service.media.video.demux import DECODE_ERRORS, Demuxer
+from service.media.video.frames import FrameReader
+from service.media.video.labels import read_labels
+from service.media.video.losses import LossCounter
+from service.media.video.pixels import ColourCodes, has_alpha
+from service.media.video.rate import choose_rate, peek_packets
+from service.media.video.repairs import Repairs
+from service.media.video.skip import GroupSkipper
 from service.media.video.types import (
     ClipSelection,
     EmptySelection,
@@ -18,197 +25,251 @@ from service.media.video.types import (
     VideoFrame,
     VideoInfo,
     VideoItem,
-    VideoLimitExceeded,
     VideoLimits,
 )
 from service.media.video.window import FrameSelector
 
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,gif"
-DECODER_THREADS = 2
-LATEST_START_S = 10
 # Audio that comes before the first picture waits in memory; a clip with more is refused.
 MAX_EARLY_SOUND_BYTES = 64 << 20
-
-# Hostile files make PyAV raise all of these; whatever it is, the clip is at fault.
-_DECODE_ERRORS = (
-    av.FFmpegError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
+# A clip that ends so much before its header says so has lost its end.
+_EARLY_END_S = 1.0
+_BOTTOM_FIRST = (3, 5)  # FFmpeg's field orders
+_GROWING = ("vp8", "vp9", "av1")
 
 ALL = ClipSelection()
+Kept = VideoFrame | AudioPacket
 
 
 def read_video(
-    file: BinaryIO, limits: VideoLimits, selection: ClipSelection = ALL
+    file: BinaryIO,
+    limits: VideoLimits,
+    selection: ClipSelection = ALL,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> Iterator[VideoItem]:
-    """Decode a clip: first its VideoInfo, then frames and audio packets in the file's order.
+    """Decode a clip: its VideoInfo, then frames and audio packets in the file's order, its Repairs.
 
     `file` is open for reading and seekable; nothing else is opened, whatever its bytes ask for.
-    The first real video stream is read (cover pictures are not video), and every audio track.
-    Frames are upright (H, W, 3) uint8 RGB of one size: a change of size on the way is scaled to
-    the first. Their `pts` always increase; missing ones follow from the duration or the rate, and
-    one that does not increase is moved a tick after the frame before. Interlaced frames stay so,
-    10-bit colour is cut to 8, HDR is not tone-mapped. Of a part that begins late the times stay,
-    and `origin_pts` is its first frame's.
+    The default video track is read (cover pictures are not video), and every audio track.
+    Frames are upright (H, W, 3) uint8 RGB of one size: other sizes on the way are scaled to it,
+    other shapes fitted into it. Their `pts` always increase; missing ones follow from the duration
+    or the rate, and one that does not increase is moved a tick after the frame before. A clock that
+    goes back or jumps is corrected for all tracks alike. 10-bit colour is cut to 8, HDR is
+    tone-mapped. Of a part that begins late the times stay, and `origin_pts` is its first frame's.
+    `on_progress` is called for each packet of the picture, whether something comes of it or not.
 
-    Damaged packets are skipped and a clip cut short yields what decodes, as players do. Raises
-    UndecodableVideo without a single frame, EmptySelection without one between start and end,
-    VideoLimitExceeded as soon as a limit is passed (counted while decoding, not believed; frames
-    from the start of the file, seconds of what is selected).
+    Damaged packets are skipped and a clip cut short yields what decodes, as players do; Repairs
+    count what is missing. Raises UnsupportedVideo for other kinds of files, UndecodableVideo
+    without a single frame, EmptySelection without one between start and end, VideoLimitExceeded as
+    soon as a limit is passed (counted while decoding, not believed; frames that are decoded,
+    seconds of what is selected).
     """
     try:
-        with _open(file, limits) as container:
-            yield from _read(container, limits, selection)
-    except _DECODE_ERRORS as error:
+        with Demuxer(file, limits) as demuxer:
+            yield from _Reading(demuxer, limits, selection, on_progress).run()
+    except DECODE_ERRORS as error:
         raise UndecodableVideo("The video is damaged or of a kind that is not read.") from error
 
 
-class _Source:
-    """The clip's bytes without their name: a name may choose a format."""
+class _Reading:
+    """One pass over an open clip."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.read = file.read
-        self.seek = file.seek
-        self.tell = file.tell
+    def __init__(
+        self,
+        demuxer: Demuxer,
+        limits: VideoLimits,
+        selection: ClipSelection,
+        on_progress: Callable[[], object],
+    ) -> None:
+        self._demuxer = demuxer
+        self._on_progress = on_progress
+        self._stream = demuxer.stream
+        self._limits = limits
+        self._selection = selection
+        self._window = FrameSelector(selection)
+        self._codec: str = demuxer.stream.codec_context.codec.canonical_name
+        # What only the container knows; a decoder writes over it.
+        self._codes = ColourCodes.of(demuxer.stream.codec_context)
+        self._header_size = demuxer.stream.codec_context.width, demuxer.stream.codec_context.height
+        self._losses = LossCounter(self._codec)
+        self._skipper = GroupSkipper(self._codec, demuxer.decoder)
+        self._deinterlacer = Deinterlacer() if selection.deinterlaces else None
+        self._audio_end_s = Fraction(0)
 
+    def run(self) -> Iterator[VideoItem]:
+        packets = self._demuxer.read()
+        ahead = peek_packets(packets, self._stream.index)
+        rates = choose_rate(self._stream, ahead)
+        packets = itertools.chain(ahead, packets)
+        streams = self._demuxer.audio if self._selection.audio else ()
+        readers, ahead = open_tracks(streams, packets, self._selection.audio)
+        tracks = _list_tracks(readers)
+        items = self._decode(readers, itertools.chain(ahead, packets))
+        early, first = _wait_for_picture(items)
+        if first is None:
+            raise UndecodableVideo("No picture of the video could be decoded.")
+        self._frames = frames = self._make_frame_reader(first, *rates)
+        origin_pts = self._origin_pts = self._demuxer.find_origin(first.pts or 0)
+        self._window.begin(origin_pts * frames.time_base, range(len(tracks)))
+        if self._window.start_s is not None:
+            self._skipper.begin(int(self._window.start_s / frames.time_base))
+        kept = self._keep(itertools.chain(early, [first], items), tracks)
+        early, frame = _wait_for_picture(kept)
+        if frame is None:
+            raise EmptySelection
+        origin_pts = frame.pts if self._selection.start_s else origin_pts
+        yield self._describe(tracks, first, frame, origin_pts)
+        # What came while the first picture was in the decoder may begin before it.
+        yield from (packet for packet in early if self._takes_audio(packet, tracks))
+        yield frame
+        yield from kept
+        yield self._sum_up(readers)
 
-def _open(file: BinaryIO, limits: VideoLimits) -> Any:
-    options = {"format_whitelist": FORMATS, "max_pixels": _max_pixels(limits)}
-    try:
-        return av.open(
-            _Source(file), "r", options=options, metadata_errors="ignore", io_open=_refuse
+    def _make_frame_reader(
+        self, first: Any, rate: Fraction | None, untrue_rate: Fraction | None
+    ) -> FrameReader:
+        frames = FrameReader(
+            first,
+            self._codes.choose(first, self._codec),
+            self._limits,
+            self._window,
+            time_base=Fraction(self._stream.time_base),
+            rate=rate,
+            untrue_rate=untrue_rate,
+            size=choose_size(self._header_size, first, self._codec),
         )
-    except _DECODE_ERRORS as error:
-        raise UndecodableVideo(
-            "The file is not a complete MP4, MOV, WebM, MKV, MPEG-TS or GIF video."
-        ) from error
+        if frames.pixels.hdr is not None and not self._selection.tone_maps:
+            raise UndecodableVideo(
+                f"The video is HDR ({frames.pixels.hdr}), and only SDR was to be taken; leave out "
+                "hdr=refuse to have it tone-mapped."
+            )
+        return frames
 
+    def _decode(
+        self, readers: dict[int, list[TrackReader]], packets: Iterator[Any]
+    ) -> Iterator[Any]:
+        """Yield the library's frames and our audio packets, the held back ones last."""
+        window = self._window
+        for packet in packets:
+            if window.is_over:
+                return
+            if packet.stream.index == self._stream.index and not window.frames_are_over:
+                self._on_progress()
+                for due in self._skipper.take(packet):
+                    yield from self._decode_packet(due)
+            for reader in readers.get(packet.stream.index, ()):
+                yield from reader.push(packet)
+        if not window.frames_are_over:
+            for due in (*self._skipper.finish(), None):
+                yield from self._decode_packet(due)
+            if self._deinterlacer is not None:
+                yield from self._deinterlacer.flush()
+        for reader in itertools.chain.from_iterable(readers.values()):
+            yield from reader.flush()
 
-def _refuse(url: str, flags: int, options: dict[str, str]) -> None:
-    raise PermissionError("a clip cannot open other files")
-
-
-def _max_pixels(limits: VideoLimits) -> str:
-    """Return the library's own guard, with room for its rounding of widths; ours is exact."""
-    return str(int(limits.max_frame_megapixels * 1e6) + 128 * limits.max_side)
-
-
-def _read(container: Any, limits: VideoLimits, selection: ClipSelection) -> Iterator[VideoItem]:
-    window = FrameSelector(selection)
-    stream = _select_stream(container, limits, window)
-    audio_streams = container.streams.audio if selection.audio else ()
-    packets = _demux(container, [stream, *audio_streams])
-    readers, ahead = open_tracks(audio_streams, packets, selection.audio)
-    items = _decode(stream, readers, itertools.chain(ahead, packets), window)
-    early, first = _wait_for_picture(items)
-    if first is None:
-        raise UndecodableVideo("No picture of the video could be decoded.")
-    frames = FrameReader(stream, first, limits, window)
-    origin_pts = _find_origin(container, stream, readers, first.pts or 0)
-    tracks = _list_tracks(readers)
-    window.begin(origin_pts * frames.time_base, range(len(tracks)))
-    kept = _keep(itertools.chain(early, [first], items), tracks, frames)
-    early, frame = _wait_for_picture(kept)
-    if frame is None:
-        raise EmptySelection
-    origin_pts = frame.pts if selection.start_s else origin_pts
-    yield _describe(container, stream, tracks, frames, first, frame, origin_pts)
-    yield from _keep(early, tracks, frames)
-    yield frame
-    yield from kept
-
-
-def _keep(
-    items: Iterable[Any], tracks: tuple[AudioTrack, ...], frames: FrameReader
-) -> Iterator[VideoFrame | AudioPacket]:
-    """Convert the library's frames; leave out what is not selected."""
-    for item in items:
-        if isinstance(item, AudioPacket):
-            if frames.window.takes_audio(item.track, item.pts * tracks[item.track].time_base):
-                yield item
-        elif (frame := frames.read(item)) is not None:
-            yield frame
-
-
-def _select_stream(container: Any, limits: VideoLimits, window: FrameSelector) -> Any:
-    """Return the first real video stream, set up to decode within the limits."""
-    pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
-    streams = [s for s in container.streams.video if not s.disposition & pictures]
-    if not streams:
-        raise UndecodableVideo("The file has no video track.")
-    stream = streams[0]
-    if stream.codec_context is None or not stream.time_base:
-        raise UndecodableVideo("The video track is of a kind that cannot be decoded.")
-    check_size(stream.codec_context.width, stream.codec_context.height, limits)
-    stated_s = window.measure(_stated_duration_s(container, stream))
-    if stated_s is not None and stated_s > limits.max_duration_s + 1:
-        # It says so itself, with a second to spare.
-        raise VideoLimitExceeded("seconds", limits.max_duration_s, round(stated_s, 3))
-    stream.codec_context.thread_count = DECODER_THREADS
-    stream.codec_context.thread_type = "AUTO"
-    stream.codec_context.options = {"max_pixels": _max_pixels(limits)}
-    return stream
-
-
-def _stated_duration_s(container: Any, stream: Any) -> float | None:
-    """Return the duration in the file's header; None where the library only guesses it."""
-    if container.format.name in ("mpegts", "gif"):
-        return None
-    if stream.duration:
-        return max(float(stream.duration * stream.time_base), 0.0)
-    return max(container.duration / av.time_base, 0.0) if container.duration else None
-
-
-def _demux(container: Any, streams: list[Any]) -> Iterator[Any]:
-    """Yield the packets until the end of the file or the point where it is broken off."""
-    try:
-        yield from (p for p in container.demux(streams) if p.size)
-    except MemoryError:
-        raise
-    except av.FFmpegError:
-        return
-
-
-def _decode(
-    stream: Any,
-    readers: dict[int, list[TrackReader]],
-    packets: Iterator[Any],
-    window: FrameSelector,
-) -> Iterator[Any]:
-    """Yield the library's frames and our audio packets, the held back ones last."""
-    for packet in packets:
-        if window.is_over:
+    def _decode_packet(self, packet: Any) -> Iterator[Any]:
+        self._on_progress()
+        if packet is not None:
+            self._losses.send(packet)
+        try:
+            frames = list(self._demuxer.decoder.decode(packet))
+        except MemoryError:
+            raise
+        except av.FFmpegError:
             return
-        if packet.stream.index == stream.index:
-            if not window.frames_are_over:
-                yield from _decode_packet(stream, packet)
-        for reader in readers.get(packet.stream.index, ()):
-            yield from reader.push(packet)
-    if not window.frames_are_over:
-        yield from _decode_packet(stream, None)
-    for reader in itertools.chain.from_iterable(readers.values()):
-        yield from reader.flush()
+        for frame in frames:
+            self._losses.receive(frame)
+            if self._deinterlacer is None:
+                yield frame
+            else:
+                yield from self._deinterlacer.push(frame)
+
+    def _keep(self, items: Iterable[Any], tracks: tuple[AudioTrack, ...]) -> Iterator[Kept]:
+        """Convert the library's frames; leave out what is not selected."""
+        for item in items:
+            if isinstance(item, AudioPacket):
+                time_base = tracks[item.track].time_base
+                end_s = (item.pts + item.duration) * time_base
+                self._audio_end_s = max(self._audio_end_s, end_s)
+                if self._takes_audio(item, tracks):
+                    yield item
+            elif (frame := self._frames.read(item)) is not None:
+                yield frame
+
+    def _takes_audio(self, packet: AudioPacket, tracks: tuple[AudioTrack, ...]) -> bool:
+        time_s = packet.pts * tracks[packet.track].time_base
+        return self._window.takes_audio(packet.track, time_s)
+
+    def _describe(
+        self, tracks: tuple[AudioTrack, ...], first: Any, frame: VideoFrame, origin_pts: int
+    ) -> VideoInfo:
+        height, width = frame.image.shape[:2]
+        frames, stream, window = self._frames, self._stream, self._window
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        if aspect <= 0 or max(aspect.as_integer_ratio()) >= 1 << 31:
+            aspect = Fraction(1)
+        stated_s = self._demuxer.stated_duration_s()
+        pixels = frames.pixels
+        had_fields = self._deinterlacer is not None and self._deinterlacer.frames > 0
+        order = stream.codec_context.field_order
+        return VideoInfo(
+            width=width,
+            height=height,
+            rotation_deg=frames.orientation.rotation_deg,
+            mirrored=frames.orientation.mirrored,
+            time_base=frames.time_base,
+            average_rate=min(filter(None, (frames.average_rate, window.rate)), default=None),
+            sample_aspect_ratio=1 / aspect if frames.orientation.transposed else aspect,
+            container=self._demuxer.format,
+            codec=self._codec,
+            color_range=pixels.codes.range,
+            color_primaries=pixels.primaries,
+            color_trc=pixels.transfer,
+            colorspace=pixels.matrix,
+            frames_estimate=window.estimate(stream.frames, stated_s, frames.average_rate),
+            duration_s=window.measure(stated_s),
+            origin_pts=origin_pts,
+            audio=tracks,
+            pixel_format=first.format.name,
+            bit_depth=max(component.bits for component in first.format.components),
+            interlaced=bool(first.interlaced_frame) or had_fields,
+            deinterlaced=had_fields,
+            top_field_first=order not in _BOTTOM_FIRST,
+            tone_mapped_from=pixels.hdr,
+            gamut_converted_from=pixels.converted_from,
+            has_alpha=has_alpha(first.format),
+            labels=read_labels(
+                self._demuxer.container,
+                origin_pts * frames.time_base,
+                window.measure(stated_s),
+                keeps_metadata=self._selection.keeps_metadata,
+            ),
+        )
+
+    def _sum_up(self, readers: dict[int, list[TrackReader]]) -> Repairs:
+        """Return what was missing or moved; counted for the selection."""
+        frames, demuxer, window = self._frames, self._demuxer, self._window
+        lost = [pts for pts in self._losses.list_lost() if window.contains(pts * frames.time_base)]
+        missing = 0 if window.frames_are_over else demuxer.pictures_missing
+        stated_s = demuxer.stated_duration_s()
+        early_s = 0.0
+        if stated_s is not None and self._selection.end_s is None:
+            zero_s = self._origin_pts * frames.time_base
+            end_s = max(frames.end_pts * frames.time_base, self._audio_end_s) - zero_s
+            early_s = max(stated_s - float(end_s), 0.0)
+        sounds = list(itertools.chain.from_iterable(readers.values()))
+        return Repairs(
+            frames_lost=len(lost) + missing,
+            frames_damaged=self._losses.frames_damaged,
+            clock_corrections=demuxer.clock.corrections,
+            frames_resized=frames.resized,
+            frames_fitted=frames.fitted,
+            audio_packets_lost=sum(reader.packets_lost for reader in sounds),
+            audio_changes=sum(reader.changes for reader in sounds),
+            ends_early_s=round(early_s, 3) if early_s > _EARLY_END_S else 0.0,
+        )
 
 
-def _decode_packet(stream: Any, packet: Any) -> list[Any]:
-    try:
-        return list(stream.codec_context.decode(packet))
-    except MemoryError:
-        raise
-    except av.FFmpegError:
-        return []
-
-
-def _wait_for_picture(items: Iterator[Any]) -> tuple[list[AudioPacket], Any]:
+def _wait_for_picture(items: Iterator[Any]) -> tuple[list[Any], Any]:
     """Return the audio before the first picture, and that; None where there is none."""
     early: list[AudioPacket] = []
     early_bytes = 0
@@ -227,55 +288,11 @@ def _list_tracks(readers: dict[int, list[TrackReader]]) -> tuple[AudioTrack, ...
     return tuple(sorted(found, key=lambda track: track.index))
 
 
-def _describe(
-    container: Any,
-    stream: Any,
-    tracks: tuple[AudioTrack, ...],
-    reader: FrameReader,
-    first: Any,
-    frame: VideoFrame,
-    origin_pts: int,
-) -> VideoInfo:
-    height, width = frame.image.shape[:2]
-    aspect = Fraction(stream.sample_aspect_ratio or 1)
-    if aspect <= 0 or max(aspect.as_integer_ratio()) >= 1 << 31:
-        aspect = Fraction(1)
-    stated_s = _stated_duration_s(container, stream)
-    return VideoInfo(
-        width=width,
-        height=height,
-        rotation_deg=reader.orientation.rotation_deg,
-        mirrored=reader.orientation.mirrored,
-        time_base=reader.time_base,
-        average_rate=min(filter(None, (reader.average_rate, reader.window.rate)), default=None),
-        sample_aspect_ratio=1 / aspect if reader.orientation.transposed else aspect,
-        container=container.format.name,
-        codec=stream.codec_context.codec.canonical_name,
-        color_range=first.color_range if first.color_range in (1, 2) else 0,
-        color_primaries=first.color_primaries,
-        color_trc=first.color_trc,
-        colorspace=reader.colorspace,
-        frames_estimate=reader.window.estimate(stream.frames, stated_s),
-        duration_s=reader.window.measure(stated_s),
-        origin_pts=origin_pts,
-        audio=tracks,
-        pixel_format=first.format.name,
-        bit_depth=max(component.bits for component in first.format.components),
-        interlaced=bool(first.interlaced_frame),
-    )
+def choose_size(header: tuple[int, int], first: Any, codec: str) -> tuple[int, int]:
+    """Return width and height of the coded pictures: those of the first one, or the header's.
 
-
-def _find_origin(container: Any, stream: Any, audio_streams: Iterable[int], first_pts: int) -> int:
-    """Return the time that a file made from the clip calls zero, in ticks of the video stream.
-
-    It is 0 for a clip that starts between 0 and LATEST_START_S. MPEG-TS, a cut from a live stream
-    and a clip that starts before zero start at any time; there it is the start of the clip.
+    Codecs of video calls begin small and grow; there the header says how far.
     """
-    time_base = Fraction(stream.time_base)
-    start_s = first_pts * time_base
-    if 0 <= start_s <= LATEST_START_S and container.format.name != "mpegts":
-        return 0
-    streams = [container.streams[index] for index in audio_streams]
-    starts_s = [s.start_time * s.time_base for s in streams if s.start_time is not None]
-    start: Fraction = min([start_s, *starts_s])
-    return math.floor(start / time_base)
+    size = first.width, first.height
+    grows = codec in _GROWING and header[0] * header[1] > size[0] * size[1]
+    return header if grows else size

@@ -45,6 +45,11 @@ class ResultWriter(ABC):
         self._last_pts: int | None = None
         self._closed = self._finished = False
 
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Width and height of the pictures in the file without what was padded."""
+        return self.width - self.padded[0], self.height - self.padded[1]
+
     def write_frame(self, image: Image, pts: int, duration: int | None) -> None:
         """Encode one frame; `pts` and `duration` in ticks of the clip.
 

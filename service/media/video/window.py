@@ -22,6 +22,7 @@ class FrameSelector:
     def __init__(self, selection: ClipSelection) -> None:
         self._selection = selection
         self._start_s = _to_fraction(selection.start_s) if selection.start_s else None
+        self._limits_s: tuple[Fraction | None, Fraction | None] = None, None
         self._end_s = None if selection.end_s is None else _to_fraction(selection.end_s)
         self.rate = None if selection.max_fps is None else _to_fraction(selection.max_fps)
         self._first_s: Fraction | None = None
@@ -40,6 +41,20 @@ class FrameSelector:
             self._start_s += origin_s - _NEAR_S
         if self._end_s is not None:
             self._end_s += origin_s - _NEAR_S
+        after_s = self._selection.after_s
+        if after_s is not None:
+            self._start_s = Fraction(after_s) + _NEAR_S
+        self._limits_s = self._start_s, self._end_s
+
+    @property
+    def start_s(self) -> Fraction | None:
+        """When the part begins, None for all from the beginning."""
+        return self._limits_s[0]
+
+    def contains(self, time_s: Fraction) -> bool:
+        """Say whether a moment lies in the part."""
+        start_s, end_s = self._limits_s
+        return (start_s is None or time_s >= start_s) and (end_s is None or time_s < end_s)
 
     def takes_frame(self, time_s: Fraction) -> bool:
         """Say whether the frame is selected; the first one that is also begins the audio."""
@@ -73,13 +88,18 @@ class FrameSelector:
         last_s = duration_s if end_s is None else min(duration_s, end_s)
         return max(last_s - self._selection.start_s, 0.0)
 
-    def estimate(self, frames: int, duration_s: float | None) -> int | None:
-        """Return about how many frames are selected of so many; None where nobody knows."""
+    def estimate(self, frames: int, duration_s: float | None, rate: Fraction | None) -> int | None:
+        """Return about how many frames are selected of so many; None where nobody knows.
+
+        `frames` is 0 where the file does not say it.
+        """
+        if frames <= 0 and duration_s and rate:
+            frames = round(duration_s * rate)
         kept_s = self.measure(duration_s)
         if frames <= 0 or not duration_s or kept_s is None:
             return frames if frames > 0 else None
         most = math.inf if self._selection.max_fps is None else kept_s * self._selection.max_fps
-        return math.ceil(min(frames * kept_s / duration_s, most))
+        return round(min(frames * kept_s / duration_s, most))
 
 
 def _to_fraction(seconds: float) -> Fraction:

@@ -12,6 +12,7 @@ import numpy as np
 from service.media.audio.types import AudioPacket, AudioTrack
 from service.media.audio.writer import AudioWriter
 from service.media.video.encoders import Encoding, add_video, h264, state_colour
+from service.media.video.labels import write_labels
 from service.media.video.result_writer import ResultWriter
 from service.media.video.types import Image, VideoInfo
 from service.media.video.yuv import YuvConverter
@@ -54,8 +55,9 @@ class VideoWriter(ResultWriter):
         self._ticks_per_s = encoding.ticks or min(info.time_base.denominator, MAX_TIMESCALE)
         self._last_ticks = -1
         self._end = 0
-        self._durations: dict[int, int] = {}  # of the frames inside the encoder, by pts
         self._held: Any = None
+        self._first = 0, 0
+        self._durations: dict[int, int] = {}  # of the frames inside the encoder, by pts
         self._file: Any = None
         with self._abort_on_error():
             self._file = self._open()
@@ -64,6 +66,7 @@ class VideoWriter(ResultWriter):
             self._audio = AudioWriter(
                 self._file, info.audio, info.origin_pts * info.time_base, encoding.container
             )
+            write_labels(self._file, info.labels)
             self._file.start_encoding()
 
     def _open(self) -> Any:
@@ -97,8 +100,11 @@ class VideoWriter(ResultWriter):
 
     def _finish(self) -> None:
         self._mux_video(self._video.encode(None))
-        # The last packet in coding order need not be the last picture, yet it ends the track.
-        self._held.duration = self._end - self._held.pts
+        # Durations count from one coded packet to the next, and pictures are coded in another
+        # order: the last packet fills what is left to the end of the last picture.
+        first_pts, first_dts = self._first
+        coded = self._held.dts - first_dts
+        self._held.duration = max(self._end - first_pts - coded, 1)
         self._file.mux(self._held)
         self._file.close()
 
@@ -122,7 +128,9 @@ class VideoWriter(ResultWriter):
         for packet in packets:
             packet.duration = self._durations.pop(packet.pts)
             packet.stream = self._video
-            if self._held is not None:
+            if self._held is None:
+                self._first = packet.pts, packet.dts  # a key frame, coded and shown first
+            else:
                 self._file.mux(self._held)
             self._held = packet
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 
-from service.media.video.frames import SCALING, SWS_MATRIX
+from service.media.video.pixels import SCALING, SWS_MATRIX
 from service.media.video.types import Image
 
 # Luma of limited range for each level of grey (ITU-T H.273); its chroma is that of no colour.

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from annotated_types import Interval, Predicate
 
 Header = Mapping[str, Any]
+MAX_TEXT = 256
 MAX_TICKS = 1 << 53  # every timestamp is exact in JSON and far from the 64-bit end
 # How pydantic reads a header: no conversions between types, no unknown fields.
 STRICT = {"strict": True, "extra": "forbid", "val_json_bytes": "base64"}
@@ -35,6 +36,14 @@ Time = Annotated[int, Interval(ge=-MAX_TICKS, le=MAX_TICKS)]
 Seconds = Annotated[float, Interval(ge=0, le=1e9)]
 Ratio = Annotated[Fraction, Predicate(is_ratio)]
 Name = Annotated[str, Predicate(matches(r"[A-Za-z0-9_,.-]{1,64}"))]
+
+
+def clean_text(text: str) -> str:
+    """Return a text that people wrote, in one line of at most MAX_TEXT characters."""
+    return "".join(c for c in text if c.isprintable())[:MAX_TEXT].strip()
+
+
+Text = Annotated[str, Predicate(lambda text: text == clean_text(text))]
 
 
 def to_header(facts: Any) -> dict[str, Any]:

@@ -1,11 +1,7 @@
 """A whole clip to several results at once, with a network that sees an ellipse."""
 
-import errno
-import os
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,13 +10,7 @@ import pytest
 
 import service.clips.fan_out
 import service.frames.render
-from service.clips.matte import (
-    MattedClip,
-    ProgressCallbacks,
-    estimate_frames,
-    matte_clip,
-    write_error,
-)
+from service.clips.matte import MattedClip, ProgressCallbacks, matte_clip
 from service.clips.outputs import NAMES, OUTPUTS
 from service.clips.plan import ClipPlan
 from service.errors import ImpossibleOutput, InsufficientStorage
@@ -29,7 +19,7 @@ from service.inference.preprocessing import prepare_input
 from service.media.decoder.client import Decoder
 from service.media.video.frames_writer import FramesWriter
 from service.media.video.result_writer import VideoWriteError
-from service.media.video.types import ClipSelection
+from service.media.video.types import ClipSelection, VideoFrame
 from service.settings import Settings
 from tests.clips import make_clip
 from tests.compat_helpers import see_person
@@ -176,22 +166,12 @@ def test_part_of_a_clip_at_fewer_frames(decoder, source, tmp_path) -> None:
     assert [float(time) for time in times] == [0, 0.2, 0.4, 0.6]
 
 
-def test_frames_to_come_follow_from_what_is_wanted(decoder, source):
+@pytest.mark.parametrize(
+    ("selection", "frames"),
+    [({}, 12), ({"start_s": 0.2}, 10), ({"start_s": 0.3, "end_s": 0.5}, 2), ({"max_fps": 5}, 6)],
+)
+def test_frames_to_come_follow_from_what_is_wanted(decoder, source, selection, frames) -> None:
     with source.open("rb") as file:
-        info = decoder.open_video(file, ClipSelection(), max_s=60)
-    info = replace(info, frames_estimate=300, average_rate=Fraction(30))
-    assert estimate_frames(info, ClipSelection()) == 300
-    assert estimate_frames(info, ClipSelection(start_s=2, end_s=4)) == 60
-    assert estimate_frames(info, ClipSelection(start_s=9, max_fps=10)) == 10
-    assert estimate_frames(info, ClipSelection(max_fps=60)) == 300
-    assert estimate_frames(info, ClipSelection(start_s=20)) == 0
-    claims_seconds = replace(info, frames_estimate=None, duration_s=2.0)
-    assert estimate_frames(claims_seconds, ClipSelection()) == 60
-    assert estimate_frames(replace(claims_seconds, duration_s=None), ClipSelection()) is None
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-def test_disk_that_is_full_or_fails_is_no_fault_of_the_clip(code: int) -> None:
-    error = VideoWriteError("no", "composite.mp4")
-    error.__cause__ = OSError(code, os.strerror(code))
-    assert isinstance(write_error(error), InsufficientStorage)
+        info = decoder.open_video(file, ClipSelection(**selection), max_s=60)
+    assert info.frames_estimate == frames
+    assert sum(isinstance(item, VideoFrame) for item in decoder.read_video(info)) == frames

@@ -22,6 +22,15 @@ SERVED = {
     "ref_size": ("64", set(NAMES)),
     "max_fps": ("12.5", set(NAMES)),
     "start": ("1", set(NAMES)),
+    "existing_alpha": ("ignore", set(NAMES)),
+    "keep_largest": ("true", set(NAMES)),
+    "threshold": ("0.5", set(NAMES)),
+    "erode": ("2", set(NAMES)),
+    "dilate": ("2", set(NAMES)),
+    "feather": ("1.5", set(NAMES)),
+    "deinterlace": ("off", set(NAMES)),
+    "hdr": ("refuse", set(NAMES)),
+    "keep_metadata": ("true", set(NAMES) - {"frames"}),
     "end": ("2", set(NAMES)),
 }
 

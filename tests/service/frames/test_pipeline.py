@@ -13,7 +13,7 @@ from service.frames.smoothing import OFD_THRESHOLD
 from service.media.video.types import VideoFrame
 from tests.clips import picture
 from tests.segments import make_frames, run_network, run_segment
-from training import metrics
+from training.evaluation import metrics
 
 SIZE = 640, 512
 FRAMES = 24

@@ -4,11 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from service.frames.render import Renderer, RenderOptions
+from service.frames.render import Renderer, RenderOptions, make_render_options
 from service.frames.segment import MattedFrame
 from service.matting.composite import Blur
 from service.matting.resize import resize_alpha
-from service.media.video.types import VideoFrame
+from service.media.video.types import Box, VideoFrame
+from service.sessions.options import SessionOptions
 
 SIDE = 256
 RED, GREEN = (200, 40, 30), (20, 180, 60)
@@ -116,3 +117,53 @@ def test_wider_blur_is_smoother(matted: MattedFrame, truth: np.ndarray) -> None:
         for radius in (1, 12, None)
     ]
     assert spread[0] > 200 > spread[1] and spread[0] > spread[2]
+
+
+def give_alpha(matted: MattedFrame, **more) -> MattedFrame:
+    """The clip says itself that its left half is transparent."""
+    alpha = np.full((SIDE, SIDE), 255, np.uint8)
+    alpha[:, : SIDE // 2] = 0
+    frame = VideoFrame(0, 1, matted.frame.image, alpha, **more)
+    return MattedFrame(frame, matted.network_image, matted.alpha)
+
+
+def test_alpha_of_the_clip_multiplies_the_matte(matted: MattedFrame) -> None:
+    grey = render(give_alpha(matted), "grey")
+    assert grey[:, : SIDE // 2].max() == 0
+    assert np.array_equal(grey[:, SIDE // 2 :], render(matted, "grey")[:, SIDE // 2 :])
+
+
+def test_alpha_of_the_clip_is_ignored_or_is_the_matte(matted: MattedFrame) -> None:
+    own = give_alpha(matted)
+    assert render(own, "grey", existing_alpha="ignore")[SIDE // 2, SIDE // 2 - 20] == 255
+    returned = render(own, "grey", existing_alpha="return")
+    assert np.array_equal(returned, own.frame.alpha)
+    cutout = render(own, "cutout", existing_alpha="return")
+    assert np.array_equal(cutout[..., :3], matted.frame.image), "colours are straight already"
+    opaque = render(matted, "grey", existing_alpha="return")
+    assert np.array_equal(opaque, render(matted, "grey")), "the network's where there is none"
+
+
+@pytest.mark.parametrize("existing_alpha", ["multiply", "ignore"])
+def test_bars_beside_a_picture_are_transparent(matted: MattedFrame, existing_alpha: str) -> None:
+    box = Box(100, 90, 60, 70)
+    frame = MattedFrame(
+        VideoFrame(0, 1, matted.frame.image, box=box), matted.network_image, matted.alpha
+    )
+    grey = render(frame, "grey", existing_alpha=existing_alpha)
+    assert grey[90:160, 100:160].min() > 250
+    outside = grey.copy()
+    outside[90:160, 100:160] = 0
+    assert outside.max() == 0
+
+
+def test_matte_is_cleaned_as_that_of_a_still(matted: MattedFrame) -> None:
+    plain = render(matted, "grey")
+    cleaned = render(matted, "grey", cleanup={"threshold": 0.5, "erode": 4})
+    assert set(np.unique(cleaned)) == {0, 255}
+    assert 0 < (cleaned > 0).sum() < (plain > 127).sum()
+    options = SessionOptions(threshold=0.5, erode=4)
+    assert np.array_equal(
+        Renderer(make_render_options(options, (0, 0, 0)), SIDE, SIDE).render(matted).get("grey"),
+        cleaned,
+    )

@@ -16,7 +16,7 @@ from service.media.video.reader import read_video
 from service.media.video.types import VideoFrame, VideoInfo, VideoLimits
 from tests.clips import make_clip
 from tests.segments import make_frames, run_segment
-from training import metrics
+from training.evaluation import metrics
 
 DARK, GREY, WHITE = (np.full((36, 64, 3), value, np.uint8) for value in (32, 128, 255))
 
@@ -31,7 +31,7 @@ def late_clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[VideoInfo, list
     path = tmp_path_factory.mktemp("clip") / "late.ts"
     make_clip(path, seconds=0.8, fps=25, size=(64, 48), start_s=7, tone=False)
     with path.open("rb") as file:
-        info, *frames = read_video(file, VideoLimits(100, 10, 1, 100))
+        info, *frames, _ = read_video(file, VideoLimits(100, 10, 1, 100))
     return info, frames
 
 

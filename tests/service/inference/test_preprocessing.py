@@ -44,9 +44,12 @@ def test_ratio_is_kept_within_the_grid(short, ratio, ref_size):
         ((1080, 1920), (512, 896)),
         ((1920, 1080), (896, 512)),
         ((1, 1), (512, 512)),
-        ((600, 10), (9344, 160)),
-        ((10, 600), (160, 9344)),
-        ((1, 16_384), (32, 46_848)),
+        ((600, 10), (2048, 32)),  # enlarged to four times ref_size and no further
+        ((10, 600), (32, 2048)),
+        ((1, 50), (32, 2048)),
+        ((3000, 2), (3008, 32)),  # longer than that already
+        ((1, 16_384), (32, 16_384)),
+        ((100, 400), (512, 2048)),
     ],
 )
 def test_network_size_of_known_pictures(picture, size):

@@ -46,3 +46,39 @@ def test_person_covers_a_share_of_the_picture(extra, shown):
 def test_person_is_somebody_the_network_is_sure_of(value, shown):
     for shape in ((1, 1), (1, 50), (64, 96)):
         assert shows_person(np.full(shape, value, np.float32)) is shown
+
+
+def make_disc(pixels: int, side: int = 512) -> np.ndarray:
+    rows, columns = np.mgrid[:side, :side] - side // 2
+    return ((rows**2 + columns**2) * np.pi < pixels).astype(np.float32)
+
+
+@pytest.mark.parametrize("side", [512, 1024])
+def test_small_but_certain_person_is_somebody(side):
+    assert shows_person(make_disc(round(0.01 * side * side), side))
+    assert not shows_person(make_disc(round(0.001 * 512 * 512), side))
+
+
+def test_specks_are_nobody_however_many():
+    specks = np.zeros((512, 512), np.float32)
+    specks[::4, ::4] = specks[1::4, ::4] = 1
+    assert specks.mean() > 0.1 and not shows_person(specks)
+
+
+@pytest.mark.parametrize("open_at_the_edge", [False, True])
+@pytest.mark.parametrize("value", [0.2, 0.5, 0.7])
+def test_uncertain_hole_in_a_solid_person_is_less_confident(open_at_the_edge, value):
+    person = make_disc(80_000)
+    holed = person.copy()
+    holed[240:270, 240:270] = value
+    if open_at_the_edge:
+        holed[250:260, 270:] *= value
+    share = float((4 * holed * (1 - holed)).sum() / person.sum())
+    assert measure_confidence(person) == 1
+    assert measure_confidence(holed) == pytest.approx(1 - share, abs=0.01)
+
+
+def test_clear_gap_between_arm_and_body_is_decided():
+    person = make_disc(80_000)
+    person[200:300, 150:230] = 0
+    assert measure_confidence(person) == 1

@@ -230,12 +230,48 @@ def test_openapi_lists_every_route(client, openapi):
 def test_openapi_describes_the_upload_with_its_options(openapi):
     operation = openapi["paths"]["/v1/image"]["post"]
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
-    query = {parameter["name"]: parameter for parameter in operation["parameters"]}
     files, options = {"file", "trimap_file", "background_file"}, set(ImageOptions.model_fields)
-    assert set(form["properties"]) == files | options and set(query) == options
+    assert set(form["properties"]) == files | options
     assert "bundle" in form["properties"]["output"]["enum"]
     assert form["properties"]["background"]["examples"] == ["#00b140", "blur"]
-    assert "image/*" in operation["requestBody"]["content"]
+    assert form["properties"]["quality"]["description"].endswith("default: 90")
+    # What clients would send by themselves: an option without effect is refused.
+    assert not [name for name, field in form["properties"].items() if "default" in field]
+    kinds = ["multipart/form-data", "application/json", "application/octet-stream"]
+    assert list(operation["requestBody"]["content"]) == kinds
+
+
+@pytest.mark.parametrize("keys, is_open", [((), True), (("secret",), False)])
+def test_openapi_says_where_a_key_goes(make_client, keys, is_open):
+    document = make_client(FakeEngine(), api_keys=keys).get("/openapi.json").json()
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            security = operation.get("security", [])
+            if path.startswith(("/v1/", "/v1.0/", "/api/")):
+                assert {"bearer": []} in security and {"key": []} in security
+                assert ({} in security) is is_open
+            else:
+                assert not security, path
+    schemes = document["components"]["securitySchemes"]
+    assert schemes["key"]["name"] == "X-API-Key" and schemes["bearer"]["scheme"] == "bearer"
+
+
+def test_openapi_has_short_operation_ids_and_the_real_error_body(client, openapi):
+    problem = client.post("/v1/image", json={"outptu": 1}).json()
+    schema = openapi["components"]["schemas"]["Problem"]
+    assert set(schema["required"]) <= set(problem) <= set(schema["properties"])
+    for path, item in openapi["paths"].items():
+        for operation in item.values():
+            assert len(operation["operationId"]) <= 20
+            kind, name = (
+                ("application/json", "RemoveBgErrors")
+                if path.startswith("/v1.0/")
+                else ("application/problem+json", "Problem")
+            )
+            assert "422" not in operation["responses"]
+            for status in ("4XX", "5XX"):
+                (found,) = operation["responses"][status]["content"].items()
+                assert found == (kind, {"schema": {"$ref": f"#/components/schemas/{name}"}})
 
 
 def test_openapi_examples_of_stills_work(client, openapi, portrait):
@@ -261,9 +297,10 @@ def test_openapi_examples_of_single_options_work(client, openapi, portrait):
     photo = encode(portrait[::4, ::4], "JPEG")
     needs = {"background": {"output": "composite"}, "crop_margin": {"crop": "true"}}
     count = 0
-    for parameter in openapi["paths"]["/v1/image"]["post"]["parameters"]:
-        for value in parameter["schema"].get("examples", []):
-            options = {parameter["name"]: value, **needs.get(parameter["name"], {})}
+    content = openapi["paths"]["/v1/image"]["post"]["requestBody"]["content"]
+    for name, field in content["multipart/form-data"]["schema"]["properties"].items():
+        for value in field.get("examples", []):
+            options = {name: value, **needs.get(name, {})}
             assert post_image(client, photo, ref_size=64, **options).status_code == 200, options
             count += 1
     assert count > 5

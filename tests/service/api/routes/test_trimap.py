@@ -13,9 +13,9 @@ from tests.clips import make_clip
 from tests.fakes import FAKE_INFO, FakeEngine
 from tests.helpers import assert_problem, decode, encode
 from tests.tiny_network import REF_SIZE, export_tiny
-from training.checkpoint import load_model
-from training.predictor import make_tensor
-from training.validation import append_trimap
+from training.evaluation.predictor import make_tensor
+from training.loop.validation import append_trimap
+from training.network.checkpoint import load_model
 
 
 class TrimapEngine(FakeEngine):

@@ -129,7 +129,7 @@ def test_table_of_the_zip_has_every_frame(answers, clip: bytes) -> None:
         ({"outputs": "green", "background": "blur"}, "invalid-option", "composite among outputs"),
         ({"outputs": "webm", "crf": 20}, "invalid-option", "H.264"),
         ({"outputs": "prores", "preset": "fast"}, "invalid-option", "H.264"),
-        ({"outputs": "frames", "audio": "drop"}, "invalid-option", "output with sound"),
+        ({"outputs": "frames", "audio": "drop"}, "invalid-option", "output with audio"),
         ({"outputs": "alpha", "foreground": "off"}, "invalid-option", "another output"),
         ({"start": 2, "end": 2}, "invalid-option", "after start"),
         ({"start": -1}, "invalid-option", "start"),

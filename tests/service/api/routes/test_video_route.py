@@ -132,7 +132,7 @@ def test_scene_cut_resets_smoothing(make_client, tmp_path: Path) -> None:
         ("playlist.m3u8", 422, "undecodable-media"),
         ("sound.mp4", 422, "undecodable-media"),
         ("cut.mp4", 422, "undecodable-media"),
-        ("photo.mp4", 422, "undecodable-media"),
+        ("photo.mp4", 415, "unsupported-media"),
     ],
 )
 def test_hostile_clip_is_refused_and_the_next_one_works(

@@ -67,7 +67,7 @@ class Read:
 
 def read(path: Path, wanted: ClipSelection) -> Read:
     with path.open("rb") as file:
-        info, *items = read_video(file, LIMITS, wanted)
+        info, *items, _ = read_video(file, LIMITS, wanted)
     frames = [item for item in items if isinstance(item, VideoFrame)]
     return Read(info, frames, [item for item in items if isinstance(item, AudioPacket)])
 
@@ -228,5 +228,6 @@ def test_stated_colours_are_kept(tmp_path, container: str) -> None:
     stated = dataclasses.replace(info.info, colorspace=9, color_primaries=9, color_trc=16)
     target = tmp_path / f"result.{container}"
     write(dataclasses.replace(info, info=stated), target, container)
-    after = read(target, ClipSelection()).info
-    assert (after.colorspace, after.color_primaries, after.color_trc) == (9, 9, 16)
+    with av.open(str(target)) as file:  # our own reader would tone-map it
+        frame = next(file.decode(video=0))
+    assert (frame.colorspace, frame.color_primaries, frame.color_trc) == (9, 9, 16)

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.media.audio.types import AudioPacket, AudioTrack
-from service.media.decoder.messages import read_frame, read_packet, read_video_info
-from service.media.video.types import VideoFrame, VideoInfo, VideoLimitExceeded
+from service.media.audio.types import AudioPacket, AudioTrack, TrackLabels
+from service.media.decoder.messages import read_frame, read_packet, read_repairs, read_video_info
+from service.media.video.repairs import Repairs
+from service.media.video.types import Box, VideoFrame, VideoInfo, VideoLimitExceeded
 from service.media.wire.fields import to_header
 
-TRACK = AudioTrack(0, "aac", 48_000, "stereo", Fraction(1, 48_000), b"\x11\x90", "eng", "vorbis")
+LABELS = TrackLabels("eng", "Director's cut")
+TRACK = AudioTrack(0, "aac", 48_000, "stereo", Fraction(1, 48_000), b"\x11\x90", LABELS, "vorbis")
 INFO = VideoInfo(
     width=6,
     height=4,
@@ -46,6 +48,22 @@ def test_info_survives_the_wire():
 def test_packet_survives_the_wire():
     header, payload = PACKET.to_wire()
     assert read_packet(through_json(header), bytearray(payload)) == PACKET
+
+
+def test_repairs_survive_the_wire():
+    repairs = Repairs(1, 2, 3, 4, 5, 6, 7, 8.5)
+    assert read_repairs(through_json(repairs.to_wire())) == repairs
+
+
+def test_alpha_and_box_of_a_frame_survive_the_wire():
+    random = np.random.default_rng(0)
+    image, alpha = (random.integers(0, 256, shape, np.uint8) for shape in ((3, 5, 3), (3, 5)))
+    header, payload = VideoFrame(0, 1, image, alpha, Box(1, 0, 3, 3)).to_wire()
+    frame = read_frame(through_json(header), bytearray(payload))
+    assert np.array_equal(frame.image, image) and np.array_equal(frame.alpha, alpha)
+    assert frame.box == Box(1, 0, 3, 3)
+    with pytest.raises(ValueError, match="outside"):
+        read_frame(header | {"box": {"left": 3, "top": 0, "width": 3, "height": 3}}, payload)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -94,7 +112,7 @@ def test_frame_survives_the_wire(transposed):
         ("audio", [to_header(TRACK) | {"sample_rate": 0}]),
         ("audio", [to_header(TRACK) | {"extradata": "A" * 400}]),
         ("audio", [to_header(TRACK) | {"extradata": "="}]),
-        ("audio", [to_header(TRACK) | {"language": "english"}]),
+        ("audio", [to_header(TRACK) | {"labels": {"language": "english"}}]),
         ("audio", [to_header(TRACK) | {"containers": "mp4"}]),
         ("audio", [to_header(TRACK) | {"containers": ["mp4", "avi"]}]),
         ("audio", [to_header(TRACK) | {"containers": ["webm"]}]),

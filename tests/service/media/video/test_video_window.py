@@ -26,7 +26,7 @@ LIMITS = VideoLimits(max_frames=36_000, max_duration_s=600, max_frame_megapixels
 def read(path: Path, limits: VideoLimits = LIMITS, **wanted):
     """Return the info, the times of frames in the file, and the packets with their times."""
     with path.open("rb") as file:
-        info, *items = read_video(file, limits, ClipSelection(**wanted))
+        info, *items, _ = read_video(file, limits, ClipSelection(**wanted))
     assert isinstance(info, VideoInfo)
     frames = [item.pts * info.time_base for item in items if isinstance(item, VideoFrame)]
     packets = [item for item in items if isinstance(item, AudioPacket)]

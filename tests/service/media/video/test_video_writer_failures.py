@@ -85,7 +85,7 @@ def test_packet_of_an_unknown_track_ends_the_result(tmp_path):
     source = clips.make_clip(tmp_path / "a.mp4", seconds=0.2)
     info, _, packets = read(source)
     writer = VideoWriter(tmp_path / "result.mp4", info)
-    with pytest.raises(VideoWriteError, match="unknown sound track"):
+    with pytest.raises(VideoWriteError, match="unknown audio track"):
         writer.write_audio(dataclasses.replace(packets[0], track=1))
     assert list(tmp_path.iterdir()) == [source]
 
