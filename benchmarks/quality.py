@@ -13,8 +13,9 @@ from rich.progress import track
 
 from benchmarks.serving import describe_run
 from service.inference.engine import OnnxEngine
-from service.inference.preprocessing import fit_to_network, resize_alpha
+from service.inference.preprocessing import fit_to_network
 from service.matting.refine import refine_alpha
+from service.matting.resize import resize_alpha
 from service.settings import DEFAULT_MODEL, Settings
 from training.data import find_pairs, read_image
 from training.metrics import grad, iou, mad, mse

@@ -23,15 +23,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.serving import describe_run, make_photo
-from service.api.dependencies import Services
-from service.app import start_services, stop_services
 from service.clips.matte import ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.plan import make_plan
 from service.clips.run import run_clip
+from service.clips.slots import VideoSlots
 from service.inference.engine import Engine
 from service.inference.preprocessing import fit_to_network
 from service.metrics import Metrics
+from service.runtime import Runtime
 from service.settings import load_settings
 from training.results import format_table
 
@@ -71,13 +71,15 @@ def time_bare(engine: Engine, tensor: np.ndarray, frames: int) -> float:
     return runs * engine.max_batch_size / (time.perf_counter() - start_s)
 
 
-async def time_clip(services: Services, path: Path, output: str, ref_size: int) -> float:
+async def time_clip(runtime: Runtime, path: Path, output: str, ref_size: int) -> float:
     """Return frames a second of a whole clip: decoded, matted, smoothed, composed, encoded."""
     plan = make_plan(VideoOptions(outputs=output, ref_size=ref_size), None)
-    max_s = services.settings.video_max_s
+    max_s = runtime.settings.video_max_s
     with path.open("rb") as file, tempfile.TemporaryDirectory() as folder:
         start_s = time.perf_counter()
-        clip = await run_clip(services, file, plan, Path(folder), ProgressCallbacks(), max_s=max_s)
+        slots = VideoSlots(1, runtime.metrics)
+        watch = ProgressCallbacks()
+        clip = await run_clip(runtime, slots, file, plan, Path(folder), watch, max_s=max_s)
         return clip.report.frames / (time.perf_counter() - start_s)
 
 
@@ -105,15 +107,16 @@ class ElsewhereEngine:
 
 
 @asynccontextmanager
-async def start(engine: Engine | None) -> AsyncIterator[Services]:
+async def start(engine: Engine | None) -> AsyncIterator[Runtime]:
     """Yield the parts of the service with an engine; None: the network on these cores."""
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings(decoders=1, data_dir=Path(folder))
-        services = await start_services(settings, Metrics(), engine, None)
+        runtime = await Runtime.start(settings, Metrics(), engine)
         try:
-            yield services
+            yield runtime
         finally:
-            await stop_services(services)
+            await runtime.stop_network()
+            await runtime.aclose()
 
 
 async def measure(frames: int, rounds: int) -> tuple[str, list[list[str]]]:
@@ -143,7 +146,7 @@ class Turns:
     """Takes the bare network and each output, in both places, by turns on one clip."""
 
     def __init__(
-        self, here: Services, elsewhere: Services, path: Path, image: np.ndarray, ref_size: int
+        self, here: Runtime, elsewhere: Runtime, path: Path, image: np.ndarray, ref_size: int
     ) -> None:
         self._places = {"these cores": here, "elsewhere": elsewhere}
         self._path = path
@@ -156,7 +159,7 @@ class Turns:
         time_bare(here.engine, self._tensor, here.engine.max_batch_size)  # warm
 
     async def take(self, frames: int) -> None:
-        engine, apart = (services.engine for services in self._places.values())
+        engine, apart = (runtime.engine for runtime in self._places.values())
         bare_fps = await asyncio.to_thread(time_bare, engine, self._tensor, frames)
         assert isinstance(apart, ElsewhereEngine)
         apart.seconds = engine.max_batch_size / bare_fps

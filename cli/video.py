@@ -26,19 +26,19 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from service.api.openapi import check_background_file, parse_options
-from service.app import start_services, stop_services
 from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import make_plan, read_background
 from service.clips.run import describe_clip, refuse_trimap_model, run_clip
+from service.clips.slots import VideoSlots
 from service.errors import ImpossibleOutput, MattingError
 from service.inference.models import ModelError
 from service.inference.providers import DeviceError
 from service.metrics import Metrics
+from service.options import BACKGROUND, check_background_file, parse_options
+from service.runtime import Runtime
 from service.settings import Settings, SettingsError, load_settings
-from service.stills.matte import BACKGROUND
 from training.command import fail
 
 # Limits on the length guard a service from its clients; nobody's own clip is too long.
@@ -87,7 +87,11 @@ def build_parser() -> argparse.ArgumentParser:
     options = parser.add_argument_group("options of the clip")
     flag = BACKGROUND.replace("_", "-")
     options.add_argument(
-        f"--{flag}", type=Path, dest=BACKGROUND, metavar="FILE", help="what is behind the person"
+        f"--{flag}",
+        type=Path,
+        dest=BACKGROUND,
+        metavar="FILE",
+        help="what is behind the person",
     )
     for name, schema in VideoOptions.model_json_schema()["properties"].items():
         options.add_argument(
@@ -124,14 +128,16 @@ def matte_file(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dic
     names = VideoOptions.model_fields
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     options = parse_options(VideoOptions, given)
-    behind: Path | None = getattr(arguments, BACKGROUND)
-    check_background_file(options, BACKGROUND, {} if behind is None else {BACKGROUND: behind})
+    background: Path | None = getattr(arguments, BACKGROUND)
+    check_background_file(
+        options, BACKGROUND, {} if background is None else {BACKGROUND: background}
+    )
     outputs = make_plan(options, None).outputs
     paths = choose_paths(arguments.out, [OUTPUTS[output].file for output in outputs])
     refuse_overwriting(paths, arguments.force)
     with ExitStack() as stack:
         file = stack.enter_context(arguments.clip.open("rb"))
-        picture = stack.enter_context(behind.open("rb")) if behind else None
+        picture = stack.enter_context(background.open("rb")) if background else None
         home = arguments.out if arguments.out.is_dir() else arguments.out.parent
         folder = Path(stack.enter_context(make_folder(home)))
         overrides = {"model_path": arguments.model, "device": arguments.device}
@@ -198,14 +204,17 @@ async def run(
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    services = await start_services(settings, Metrics(), None, None)
+    runtime = await Runtime.start(settings, Metrics())
+    slots = VideoSlots(settings.max_videos, runtime.metrics)
     try:
-        refuse_trimap_model(services)
-        plan = make_plan(options, await read_background(services, picture))
-        clip = await run_clip(services, file, plan, folder, watch, max_s=settings.video_max_s)
-        return clip, describe_clip(services, clip)
+        refuse_trimap_model(runtime)
+        plan = make_plan(options, await read_background(runtime, picture))
+        clip = await run_clip(runtime, slots, file, plan, folder, watch, max_s=settings.video_max_s)
+        return clip, describe_clip(runtime, clip)
     finally:
-        await stop_services(services)
+        await runtime.stop_network()
+        slots.threads.shutdown(wait=False)
+        await runtime.aclose()
 
 
 class FrameRateColumn(ProgressColumn):

@@ -83,18 +83,19 @@ def matte_clip(frames: list[VideoFrame]) -> tuple[list[np.ndarray], list[np.ndar
     raw: list[np.ndarray] = []
     smoothed: list[np.ndarray] = []
 
-    def infer(tensor: np.ndarray) -> Future[Matte]:
-        raw.append(engine.run(tensor[np.newaxis])[0])
-        future: Future[Matte] = Future()
-        future.set_result(Matte(raw[-1], 0, 0))
-        return future
+    class Recorder:
+        ahead = 1
 
-    segment = Segment(
-        prepare=lambda image: prepare_input(image, engine.info, REF_SIZE, 1.5),
-        infer=infer,
-        ahead=1,
-        ofd_threshold=OFD_THRESHOLD,
-    )
+        def prepare(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return prepare_input(image, engine.info, REF_SIZE, 1.5)
+
+        def infer(self, tensor: np.ndarray) -> Future[Matte]:
+            raw.append(engine.run(tensor[np.newaxis])[0])
+            future: Future[Matte] = Future()
+            future.set_result(Matte(raw[-1], 0, 0))
+            return future
+
+    segment = Segment(Recorder(), OFD_THRESHOLD)
     process_segment(frames, segment, lambda item: smoothed.append(item.alpha), threading.Event())
     return raw, smoothed
 

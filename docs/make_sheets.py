@@ -13,10 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
 from service.inference.engine import OnnxEngine
-from service.inference.preprocessing import fit_to_network, resize_alpha
+from service.inference.preprocessing import fit_to_network
 from service.matting.composite import composite_over_colour, quantise_alpha
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
+from service.matting.resize import resize_alpha
 from service.settings import Settings
 
 # The photo has only 512 pixels a side: at this ref_size it is four times as large as its matte, as

@@ -10,27 +10,23 @@ from starlette.staticfiles import StaticFiles
 
 from service import __version__
 from service.api.auth import AuthLayer, Keys
+from service.api.body_layer import BodyLayer
 from service.api.compat import routes as compat
 from service.api.dependencies import Services
+from service.api.disconnect import ClientDisconnected
+from service.api.problems import install_error_handlers
+from service.api.request_layer import RequestLayer
 from service.api.routes import image, jobs, live, operations, sessions, video
-from service.api.uploads import ClientDisconnected
 from service.clips.slots import VideoSlots
-from service.errors import install_error_handlers
-from service.inference.batcher import Batcher
-from service.inference.engine import Engine, OnnxEngine
-from service.inference.health import Health
-from service.inference.providers import count_threads
+from service.inference.engine import Engine
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
 from service.jobs.store import JobStore
-from service.limits import AdmissionGate, BodyLayer
-from service.log import RequestLayer
-from service.media.decoder.pool import DecoderPool
 from service.metrics import Metrics
+from service.runtime import Runtime
 from service.sessions.store import SessionStore
 from service.settings import Settings
 from service.stills.result_store import ResultStore
-from service.threads import Workers
 
 DESCRIPTION = """Trimap-free portrait matting with MODNet: photo in, alpha out; clip in, matted clip
 out. Errors are `application/problem+json` (RFC 9457)."""
@@ -82,53 +78,27 @@ async def on_client_disconnect(request: object, error: Exception) -> Response:
 async def start_services(
     settings: Settings, metrics: Metrics, engine: Engine | None, job_store: JobStore | None
 ) -> Services:
-    """Load the model, warm it up, start the decoder children, go on with the jobs."""
-    cores = count_threads()
-    health = Health()
-    stills = settings.decoders or max(1, cores // 2)
-    decoders = DecoderPool(
-        settings,
-        metrics,
-        stills=stills,
-        videos=settings.max_videos,
-        chunks=settings.max_chunks,
-    )
-    if engine is None:
-        engine = await asyncio.to_thread(OnnxEngine, settings)
-    await asyncio.to_thread(engine.warm_up)
+    """Start the runtime and all that works on it, and go on with the jobs."""
     if job_store is None:
         job_store = await asyncio.to_thread(JobStore.open, settings.data_dir)
-    await decoders.start()  # last: a network that fails above must not leave children behind
-    gate = AdmissionGate(
-        max_requests=settings.max_requests,
-        max_megapixels=settings.max_megapixels,
-        queue_s=settings.queue_s,
-        metrics=metrics,
-    )
-    batcher = Batcher(engine, metrics, health, on_speed=gate.observe)
-    batcher.start()
-    info = engine.info
-    metrics.model_info.labels(info.name, info.sha256, engine.provider, info.precision).set(1)
-    health.started = True
-    metrics.ready.set(1)
-    workers = Workers(stills + cores)
-    jobs = Jobs(job_store, settings, metrics)
+    try:
+        runtime = await Runtime.start(settings, metrics, engine)
+    except BaseException:
+        await asyncio.to_thread(job_store.close)
+        raise
+    slots = VideoSlots(settings.max_videos, metrics)
+    jobs = Jobs(job_store, runtime, slots)
     services = Services(
-        settings=settings,
-        metrics=metrics,
-        health=health,
-        gate=gate,
-        engine=engine,
-        batcher=batcher,
-        decoders=decoders,
-        workers=workers,
-        videos=VideoSlots(settings.max_videos, metrics),
-        results=ResultStore(settings.data_dir, settings.result_store_mb * 2**20, workers),
+        runtime=runtime,
+        slots=slots,
+        results=ResultStore(settings.data_dir, settings.result_store_mb * 2**20, runtime.files),
         sessions=SessionStore(settings, metrics),
         jobs=jobs,
-        intake=JobIntake(jobs, job_store, settings, metrics, workers),
+        intake=JobIntake(jobs, runtime),
     )
-    await jobs.start(services)
+    await jobs.start()
+    runtime.health.started = True
+    metrics.ready.set(1)
     return services
 
 
@@ -137,12 +107,12 @@ async def stop_services(services: Services) -> None:
 
     Jobs end first: they go on when the service starts again.
     """
-    services.health.draining = True
-    services.metrics.ready.set(0)
+    runtime = services.runtime
+    runtime.health.draining = True
+    runtime.metrics.ready.set(0)
     await services.jobs.aclose()
-    await services.batcher.aclose()
-    services.videos.threads.shutdown(wait=False)
+    await runtime.stop_network()
+    services.slots.threads.shutdown(wait=False)
     await services.results.aclose()
     await services.sessions.aclose()
-    await services.decoders.aclose()
-    services.workers.close()
+    await runtime.aclose()

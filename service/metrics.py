@@ -1,6 +1,9 @@
 """All Prometheus metrics of the service, in a registry of the app's own."""
 
 import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,7 +25,7 @@ REJECTIONS = ("overloaded", "too_large", "unauthorized", "timeout", "disconnecte
 
 
 class Metrics:
-    """The metrics of `design/api.md` section 7; one instance an app, so that many can live."""
+    """All metrics of one app; each app has a registry of its own, so that several can live."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -96,3 +99,26 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, labels: tuple[str, ...]) -> Histogram:
         return Histogram(name, text, labels, buckets=_SECONDS, registry=self.registry)
+
+
+class StageTimes:
+    """The stages of one request, in seconds; also observed in the metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._seconds = dict.fromkeys(STAGES, 0.0)
+
+    def add(self, stage: str, seconds: float) -> None:
+        self._seconds[stage] += seconds
+        self._metrics.stage_duration.labels(stage).observe(seconds)
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        start_s = time.perf_counter()
+        yield
+        self.add(stage, time.perf_counter() - start_s)
+
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        """All stages, those that did not run with 0."""
+        return {name: seconds * 1000 for name, seconds in self._seconds.items()}

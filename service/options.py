@@ -1,16 +1,19 @@
 """Options that stills and clips share."""
 
+import difflib
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageColor
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from service.errors import InvalidOption
 from service.matting.composite import Background, Blur
 
 MIN_REF_SIZE, MAX_REF_SIZE = 64, 1024
+Options = TypeVar("Options", bound=BaseModel)
 BLUR = "blur"
 
 
@@ -87,3 +90,44 @@ class MattingOptions(BaseModel):
             if name in self.model_fields_set and not is_used(self):
                 raise ValueError(f"{name} needs {need}")
         return self
+
+
+def parse_options(kind: type[Options], given: Mapping[str, Any]) -> Options:
+    """Check options that came as text or JSON; raises InvalidOption with the nearest valid name."""
+    names = list(kind.model_fields)
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            raise InvalidOption(
+                f"there is no option `{name[:64]}`",
+                hint=f"did you mean `{near[0]}`?" if near else f"options: {', '.join(names)}",
+                errors=[{"loc": name[:64], "msg": "unknown option"}],
+            )
+    try:
+        return kind.model_validate(dict(given))
+    except ValidationError as error:
+        found = [
+            {
+                "loc": ".".join(str(part) for part in item["loc"]) or "options",
+                "msg": item["msg"].removeprefix("Value error, "),
+            }
+            for item in error.errors(include_url=False, include_context=False)
+        ]
+        raise InvalidOption(f"{found[0]['loc']}: {found[0]['msg']}", errors=found) from None
+
+
+def check_background_file(options: MattingOptions, part: str, files: Mapping[str, Any]) -> None:
+    """Refuse a background that came as the file `part` and would not be seen.
+
+    Raises InvalidOption.
+    """
+    if part not in files:
+        return
+    is_seen, need = options.requirements["background"]
+    if not is_seen(options):
+        raise InvalidOption(f"{part} needs {need}")
+    if "background" in options.model_fields_set:
+        raise InvalidOption(f"background and {part} are both given", hint="leave out one")
+
+
+IMAGE, TRIMAP, BACKGROUND = "the image", "trimap_file", "background_file"

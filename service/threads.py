@@ -1,53 +1,54 @@
-"""The one helper that takes work on pixels off the event loop, and the times of its stages."""
+"""Thread pools that take blocking work off the event loop, and waiting for them when cancelled."""
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+import contextvars
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
-
-from service.metrics import STAGES, Metrics
+from contextlib import suppress
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Workers:
-    """Threads for decoding (waiting for a child), resizing and encoding.
+    """A pool of threads for one kind of blocking work.
 
-    The codecs, OpenCV and numpy let go of the interpreter lock, so threads are enough.
+    Pixels (waiting for a decoder, resizing, encoding) and files (reading, writing, fsync) have a
+    pool each, so that neither waits behind the other. The codecs, OpenCV, numpy and the disk let go
+    of the interpreter lock, so threads are enough. Context variables, the request id among them,
+    are carried into the thread.
     """
 
-    def __init__(self, count: int) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="media")
+    def __init__(self, count: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        return await loop.run_in_executor(
+            self._pool, lambda: context.run(function, *args, **kwargs)
+        )
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-class StageTimes:
-    """The stages of one request, in seconds; also observed in the metrics."""
+async def wait_for_thread(
+    work: Coroutine[Any, Any, T] | asyncio.Future[T],
+    on_cancel: Callable[[], object] = lambda: None,
+) -> T:
+    """Return the result of what a thread does; cancelled, it waits for the thread all the same.
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._seconds = dict.fromkeys(STAGES, 0.0)
-
-    def add(self, stage: str, seconds: float) -> None:
-        self._seconds[stage] += seconds
-        self._metrics.stage_duration.labels(stage).observe(seconds)
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        start_s = time.perf_counter()
-        yield
-        self.add(stage, time.perf_counter() - start_s)
-
-    @property
-    def milliseconds(self) -> dict[str, float]:
-        """All stages, those that did not run with 0."""
-        return {name: seconds * 1000 for name, seconds in self._seconds.items()}
+    `on_cancel` tells the thread that nobody needs its result any more.
+    """
+    run = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(run)
+    except asyncio.CancelledError:
+        on_cancel()
+        while not run.done():  # whoever cancels a second time waits, too
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([run])
+        if not run.cancelled():
+            run.exception()  # nobody else will look at it
+        raise

@@ -48,7 +48,7 @@ class Bench:
     @property
     def metrics(self) -> Metrics:
         """The metrics of these jobs alone."""
-        return self.services.metrics
+        return self.services.runtime.metrics
 
     async def bring(self, clip: bytes, owner: str = "a", key: str | None = None, **options) -> Job:
         """Submit a clip as a client does."""
@@ -99,11 +99,11 @@ async def open_jobs(
     elsewhere.mkdir(exist_ok=True)
     app = await start_services(own, Metrics(), engine, JobStore.open(elsewhere))
     store = JobStore.open(data_dir)
-    metrics = Metrics()
-    jobs = Jobs(store, own, metrics, clock=clock.tell_day, timer=clock.tell_elapsed)
-    intake = JobIntake(jobs, store, own, metrics, app.workers, clock=clock.tell_day)
-    services = replace(app, metrics=metrics, jobs=jobs, intake=intake)
-    await jobs.start(services)
+    runtime = replace(app.runtime, metrics=Metrics())
+    jobs = Jobs(store, runtime, app.slots, clock=clock.tell_day, timer=clock.tell_elapsed)
+    intake = JobIntake(jobs, runtime, clock=clock.tell_day)
+    services = replace(app, runtime=runtime, jobs=jobs, intake=intake)
+    await jobs.start()
     try:
         yield Bench(services, jobs, intake, store, clock)
     finally:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +16,20 @@ from service.inference.preprocessing import prepare_input
 from service.media.video.types import VideoFrame
 
 REF_SIZE = 128  # of the real network in tests: some 25 ms a frame
+
+
+@dataclass(frozen=True)
+class FunctionNetwork:
+    """A network of two functions: a picture's input and its picture, and an input's matte."""
+
+    prepare: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    run: Callable[[np.ndarray], np.ndarray]
+    ahead: int = 2
+
+    def infer(self, tensor: np.ndarray) -> Future[Matte]:
+        future: Future[Matte] = Future()
+        future.set_result(Matte(self.run(tensor), 0, 0))
+        return future
 
 
 def make_frames(images: Sequence[np.ndarray]) -> list[VideoFrame]:
@@ -37,25 +52,20 @@ def run_network(
 ) -> tuple[list[np.ndarray], SegmentReport]:
     """Return the mattes of the engine at REF_SIZE."""
 
-    def show(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def prepare(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return prepare_input(image, engine.info, REF_SIZE, max_megapixels=1.5)
 
-    return process(frames, show, lambda tensor: engine.run(tensor[np.newaxis])[0], threshold)
+    return process(frames, prepare, lambda tensor: engine.run(tensor[np.newaxis])[0], threshold)
 
 
 def process(
     frames: Sequence[VideoFrame],
-    show: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    prepare: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     infer: Callable[[np.ndarray], np.ndarray],
     threshold: float | None,
 ) -> tuple[list[np.ndarray], SegmentReport]:
-    def queue(tensor: np.ndarray) -> Future[Matte]:
-        future: Future[Matte] = Future()
-        future.set_result(Matte(infer(tensor), 0, 0))
-        return future
-
     out: list[MattedFrame] = []
-    segment = Segment(show, queue, ahead=2, ofd_threshold=threshold)
+    segment = Segment(FunctionNetwork(prepare, infer), threshold)
     report = process_segment(iter(frames), segment, out.append, threading.Event())
     assert [item.frame.pts for item in out] == [frame.pts for frame in frames]
     return [item.alpha for item in out], report

@@ -26,7 +26,7 @@ FORBIDDEN_LIBRARIES = {
 }
 MAY_CATCH_EVERYTHING = {
     "service/inference/batcher.py",
-    "service/log.py",
+    "service/api/request_layer.py",
     "service/jobs/jobs.py",
 }
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import BadRequest, Unauthorized, error_response
+from service.api.problems import error_response
+from service.errors import BadRequest, Unauthorized
 from service.metrics import Metrics
 
 ANONYMOUS = "anonymous"

@@ -4,8 +4,7 @@ import binascii
 import json
 from typing import Any, Protocol
 
-from service.errors import BadRequest
-from service.limits import refuse_size
+from service.errors import BadRequest, refuse_size
 
 
 class TakesJson(Protocol):

@@ -1,49 +1,62 @@
-"""What the routes need, made once by the app and handed out from its state."""
+"""The parts of a running app, and the dependencies by which a route asks for those it uses."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from service.clips.slots import VideoSlots
-from service.inference.batcher import Batcher
-from service.inference.engine import Engine
-from service.inference.health import Health
-from service.limits import AdmissionGate
-from service.media.decoder.pool import DecoderPool
-from service.metrics import Metrics
+from service.jobs.intake import JobIntake
+from service.jobs.jobs import Jobs
+from service.runtime import Runtime
 from service.sessions.store import SessionStore
-from service.settings import Settings
 from service.stills.result_store import ResultStore
-from service.threads import Workers
-
-if TYPE_CHECKING:  # jobs run on all the other parts
-    from service.jobs.intake import JobIntake
-    from service.jobs.jobs import Jobs
 
 
 @dataclass(frozen=True)
 class Services:
     """The parts of a running app."""
 
-    settings: Settings
-    metrics: Metrics
-    health: Health
-    gate: AdmissionGate
-    engine: Engine
-    batcher: Batcher
-    decoders: DecoderPool
-    workers: Workers
-    videos: VideoSlots
+    runtime: Runtime
+    slots: VideoSlots
     results: ResultStore
     sessions: SessionStore
-    jobs: "Jobs"
-    intake: "JobIntake"
+    jobs: Jobs
+    intake: JobIntake
 
 
 def get_services(connection: HTTPConnection) -> Services:
     return cast(Services, connection.app.state.services)
 
 
-ServicesDependency = Annotated[Services, Depends(get_services)]
+def get_runtime(connection: HTTPConnection) -> Runtime:
+    return get_services(connection).runtime
+
+
+def get_slots(connection: HTTPConnection) -> VideoSlots:
+    return get_services(connection).slots
+
+
+def get_results(connection: HTTPConnection) -> ResultStore:
+    return get_services(connection).results
+
+
+def get_sessions(connection: HTTPConnection) -> SessionStore:
+    return get_services(connection).sessions
+
+
+def get_jobs(connection: HTTPConnection) -> Jobs:
+    return get_services(connection).jobs
+
+
+def get_intake(connection: HTTPConnection) -> JobIntake:
+    return get_services(connection).intake
+
+
+RuntimeDependency = Annotated[Runtime, Depends(get_runtime)]
+SlotsDependency = Annotated[VideoSlots, Depends(get_slots)]
+ResultsDependency = Annotated[ResultStore, Depends(get_results)]
+SessionsDependency = Annotated[SessionStore, Depends(get_sessions)]
+JobsDependency = Annotated[Jobs, Depends(get_jobs)]
+IntakeDependency = Annotated[JobIntake, Depends(get_intake)]

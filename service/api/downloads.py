@@ -7,8 +7,8 @@ from typing import BinaryIO
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from service.api.dependencies import Services
 from service.errors import RangeNotSatisfiable
+from service.threads import Workers
 
 CHUNK_BYTES = 1 << 18
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
@@ -16,7 +16,7 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 async def send_file(
     request: Request,
-    services: Services,
+    disk: Workers,
     file: BinaryIO,
     name: str,
     content_type: str,
@@ -51,7 +51,7 @@ async def send_file(
     if request.method == "HEAD":
         file.close()
         return Response(status_code=status, headers=headers, media_type=content_type)
-    body = stream_file(services, file, first, last - first + 1)
+    body = stream_file(disk, file, first, last - first + 1)
     return StreamingResponse(body, status, headers, content_type)
 
 
@@ -87,7 +87,7 @@ def read_range(request: Request, etag: str, size_bytes: int) -> tuple[int, int] 
 
 
 async def stream_file(
-    services: Services, file: BinaryIO, first: int = 0, count: int | None = None
+    disk: Workers, file: BinaryIO, first: int = 0, count: int | None = None
 ) -> AsyncIterator[bytes]:
     """Yield `count` bytes of a file from `first` on, all by default, and close it.
 
@@ -95,10 +95,10 @@ async def stream_file(
     """
     left = count
     with file:
-        await services.workers.run(file.seek, first)
+        await disk.run(file.seek, first)
         while left is None or left > 0:
             size = CHUNK_BYTES if left is None else min(left, CHUNK_BYTES)
-            if not (chunk := await services.workers.run(file.read, size)):
+            if not (chunk := await disk.run(file.read, size)):
                 return
             yield chunk
             left = None if left is None else left - len(chunk)

@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeVar, cast
@@ -14,9 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from service.api.base64_json import read_json_upload
 from service.api.negotiation import JSON_TYPE
-from service.errors import BadRequest, InvalidOption, UnsupportedMedia
-from service.limits import refuse_size
-from service.metrics import Metrics
+from service.errors import BadRequest, InvalidOption, UnsupportedMedia, refuse_size
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024
@@ -24,10 +22,6 @@ MULTIPART_TYPE, FORM_TYPE = "multipart/form-data", "application/x-www-form-urlen
 # Above this size an upload is spooled to disk.
 SPOOL_BYTES = 1 << 20
 T = TypeVar("T")
-
-
-class ClientDisconnected(Exception):
-    """The client left before the answer; there is nobody to tell."""
 
 
 @dataclass(frozen=True)
@@ -191,29 +185,3 @@ async def _spool_body(request: Request, spool: BinaryIO, limit_bytes: int) -> No
         else:
             spool.write(chunk)
     spool.seek(0)
-
-
-async def run_until_disconnect(
-    request: Request, metrics: Metrics, work: Coroutine[Any, Any, T]
-) -> T:
-    """Return the result of `work`; cancel it and raise ClientDisconnected when the client leaves.
-
-    Starlette does not cancel a handler whose client has gone. The body must have been read.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_wait_for_disconnect(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        metrics.requests_rejected.labels("disconnected").inc()
-        raise ClientDisconnected
-    finally:
-        gone.cancel()
-        task.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _wait_for_disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -8,9 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.clips.outputs import OUTPUTS, OutputName, PictureName, open_writer
+from service.clips.outputs import OUTPUTS, OutputName, open_writer
 from service.errors import InsufficientStorage
 from service.frames.overlap import WriteBehind
+from service.frames.render import PictureName
 from service.media.audio.types import AudioPacket
 from service.media.video.result_writer import ResultWriter
 from service.media.video.types import Image, VideoInfo

@@ -4,24 +4,19 @@ import errno
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from service.clips.fan_out import FanOut
-from service.clips.outputs import OUTPUTS, OutputName, list_containers
+from service.clips.outputs import OUTPUTS
+from service.clips.plan import ClipPlan
 from service.errors import ImpossibleOutput, InsufficientStorage, MattingError, MediaLimitExceeded
 from service.frames.background_clip import BackgroundClip, LoopedClip
-from service.frames.render import Renderer, RenderOptions
+from service.frames.network import Network
+from service.frames.render import Renderer
 from service.frames.report import SegmentReport
 from service.frames.segment import MattedFrame, Segment, process_segment
-from service.inference.batcher import Matte
-from service.inference.models import ModelInfo
-from service.inference.preprocessing import prepare_input
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
 from service.media.video.result_writer import VideoWriteError
@@ -29,31 +24,6 @@ from service.media.video.types import ClipSelection, VideoInfo
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ClipPlan:
-    """What is made of a clip; `ofd_threshold` None: no smoothing, `ref_size` None: the model's.
-
-    `start_s`, `end_s`, `max_fps`: which frames of it, as ClipSelection has it.
-    """
-
-    outputs: tuple[OutputName, ...]
-    render_options: RenderOptions
-    ref_size: int | None
-    ofd_threshold: float | None
-    keep_audio: bool
-    crf: int
-    preset: str
-    start_s: float = 0.0
-    end_s: float | None = None
-    max_fps: float | None = None
-
-    @property
-    def selection(self) -> ClipSelection:
-        """What must be read of the clip for it."""
-        audio = list_containers(self.outputs) if self.keep_audio else ()
-        return ClipSelection(audio, self.start_s, self.end_s, self.max_fps)
 
 
 @dataclass(frozen=True)
@@ -92,29 +62,6 @@ class ProgressCallbacks:
     on_frame: Callable[[], None] = lambda: None
 
 
-@dataclass(frozen=True)
-class Network:
-    """The network as a clip sees it: `infer` queues an input, `ahead` at once are useful."""
-
-    info: ModelInfo
-    infer: Callable[[NDArray[np.float32]], Future[Matte]]
-    ahead: int
-
-
-def make_segment(
-    settings: Settings, network: Network, ref_size: int | None, ofd_threshold: float | None
-) -> Segment:
-    """Return how the network mattes frames; None: the model's own size, no smoothing."""
-    return Segment(
-        prepare=lambda image: prepare_input(
-            image, network.info, ref_size, settings.network_max_megapixels
-        ),
-        infer=network.infer,
-        ahead=network.ahead,
-        ofd_threshold=ofd_threshold,
-    )
-
-
 def matte_clip(
     settings: Settings,
     network: Network,
@@ -126,23 +73,23 @@ def matte_clip(
     stop: threading.Event,
     *,
     max_s: float,
-    behind: Decoder | None = None,
+    background_decoder: Decoder | None = None,
 ) -> MattedClip:
     """Matte a clip of at most `max_s` seconds into files in `folder`, none of them on an error.
 
-    `behind` decodes the background of the plan where that is a clip.
+    `background_decoder` decodes the background of the plan where that is a clip.
 
     Raises the errors of the decoder and the batcher, ImpossibleOutput, InsufficientStorage, and
     SegmentStopped once `stop` is set.
     """
     info = open_clip(decoder, file, plan.selection, max_s)
     watch.on_open(estimate_frames(info, plan.selection))
-    segment = make_segment(settings, network, plan.ref_size, plan.ofd_threshold)
+    segment = Segment(network, plan.ofd_threshold)
     looped: LoopedClip | None = None
     if isinstance(plan.render_options.background, BackgroundClip):
-        assert behind is not None
+        assert background_decoder is not None
         looped = LoopedClip(
-            behind,
+            background_decoder,
             plan.render_options.background,
             info.time_base,
             max_s=settings.video_max_s,

@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from service.clips.outputs import NAMES, OUTPUTS, OutputName
-from service.frames.smoothing import OFD_THRESHOLD
-from service.options import BLUR, MattingOptions, Requirements
+from service.frames.options import SmoothedOptions
+from service.options import BLUR, Requirements
 
 
 def split_outputs(value: Any) -> Any:
@@ -33,22 +33,6 @@ def uses(*pictures: str) -> Any:
 def is_carried_by(*containers: str | None) -> Any:
     """Return the test whether one of the outputs has one of these containers."""
     return lambda options: any(OUTPUTS[name].container in containers for name in options.outputs)
-
-
-class SmoothedOptions(MattingOptions):
-    """Options that clips and sessions share."""
-
-    smoothing: Literal["ofd", "off"] = Field(
-        "ofd", description="one-frame delay against flicker, across chunks too"
-    )
-    ofd_threshold: float = Field(
-        OFD_THRESHOLD, gt=0, lt=1, description="difference that counts as flicker"
-    )
-
-    @property
-    def threshold(self) -> float | None:
-        """The difference that counts as flicker; None: no smoothing."""
-        return self.ofd_threshold if self.smoothing == "ofd" else None
 
 
 class VideoOptions(SmoothedOptions):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from service.frames.render import PictureName
 from service.inference.providers import count_threads
 from service.media.audio.types import Container
 from service.media.video.encoders import PRORES, VP9, h264
@@ -14,7 +15,6 @@ from service.media.video.types import VideoInfo
 from service.media.video.writer import VideoWriter
 
 OutputName = Literal["composite", "alpha", "webm", "prores", "frames", "green"]
-PictureName = Literal["composite", "grey", "green", "cutout"]
 NAMES: tuple[OutputName, ...] = get_args(OutputName)
 MAX_ENCODER_THREADS = 4
 

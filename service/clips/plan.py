@@ -1,16 +1,48 @@
 """From the options of a request to the plan of a clip."""
 
+from dataclasses import dataclass
 from typing import BinaryIO
 
-from service.api.dependencies import Services
-from service.clips.matte import ClipPlan
 from service.clips.options import VideoOptions
-from service.errors import MattingError, UnsupportedMedia
+from service.clips.outputs import OutputName, list_containers
+from service.decoding import decode_picture
+from service.errors import (
+    MattingError,
+    UnsupportedMedia,
+    refuse_size,
+)
 from service.frames.background_clip import BackgroundClip
-from service.frames.render import Pixels, make_render_options
-from service.limits import refuse_size
+from service.frames.render import Pixels, RenderOptions, make_render_options
 from service.media.decoder.client import Decoder
-from service.stills.matte import BACKGROUND, decode_picture
+from service.media.video.types import ClipSelection
+from service.options import BACKGROUND
+from service.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """What is made of a clip; `ofd_threshold` None: no smoothing, `ref_size` None: the model's.
+
+    `start_s`, `end_s`, `max_fps`: which frames of it, as ClipSelection has it.
+    """
+
+    outputs: tuple[OutputName, ...]
+    render_options: RenderOptions
+    ref_size: int | None
+    ofd_threshold: float | None
+    keep_audio: bool
+    crf: int
+    preset: str
+    start_s: float = 0.0
+    end_s: float | None = None
+    max_fps: float | None = None
+
+    @property
+    def selection(self) -> ClipSelection:
+        """What must be read of the clip for it."""
+        audio = list_containers(self.outputs) if self.keep_audio else ()
+        return ClipSelection(audio, self.start_s, self.end_s, self.max_fps)
+
 
 # Enough for the header of a picture, and for a decoder to say that it is none.
 HEAD_BYTES = 4096
@@ -18,7 +50,7 @@ MOVING = ("GIF",)  # pictures that are read as clips
 
 
 async def read_background(
-    services: Services, file: BinaryIO | None
+    runtime: Runtime, file: BinaryIO | None
 ) -> Pixels | BackgroundClip | None:
     """Decode the picture to put behind the person, (h, w, 3) uint8 of any size.
 
@@ -27,22 +59,22 @@ async def read_background(
     """
     if file is None:
         return None
-    head = await services.workers.run(file.read, HEAD_BYTES)
-    async with services.decoders.borrow("still") as decoder:
-        if await is_clip(services, decoder, head):
+    head = await runtime.files.run(file.read, HEAD_BYTES)
+    async with runtime.decoders.borrow("still") as decoder:
+        if await is_clip(runtime, decoder, head):
             return BackgroundClip(file)
-        limit_bytes = services.settings.image_max_bytes
-        data = head + await services.workers.run(file.read, limit_bytes + 1)
+        limit_bytes = runtime.settings.image_max_bytes
+        data = head + await runtime.files.run(file.read, limit_bytes + 1)
         if len(data) > limit_bytes:
             raise refuse_size(BACKGROUND, limit_bytes, len(data))
-        picture = await decode_picture(services, decoder, BACKGROUND, data)
+        picture = await decode_picture(runtime, decoder, BACKGROUND, data)
     return picture.flat
 
 
-async def is_clip(services: Services, decoder: Decoder, head: bytes) -> bool:
+async def is_clip(runtime: Runtime, decoder: Decoder, head: bytes) -> bool:
     """Say whether a file that begins so is no picture, or one that moves."""
     try:
-        info = await services.workers.run(decoder.open_image, head)
+        info = await runtime.workers.run(decoder.open_image, head)
     except UnsupportedMedia:
         return True
     except MattingError:  # a picture, cut short here or broken

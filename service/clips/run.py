@@ -2,33 +2,32 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from service.api.dependencies import Services
-from service.clips.matte import ClipPlan, MattedClip, Network, ProgressCallbacks, matte_clip
+from service.clips.matte import MattedClip, ProgressCallbacks, matte_clip
+from service.clips.plan import ClipPlan
+from service.clips.slots import VideoSlots
 from service.errors import ImpossibleOutput
 from service.frames.background_clip import BackgroundClip
-from service.inference.batcher import Matte
+from service.frames.network import FrameNetwork
+from service.runtime import Runtime
+from service.threads import wait_for_thread
 
 FRAME_TIMEOUT_S = 60.0
 T = TypeVar("T")
 
 
-def refuse_trimap_model(services: Services) -> None:
+def refuse_trimap_model(runtime: Runtime) -> None:
     """Raise ImpossibleOutput when the network cannot matte a clip."""
-    if services.engine.info.takes_trimap:
+    if runtime.engine.info.takes_trimap:
         raise ImpossibleOutput("the model needs a trimap for each picture, a clip brings none")
 
 
 async def run_clip(
-    services: Services,
+    runtime: Runtime,
+    slots: VideoSlots,
     file: BinaryIO,
     plan: ClipPlan,
     folder: Path,
@@ -36,23 +35,23 @@ async def run_clip(
     *,
     max_s: float,
 ) -> MattedClip:
-    """Matte a clip into files in `folder`, in a thread of `services.videos`.
+    """Matte a clip into files in `folder`, in a thread of `slots`.
 
-    The caller holds a place of `services.videos`. When this returns or raises, cancelled too, the
+    The caller holds a place of `slots`. When this returns or raises, cancelled too, the
     thread has ended. Raises what `matte_clip` raises.
     """
     loop = asyncio.get_running_loop()
     stop = threading.Event()
-    network = connect_network(services)
+    network = FrameNetwork(runtime, plan.ref_size)
     async with AsyncExitStack() as stack:
-        decoder = await stack.enter_async_context(services.decoders.borrow("video"))
-        behind = None
+        decoder = await stack.enter_async_context(runtime.decoders.borrow("video"))
+        background = None
         if isinstance(plan.render_options.background, BackgroundClip):
-            behind = await stack.enter_async_context(services.decoders.borrow("background"))
+            background = await stack.enter_async_context(runtime.decoders.borrow("background"))
         run = loop.run_in_executor(
-            services.videos.threads,
+            slots.threads,
             lambda: matte_clip(
-                services.settings,
+                runtime.settings,
                 network,
                 decoder,
                 file,
@@ -61,53 +60,20 @@ async def run_clip(
                 watch,
                 stop,
                 max_s=max_s,
-                behind=behind,
+                background_decoder=background,
             ),
         )
 
         def end() -> None:
             stop.set()
-            for child in (decoder, behind):
+            for child in (decoder, background):
                 if child is not None:
                     child.kill()
 
-        return await finish(run, on_cancel=end)
+        return await wait_for_thread(run, on_cancel=end)
 
 
-async def finish(
-    work: Coroutine[Any, Any, T] | asyncio.Future[T],
-    on_cancel: Callable[[], object] = lambda: None,
-) -> T:
-    """Return the result of what a thread does; cancelled, it waits for the thread all the same.
-
-    `on_cancel` tells the thread that nobody needs its result any more.
-    """
-    run = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(run)
-    except asyncio.CancelledError:
-        on_cancel()
-        while not run.done():  # whoever cancels a second time waits, too
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([run])
-        if not run.cancelled():
-            run.exception()  # nobody else will look at it
-        raise
-
-
-def connect_network(services: Services) -> Network:
-    """Return the shared network for a clip in another thread; called on the event loop."""
-    loop = asyncio.get_running_loop()
-
-    def infer(tensor: NDArray[np.float32]) -> Future[Matte]:
-        matte = services.batcher.infer(tensor, timeout_s=FRAME_TIMEOUT_S)
-        return asyncio.run_coroutine_threadsafe(matte, loop)
-
-    engine = services.engine
-    return Network(engine.info, infer, ahead=engine.max_batch_size + 1)
-
-
-def describe_clip(services: Services, clip: MattedClip) -> dict[str, Any]:
+def describe_clip(runtime: Runtime, clip: MattedClip) -> dict[str, Any]:
     """Return the report of a clip for JSON: its own, its size, and what it was matted with.
 
     What was changed on the way is told where it is so: rows and columns added, bits cut, fields
@@ -127,8 +93,8 @@ def describe_clip(services: Services, clip: MattedClip) -> dict[str, Any]:
             "width": clip.width,
             "height": clip.height,
             "rotation_applied_deg": info.rotation_deg,
-            "model": services.engine.info.name,
-            "provider": services.engine.provider,
+            "model": runtime.engine.info.name,
+            "provider": runtime.engine.provider,
         }
         | {name: value for name, value in changed.items() if value is not None}
     )

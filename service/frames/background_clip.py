@@ -9,7 +9,7 @@ from service.errors import MattingError, MediaLimitExceeded
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
 from service.media.video.types import ClipSelection, Image, VideoInfo
-from service.stills.matte import BACKGROUND
+from service.options import BACKGROUND
 
 _PICTURES = ClipSelection(audio=())
 _GUESSED_RATE = Fraction(25)

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.clips.outputs import PictureName
 from service.frames.background_clip import BackgroundClip, LoopedClip
 from service.frames.segment import MattedFrame
-from service.inference.preprocessing import resize_alpha
 from service.matting.composite import (
     Background,
     composite_over,
@@ -20,7 +19,11 @@ from service.matting.composite import (
 )
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
+from service.matting.resize import resize_alpha
 from service.options import MattingOptions
+
+PictureName = Literal["composite", "grey", "green", "cutout"]
+
 
 Pixels = NDArray[np.uint8]
 # The foreground's colour is estimated on smaller pictures than a still's: a third of the time, for

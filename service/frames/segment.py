@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from service.frames.network import Network
 from service.frames.overlap import WriteBehind, read_ahead
 from service.frames.report import ReportWriter, SegmentReport
 from service.frames.smoothing import (
@@ -24,8 +25,6 @@ from service.media.video.types import Image, VideoFrame
 
 # Frames that wait between two stages: enough to smooth the speeds, few enough to stay small.
 WAITING_FRAMES = 4
-
-Tensor = NDArray[np.float32]
 
 
 class SegmentStopped(Exception):
@@ -49,16 +48,9 @@ class MattedFrame(PreparedFrame):
 
 @dataclass(frozen=True)
 class Segment:
-    """How the frames of one segment are matted.
+    """How the frames of one segment are matted; `ofd_threshold` None: no smoothing."""
 
-    `prepare` turns a picture into the network's input and the small picture that it was made of,
-    `infer` hands the input to the batcher. `ahead` frames are with the network at once.
-    `ofd_threshold` None: no smoothing.
-    """
-
-    prepare: Callable[[Image], tuple[Tensor, Image]]
-    infer: Callable[[Tensor], Future[Matte]]
-    ahead: int
+    network: Network
     ofd_threshold: float | None
 
 
@@ -160,9 +152,9 @@ class _Run:
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
-        tensor, network_image = segment.prepare(frame.image)
-        self._pending.append((PreparedFrame(frame, network_image), segment.infer(tensor)))
-        if len(self._pending) >= segment.ahead:
+        tensor, network_image = segment.network.prepare(frame.image)
+        self._pending.append((PreparedFrame(frame, network_image), segment.network.infer(tensor)))
+        if len(self._pending) >= segment.network.ahead:
             self._take_oldest()
 
     def finish(self, is_last: bool) -> None:

@@ -4,12 +4,13 @@ import asyncio
 import logging
 import zipfile
 
-from service.api.dependencies import Services
 from service.clips.matte import MattedClip, ResultFile
-from service.clips.run import finish
+from service.clips.slots import VideoSlots
 from service.errors import MattingError, MediaLimitExceeded
 from service.media.decoder.client import Decoder
 from service.media.video.types import ClipSelection, VideoFrame
+from service.runtime import Runtime
+from service.threads import wait_for_thread
 
 log = logging.getLogger(__name__)
 # The last frame of a result lasts longer than that of the clip in some containers.
@@ -20,23 +21,23 @@ class IncompleteResult(Exception):
     """A result cannot be read back, or not all of it."""
 
 
-async def check_results(services: Services, clip: MattedClip) -> None:
+async def check_results(runtime: Runtime, slots: VideoSlots, clip: MattedClip) -> None:
     """Read every result back; raises IncompleteResult when frames are missing.
 
-    Videos are decoded in a decoder child. The caller holds a place of `services.videos`.
+    Videos are decoded in a decoder child. The caller holds a place of `slots`.
     """
     loop = asyncio.get_running_loop()
-    max_s = services.settings.video_max_s + SPARE_S
+    max_s = runtime.settings.video_max_s + SPARE_S
     for result in clip.results:
-        await services.workers.run(check_size, result)
+        await runtime.files.run(check_size, result)
         if result.path.suffix == ".zip":
-            found: int | None = await services.workers.run(count_pictures, result)
+            found: int | None = await runtime.files.run(count_pictures, result)
         else:
-            async with services.decoders.borrow("video") as decoder:
+            async with runtime.decoders.borrow("video") as decoder:
                 count: asyncio.Future[int | None] = loop.run_in_executor(
-                    services.videos.threads, count_frames, decoder, result, max_s
+                    slots.threads, count_frames, decoder, result, max_s
                 )
-                found = await finish(count, on_cancel=decoder.kill)
+                found = await wait_for_thread(count, on_cancel=decoder.kill)
         if found is not None and found != clip.report.frames:
             raise IncompleteResult(f"{result.path.name} has {found} of {clip.report.frames} frames")
 

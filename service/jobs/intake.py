@@ -1,4 +1,4 @@
-"""Taking jobs: who may bring one, and when it counts as brought."""
+"""Job submission: admission, idempotency keys, the durable write before the 202."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-from service.clips.run import finish
 from service.errors import (
     Draining,
     IdempotencyKeyReused,
@@ -16,10 +15,9 @@ from service.errors import (
 )
 from service.jobs.files import check_room, hash_uploads
 from service.jobs.jobs import Jobs
-from service.jobs.store import Job, JobStore, digest_request, make_id
-from service.metrics import Metrics
-from service.settings import Settings
-from service.threads import Workers
+from service.jobs.store import Job, digest_request, make_id
+from service.runtime import Runtime
+from service.threads import wait_for_thread
 
 IDEMPOTENCY_S = 86_400.0
 
@@ -39,18 +37,15 @@ class JobIntake:
     def __init__(
         self,
         jobs: Jobs,
-        store: JobStore,
-        settings: Settings,
-        metrics: Metrics,
-        workers: Workers,
+        runtime: Runtime,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._jobs = jobs
-        self._store = store
-        self._settings = settings
-        self._metrics = metrics
-        self._workers = workers
+        self._store = jobs.store
+        self._settings = runtime.settings
+        self._metrics = runtime.metrics
+        self._files = runtime.files
         self._clock = clock
         self._arriving = 0
         self._keys_in_use: set[tuple[str, str]] = set()
@@ -100,7 +95,7 @@ class JobIntake:
         InsufficientStorage, and IdempotencyKeyReused when the key came with another request.
         """
         if admission.earlier is not None:
-            digests = await self._workers.run(hash_uploads, uploads)
+            digests = await self._files.run(hash_uploads, uploads)
             if digest_request(options, digests) != admission.earlier.request_digest:
                 raise IdempotencyKeyReused(
                     "this Idempotency-Key came with another clip or other options before",
@@ -108,9 +103,9 @@ class JobIntake:
                 )
             return self._as_accepted(admission.earlier)
         files = self._store.files
-        await self._workers.run(check_room, self._settings, files, uploads)
+        await self._files.run(check_room, self._settings, files, uploads)
         job_id = make_id()
-        digests = await finish(self._workers.run(files.receive, job_id, uploads))
+        digests = await wait_for_thread(self._files.run(files.receive, job_id, uploads))
         now_s = self._clock()
         job = Job(
             id=job_id,
@@ -124,9 +119,9 @@ class JobIntake:
             idempotency_key=admission.key,
         )
         try:
-            await finish(self._store.ask(self._store.insert, job, now_s - IDEMPOTENCY_S))
+            await wait_for_thread(self._store.ask(self._store.insert, job, now_s - IDEMPOTENCY_S))
         except InsufficientStorage:
-            await self._workers.run(files.remove, job_id)
+            await self._files.run(files.remove, job_id)
             raise
         await self._jobs.enqueue(job_id)
         return job
@@ -159,7 +154,7 @@ class JobIntake:
             )
         self._arriving += 1
         try:
-            await self._workers.run(check_room, self._settings, self._store.files, {})
+            await self._files.run(check_room, self._settings, self._store.files, {})
             yield
         finally:
             self._arriving -= 1

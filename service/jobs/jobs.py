@@ -10,16 +10,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from service.api.dependencies import Services
-from service.clips.run import finish
+from service.clips.slots import VideoSlots
 from service.errors import DecoderCrashed, InsufficientStorage, MattingError, NotFound
 from service.jobs.files import check_budget
 from service.jobs.recovery import EXPIRED_S, count_life_s, crash_error, fail, recover
 from service.jobs.run import Progress, run_job
 from service.jobs.store import Job, JobStore
 from service.jobs.watch import Watchers
-from service.metrics import Metrics
-from service.settings import Settings
+from service.runtime import Runtime
+from service.threads import wait_for_thread
 
 log = logging.getLogger(__name__)
 PROGRESS_S = 1.0
@@ -35,7 +34,7 @@ class _Run:
 
 
 class Jobs:
-    """All jobs of an app: runs them in the places for videos, shows them, lets them expire.
+    """All jobs of an app: runs them in the slots for videos, shows them, lets them expire.
 
     Methods run on the event loop. `clock` tells the time of day, for people and for other
     processes; lives are measured by `timer`, which nobody sets.
@@ -44,15 +43,17 @@ class Jobs:
     def __init__(
         self,
         store: JobStore,
-        settings: Settings,
-        metrics: Metrics,
+        runtime: Runtime,
+        slots: VideoSlots,
         *,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
-        self._settings = settings
-        self._metrics = metrics
+        self._runtime = runtime
+        self._slots = slots
+        self._settings = runtime.settings
+        self._metrics = runtime.metrics
         self._clock = clock
         self._timer = timer
         self.queue: deque[str] = deque()
@@ -63,9 +64,8 @@ class Jobs:
         self._tasks: list[asyncio.Task[None]] = []
         self.is_draining = False
 
-    async def start(self, services: Services) -> None:
-        """Go on where the last process ended, with the parts of the app."""
-        self._services = services
+    async def start(self) -> None:
+        """Go on where the last process ended."""
         now_s, store, most = self._clock(), self.store, self._settings.job_max_attempts
         expires_s = now_s + self._settings.job_ttl_s
         for job in await store.ask(recover, store, most, expires_s):
@@ -180,14 +180,14 @@ class Jobs:
         self._is_waiting.set()
 
     async def _dispatch(self) -> None:
-        """Start the oldest waiting job whenever a place for a video is free."""
-        places = self._services.videos
+        """Start the oldest waiting job whenever a slot for a video is free."""
+        slots = self._slots
         while True:
             await self._is_waiting.wait()
-            await places.wait()
+            await slots.wait()
             if not self.queue:  # deleted in between
                 self._is_waiting.clear()
-                places.leave()
+                slots.leave()
                 continue
             job_id, progress = self.queue.popleft(), Progress(self._timer)
             task = asyncio.get_running_loop().create_task(self._work(job_id, progress))
@@ -196,7 +196,7 @@ class Jobs:
                 self._is_waiting.clear()
 
     async def _work(self, job_id: str, progress: Progress) -> None:
-        """Run a job once, in the place that is held for it, and write down what came of it."""
+        """Run a job once, in the slot that is held for it, and write down what came of it."""
         ticker = asyncio.get_running_loop().create_task(self._follow(job_id, progress))
         try:
             job = await self.store.ask(self.store.load, job_id)
@@ -204,14 +204,14 @@ class Jobs:
                 await self._attempt(job, progress)
         except asyncio.CancelledError:
             if self.is_draining:
-                await finish(self.store.ask(self.store.requeue, job_id))
+                await wait_for_thread(self.store.ask(self.store.requeue, job_id))
             raise
         except Exception:  # the next start of the service tries again
             log.exception("a job could not be brought to an end")
         finally:
             ticker.cancel()
             del self._running[job_id]
-            self._services.videos.leave()
+            self._slots.leave()
             self._watchers.notify(job_id)
 
     async def _attempt(self, job: Job, progress: Progress) -> None:
@@ -219,10 +219,10 @@ class Jobs:
         columns = {"state": "running", "attempts": attempts, "frames_done": 0, "frames_total": None}
         try:
             # Before the run: a clip that takes the process with it must not do so for ever.
-            await finish(self.store.ask(self.store.update, job.id, **columns))
+            await wait_for_thread(self.store.ask(self.store.update, job.id, **columns))
             await self._count_states()
             self._watchers.notify(job.id)
-            columns = await run_job(self._services, self.store, job, progress)
+            columns = await run_job(self._runtime, self._slots, self.store, job, progress)
         except DecoderCrashed:
             if attempts < self._settings.job_max_attempts:
                 await self._write(job.id, state="queued")
@@ -240,7 +240,7 @@ class Jobs:
         self._due[job.id] = self._timer() + ttl_s
         if not has_failed:
             files = self.store.files
-            await finish(self._services.workers.run(files.keep_results_only, job.id))
+            await wait_for_thread(self._runtime.files.run(files.keep_results_only, job.id))
 
     async def _write(self, job_id: str, *, files_go: bool = False, **columns: Any) -> None:
         """Change a row for sure: a full disk is waited for."""
@@ -256,16 +256,16 @@ class Jobs:
 
         `files_go`: the files of the job go too, and first where there is no room for the row.
         """
-        workers, files = self._services.workers, self.store.files
+        disk, files = self._runtime.files, self.store.files
         try:
-            await finish(self.store.ask(change))
+            await wait_for_thread(self.store.ask(change))
         except InsufficientStorage:
             if not files_go:
                 raise
-            await finish(workers.run(files.remove, job_id))
-            await finish(self.store.ask(change))
+            await wait_for_thread(disk.run(files.remove, job_id))
+            await wait_for_thread(self.store.ask(change))
         if files_go:
-            await finish(workers.run(files.remove, job_id))
+            await wait_for_thread(disk.run(files.remove, job_id))
         await self._count_states()
         self._watchers.notify(job_id)
 
@@ -275,7 +275,7 @@ class Jobs:
         while True:
             await asyncio.sleep(PROGRESS_S)
             try:
-                await self._services.workers.run(check_budget, self._settings, self.store.files)
+                await self._runtime.files.run(check_budget, self._settings, self.store.files)
                 if progress.frames_done != written:
                     written = progress.frames_done
                     total = progress.frames_total

@@ -6,16 +6,18 @@ from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
-from service.api.dependencies import Services
 from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.plan import make_plan, read_background
-from service.clips.run import describe_clip, finish, run_clip
+from service.clips.run import describe_clip, run_clip
+from service.clips.slots import VideoSlots
 from service.errors import InvalidOption, MattingError
 from service.jobs.check import check_results
 from service.jobs.files import BACKGROUND, INPUT, check_budget
 from service.jobs.recovery import find_loss
 from service.jobs.store import Job, JobResult, JobStore
+from service.runtime import Runtime
+from service.threads import wait_for_thread
 
 
 class Progress:
@@ -51,11 +53,11 @@ class Progress:
 
 
 async def run_job(
-    services: Services, store: JobStore, job: Job, progress: Progress
+    runtime: Runtime, slots: VideoSlots, store: JobStore, job: Job, progress: Progress
 ) -> dict[str, Any]:
     """Matte the clip of a job; return the columns of its row once the results are final.
 
-    The caller holds a place of `services.videos`. Raises what `run_clip` raises,
+    The caller holds a place of `slots`. Raises what `run_clip` raises,
     IncompleteResult and InsufficientStorage. Cancelled, it has ended when it raises.
     """
     try:
@@ -64,23 +66,23 @@ async def run_job(
         raise InvalidOption(
             "an option of this job no longer exists", hint="send the clip again"
         ) from None
-    workers, files = services.workers, store.files
-    frames = services.metrics.frames.labels("video")
+    disk, files = runtime.files, store.files
+    frames = runtime.metrics.frames.labels("video")
 
     def count_frame() -> None:
         frames.inc()
         progress.count_frame()
 
     with ExitStack() as stack:
-        file, behind = await finish(workers.run(open_uploads, store, job, stack))
-        folder = await finish(workers.run(files.begin_results, job.id))
-        picture = await read_background(services, behind)
+        file, background = await wait_for_thread(disk.run(open_uploads, store, job, stack))
+        folder = await wait_for_thread(disk.run(files.begin_results, job.id))
+        picture = await read_background(runtime, background)
         plan = make_plan(options, picture)
         watch = ProgressCallbacks(on_open=progress.open, on_frame=count_frame)
-        max_s = services.settings.video_max_s
-        clip = await run_clip(services, file, plan, folder, watch, max_s=max_s)
-    await check_results(services, clip)
-    return await finish(workers.run(publish, services, store, job, clip))
+        max_s = runtime.settings.video_max_s
+        clip = await run_clip(runtime, slots, file, plan, folder, watch, max_s=max_s)
+    await check_results(runtime, slots, clip)
+    return await wait_for_thread(disk.run(publish, runtime, store, job, clip))
 
 
 def open_uploads(store: JobStore, job: Job, stack: ExitStack) -> tuple[BinaryIO, BinaryIO | None]:
@@ -90,16 +92,16 @@ def open_uploads(store: JobStore, job: Job, stack: ExitStack) -> tuple[BinaryIO,
     """
     if error := find_loss(store, job):
         raise error
-    behind = store.files.path(job.id, BACKGROUND)
+    background = store.files.path(job.id, BACKGROUND)
     return (
         stack.enter_context(store.files.path(job.id, INPUT).open("rb")),
-        stack.enter_context(behind.open("rb")) if behind.exists() else None,
+        stack.enter_context(background.open("rb")) if background.exists() else None,
     )
 
 
-def publish(services: Services, store: JobStore, job: Job, clip: MattedClip) -> dict[str, Any]:
+def publish(runtime: Runtime, store: JobStore, job: Job, clip: MattedClip) -> dict[str, Any]:
     """Make the results final on the disk; return what the row says of them."""
-    check_budget(services.settings, store.files)
+    check_budget(runtime.settings, store.files)
     digests = store.files.publish_results(job.id, [result.path for result in clip.results])
     results = tuple(
         JobResult(result.path.name, result.content_type, result.bytes, digest)
@@ -109,7 +111,7 @@ def publish(services: Services, store: JobStore, job: Job, clip: MattedClip) -> 
     return {
         "state": "succeeded",
         "results": results,
-        "report": describe_clip(services, clip),
+        "report": describe_clip(runtime, clip),
         "frames_done": frames,
         "frames_total": frames,
     }

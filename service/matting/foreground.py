@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.preprocessing import resize_image
+from service.matting.resize import resize_image
 
 Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]

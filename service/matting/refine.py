@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.preprocessing import resize_alpha
+from service.matting.resize import resize_alpha
 from service.matting.runs import find_runs
 
 Floats = NDArray[np.float32]

@@ -6,14 +6,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from service.api.dependencies import Services
-from service.clips.run import connect_network, finish
 from service.errors import Gone, Overloaded
+from service.frames.network import FrameNetwork
 from service.media.decoder.client import Decoder
+from service.runtime import Runtime
 from service.sessions.answers import Answer
 from service.sessions.chunk import Chunk
 from service.sessions.session import Session, find_stored, refuse_empty
 from service.sessions.step import ChunkResult, ChunkTask, compute_step
+from service.sessions.store import SessionStore
+from service.threads import wait_for_thread
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class OpenAnswer:
 
 
 async def apply_chunk(
-    services: Services, session: Session, sequence: int, chunk: Chunk
+    runtime: Runtime, store: SessionStore, session: Session, sequence: int, chunk: Chunk
 ) -> OpenAnswer:
     """Apply a chunk, or return the stored answer when that was done before.
 
@@ -33,36 +35,40 @@ async def apply_chunk(
     InProgress and Overloaded; the session is then as before. Cancelled, it is too, and the thread
     has ended.
     """
-    async with services.sessions.hold(session):
-        stored = find_stored(session, sequence, chunk.digest, services.sessions.answers)
+    async with store.hold(session):
+        stored = find_stored(session, sequence, chunk.digest, store.answers)
         if stored is not None:
-            return await reopen(services, stored)
-        async with borrow_decoder(services) as decoder:
-            return await compute_and_commit(services, session, chunk, decoder)
+            return await reopen(runtime, stored)
+        async with borrow_decoder(runtime) as decoder:
+            return await compute_and_commit(runtime, store, session, chunk, decoder)
 
 
-async def finish_session(services: Services, session: Session) -> OpenAnswer:
+async def finish_session(runtime: Runtime, store: SessionStore, session: Session) -> OpenAnswer:
     """Answer the delayed frame and end the session, or return the stored last answer.
 
     Raises Conflict before the first frame, and what `apply_chunk` raises.
     """
-    async with services.sessions.hold(session):
+    async with store.hold(session):
         if session.state.is_finished:
-            answers, last = services.sessions.answers, session.state.next_sequence
-            return await reopen(services, answers.find(session.id, last))
+            answers, last = store.answers, session.state.next_sequence
+            return await reopen(runtime, answers.find(session.id, last))
         refuse_empty(session)
-        answer = await compute_and_commit(services, session, None, None)
-        services.sessions.finish(session)
+        answer = await compute_and_commit(runtime, store, session, None, None)
+        store.finish(session)
         return answer
 
 
 async def compute_and_commit(
-    services: Services, session: Session, chunk: Chunk | None, decoder: Decoder | None
+    runtime: Runtime,
+    store: SessionStore,
+    session: Session,
+    chunk: Chunk | None,
+    decoder: Decoder | None,
 ) -> OpenAnswer:
     """Compute a chunk, or the end, and make it the session's state; the caller holds it."""
-    store, loop = services.sessions, asyncio.get_running_loop()
-    network = connect_network(services)
-    task = ChunkTask(services.settings, network, store.answers, session, chunk, decoder)
+    loop = asyncio.get_running_loop()
+    network = FrameNetwork(runtime, session.options.ref_size)
+    task = ChunkTask(runtime.settings, network, store.answers, session, chunk, decoder)
     run = loop.run_in_executor(store.threads, compute_step, task)
 
     def end() -> None:
@@ -71,18 +77,20 @@ async def compute_and_commit(
             decoder.kill()
 
     try:
-        step = await finish(run, on_cancel=end)
+        step = await wait_for_thread(run, on_cancel=end)
     except asyncio.CancelledError:
         session.stop.clear()
         if not run.cancelled() and run.exception() is None:  # it was ready, and nobody will read it
             discard(session, run.result())
         raise
-    return commit(services, session, step)
+    return commit(runtime, store, session, step)
 
 
-def commit(services: Services, session: Session, step: ChunkResult) -> OpenAnswer:
+def commit(
+    runtime: Runtime, store: SessionStore, session: Session, step: ChunkResult
+) -> OpenAnswer:
     """Make the step the session's state and keep its answer, both or neither."""
-    store, before = services.sessions, session.state
+    before = session.state
     if session.is_ended:
         discard(session, step)
         raise Gone("the session was deleted", hint="open a new one")
@@ -91,7 +99,7 @@ def commit(services: Services, session: Session, step: ChunkResult) -> OpenAnswe
         session.encoder = None
         store.answers.drop(session.id)
     store.answers.keep(session.id, before.next_sequence, step.answer)
-    services.metrics.frames.labels("session").inc(step.state.frames_in - before.frames_in)
+    runtime.metrics.frames.labels("session").inc(step.state.frames_in - before.frames_in)
     return OpenAnswer(step.answer, step.file)
 
 
@@ -102,27 +110,27 @@ def discard(session: Session, step: ChunkResult) -> None:
     step.answer.path.unlink(missing_ok=True)
 
 
-async def reopen(services: Services, answer: Answer | None) -> OpenAnswer:
+async def reopen(runtime: Runtime, answer: Answer | None) -> OpenAnswer:
     """Open a stored answer once more; raises Gone when the session ended in between."""
     try:
         if answer is not None:
-            return OpenAnswer(answer, await services.workers.run(answer.path.open, "rb"))
+            return OpenAnswer(answer, await runtime.files.run(answer.path.open, "rb"))
     except FileNotFoundError:
         pass
     raise Gone("the answer is no longer kept", hint="open a new session")
 
 
 @asynccontextmanager
-async def borrow_decoder(services: Services) -> AsyncIterator[Decoder]:
+async def borrow_decoder(runtime: Runtime) -> AsyncIterator[Decoder]:
     """Lend a decoder child for a chunk; raises Overloaded when none becomes free in time."""
-    wait_s = services.settings.request_timeout_s
+    wait_s = runtime.settings.request_timeout_s
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(wait_s):
-                decoder = await stack.enter_async_context(services.decoders.borrow("chunk"))
+                decoder = await stack.enter_async_context(runtime.decoders.borrow("chunk"))
         except TimeoutError:
-            services.metrics.requests_rejected.labels("overloaded").inc()
-            limit = services.settings.max_chunks
+            runtime.metrics.requests_rejected.labels("overloaded").inc()
+            limit = runtime.settings.max_chunks
             raise Overloaded(
                 f"{limit} chunks are worked on, the limit, and none was done within {wait_s:g} s",
                 hint="send the chunk again after Retry-After seconds",

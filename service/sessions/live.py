@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Generic, TypeVar
 
-from service.api.dependencies import Services
-from service.clips.run import FRAME_TIMEOUT_S, finish
 from service.errors import Draining, MattingError
+from service.frames.network import FrameNetwork
 from service.frames.render import Renderer
 from service.frames.segment import MattedFrame, PreparedFrame, Smoother
 from service.inference.batcher import Matte
-from service.inference.preprocessing import prepare_input
 from service.media.image.writer import encode_image
 from service.media.video.types import Image
 from service.metrics import Metrics
+from service.runtime import Runtime
 from service.sessions.chunk import check_same_size, make_rate, read_picture
 from service.sessions.packaging import PICTURE_COMPRESSION, PICTURE_QUALITY
 from service.sessions.session import Session, SessionState
 from service.sessions.step import check_buffers, draw_picture, make_renderer
 from service.sessions.timeline import ChunkClock, TimedImage
+from service.threads import wait_for_thread
 
 WAITING_FRAMES = 2  # that nobody has begun to work on
 RATE_FRAMES = 30  # answers that `fps` is the mean of
@@ -116,12 +116,13 @@ class LiveStream:
     """
 
     def __init__(
-        self, services: Services, session: Session, *, clock: Callable[[], float] = time.monotonic
+        self, runtime: Runtime, session: Session, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._services = services
+        self._runtime = runtime
         self._session = session
+        self._network = FrameNetwork(runtime, session.options.ref_size)
         self._clock = clock
-        self._inbox = Inbox(services.metrics)
+        self._inbox = Inbox(runtime.metrics)
         self._matted: Rendezvous[_Matted] = Rendezvous()
         self._answers: Rendezvous[LiveAnswer] = Rendezvous()
         self._renderer: Renderer | None = None
@@ -168,24 +169,18 @@ class LiveStream:
 
     async def _matte(self, frame: LiveFrame) -> tuple[Image, Image, Matte]:
         """Return the picture, as the network sees it, and its matte."""
-        services, options = self._services, self._session.options
+        runtime = self._runtime
         # A child that is left half-way would have to be replaced: leaving waits for its answer.
-        image = await finish(asyncio.ensure_future(self._decode(frame.data)))
-        tensor, network_image = await services.workers.run(
-            prepare_input,
-            image,
-            services.engine.info,
-            options.ref_size,
-            services.settings.network_max_megapixels,
-        )
-        matte = await services.batcher.infer(tensor, timeout_s=FRAME_TIMEOUT_S)
-        services.metrics.frames.labels("live").inc()
+        image = await wait_for_thread(asyncio.ensure_future(self._decode(frame.data)))
+        tensor, network_image = await runtime.workers.run(self._network.prepare, image)
+        matte = await self._network.matte(tensor)
+        runtime.metrics.frames.labels("live").inc()
         return image, network_image, matte
 
     async def _decode(self, data: bytes) -> Image:
-        services = self._services
-        async with services.decoders.borrow("still") as decoder:
-            image = await services.workers.run(read_picture, decoder, data, services.settings)
+        runtime = self._runtime
+        async with runtime.decoders.borrow("still") as decoder:
+            image = await runtime.workers.run(read_picture, decoder, data, runtime.settings)
         found = image.shape[0], image.shape[1]
         check_same_size(found, self._session.state.size or found)
         return image
@@ -194,7 +189,7 @@ class LiveStream:
         self, frame: LiveFrame, image: Image, network_image: Image, matte: Matte
     ) -> list[LiveAnswer]:
         """Take the session one frame on and return the answers that are ready."""
-        step = await self._services.workers.run(
+        step = await self._runtime.workers.run(
             self._step, self._session.state, image, network_image, matte
         )
         self._session.state = step.state
@@ -220,7 +215,7 @@ class LiveStream:
             timeline=clock.timeline,
             frames_out=state.frames_out + len(ready),
         )
-        check_buffers(after, self._session.encoder, self._services.settings)
+        check_buffers(after, self._session.encoder, self._runtime.settings)
         return _Step(after, frame.pts, pictures)
 
     def _draw(self, renderer: Renderer, item: MattedFrame) -> bytes:

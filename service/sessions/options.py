@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from service.clips.options import SmoothedOptions
+from service.frames.options import SmoothedOptions
 from service.media.video.types import MAX_SIDE
 from service.options import BLUR, Requirements, check_background
 

@@ -6,14 +6,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from service.clips.matte import Network, make_segment
 from service.errors import (
     Gone,
     ImpossibleOutput,
     MediaLimitExceeded,
 )
+from service.frames.network import Network
 from service.frames.render import Pixels, RenderedFrame, Renderer, make_render_options
-from service.frames.segment import MattedFrame, SegmentStopped, process_piece
+from service.frames.segment import MattedFrame, Segment, SegmentStopped, process_piece
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
 from service.media.video.fragment_writer import FragmentWriteError, FragmentWriter, choose_level
@@ -106,7 +106,7 @@ class _ChunkProcessor:
         options = session.options
         segment = process_piece(
             self._read(),
-            make_segment(task.settings, task.network, options.ref_size, options.threshold),
+            Segment(task.network, options.threshold),
             self._write,
             session.stop,
             state.segment,

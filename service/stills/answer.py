@@ -3,16 +3,16 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
-from service.api.dependencies import Services
-from service.limits import Ticket
+from service.gate import Ticket
 from service.matting.signals import measure_confidence, shows_person
+from service.metrics import StageTimes
+from service.runtime import Runtime
 from service.stills.encode import Encoded, encode_still
 from service.stills.matte import MattedStill, StillFiles, decode_still, matte_still
 from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
 from service.stills.render import FinishedStill, finish_still
-from service.stills.result_store import KeptResult
-from service.threads import StageTimes
+from service.stills.result_store import KeptResult, ResultStore
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Answer:
 
 
 async def make_answer(
-    services: Services,
+    runtime: Runtime,
+    results: ResultStore,
     files: StillFiles,
     options: ImageOptions,
     format: Format,
@@ -32,19 +33,19 @@ async def make_answer(
     owner: str,
 ) -> Answer:
     """Decode, matte, finish and encode one image, and keep it when the options say so."""
-    times = StageTimes(services.metrics)
-    still = await matte_still(services, files, options, ticket, times)
-    answer = await _finish(services, still, options, format, times)
-    services.metrics.frames.labels("image").inc()
+    times = StageTimes(runtime.metrics)
+    still = await matte_still(runtime, files, options, ticket, times)
+    answer = await _finish(runtime, still, options, format, times)
+    runtime.metrics.frames.labels("image").inc()
     if not options.keep_s:
         return answer
     kept = KeptResult(files.image, still.matte)
-    result_id = await services.results.keep(owner, kept, options.keep_s)
+    result_id = await results.keep(owner, kept, options.keep_s)
     return replace(answer, metadata=replace(answer.metadata, result_id=result_id))
 
 
 async def rerender_stored(
-    services: Services,
+    runtime: Runtime,
     kept: KeptResult,
     background: bytes | None,
     options: ImageOptions,
@@ -52,21 +53,21 @@ async def rerender_stored(
     ticket: Ticket,
 ) -> Answer:
     """Finish and encode a kept image with other options; the network does not run."""
-    times = StageTimes(services.metrics)
+    times = StageTimes(runtime.metrics)
     files = StillFiles(kept.image, background=background)
     with times.measure("decode"):
-        still = await decode_still(services, files, ticket)
-    return await _finish(services, replace(still, matte=kept.matte), options, format, times)
+        still = await decode_still(runtime, files, ticket)
+    return await _finish(runtime, replace(still, matte=kept.matte), options, format, times)
 
 
 async def _finish(
-    services: Services,
+    runtime: Runtime,
     still: MattedStill,
     options: ImageOptions,
     format: Format,
     times: StageTimes,
 ) -> Answer:
-    run = services.workers.run
+    run = runtime.workers.run
     with times.measure("refine"):
         finished, signals = await run(_refine, still, options)
     with times.measure("encode"):
@@ -78,8 +79,8 @@ async def _finish(
         subject=finished.subject,
         confidence=signals and signals[0],
         shows_person=signals and signals[1],
-        model=services.engine.info.name if signals else None,
-        provider=services.engine.provider if signals else None,
+        model=runtime.engine.info.name if signals else None,
+        provider=runtime.engine.provider if signals else None,
         timings_ms=times.milliseconds,
     )
     return Answer(encoded, metadata)

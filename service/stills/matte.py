@@ -5,17 +5,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.dependencies import Services
-from service.errors import InvalidOption, MattingError, MediaLimitExceeded
+from service.decoding import decode_picture
+from service.errors import InvalidOption
+from service.gate import Ticket
 from service.inference.preprocessing import prepare_input
-from service.limits import Ticket
-from service.media.decoder.client import Decoder
-from service.media.image.types import ImageInfo, Picture
-from service.settings import Settings
+from service.media.image.types import Picture
+from service.metrics import StageTimes
+from service.options import BACKGROUND, IMAGE, TRIMAP
+from service.runtime import Runtime
 from service.stills.options import ImageOptions
-from service.threads import StageTimes
-
-IMAGE, TRIMAP, BACKGROUND = "the image", "trimap_file", "background_file"
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class MattedStill:
 
 
 async def matte_still(
-    services: Services,
+    runtime: Runtime,
     files: StillFiles,
     options: ImageOptions,
     ticket: Ticket,
@@ -52,29 +50,27 @@ async def matte_still(
 ) -> MattedStill:
     """Decode the files and run the network; raises the errors of both."""
     with times.measure("decode"):
-        still = await decode_still(services, files, ticket)
+        still = await decode_still(runtime, files, ticket)
         if still.picture.alpha is not None and options.existing_alpha == "return":
             return still
-        tensor, network_image = await services.workers.run(
-            prepare, services, still, options.ref_size
-        )
-    matte = await services.batcher.infer(tensor, timeout_s=services.settings.request_timeout_s)
+        tensor, network_image = await runtime.workers.run(prepare, runtime, still, options.ref_size)
+    matte = await runtime.batcher.infer(tensor, timeout_s=runtime.settings.request_timeout_s)
     times.add("queue", matte.queue_s)
     times.add("inference", matte.inference_s)
     return replace(still, matte=matte.alpha, network_image=network_image)
 
 
-async def decode_still(services: Services, files: StillFiles, ticket: Ticket) -> MattedStill:
+async def decode_still(runtime: Runtime, files: StillFiles, ticket: Ticket) -> MattedStill:
     """Decode the image and what came with it; the matte is still missing.
 
     Raises the decoder's errors and MediaLimitExceeded; for an extra file they name it.
     """
     pictures: dict[str, Picture] = {}
     named = {IMAGE: files.image, TRIMAP: files.trimap, BACKGROUND: files.background}
-    async with services.decoders.borrow("still") as decoder:
+    async with runtime.decoders.borrow("still") as decoder:
         for name, data in named.items():
             if data is not None:
-                pictures[name] = await decode_picture(services, decoder, name, data, ticket)
+                pictures[name] = await decode_picture(runtime, decoder, name, data, ticket)
     background = pictures.get(BACKGROUND)
     return MattedStill(
         pictures[IMAGE],
@@ -83,52 +79,12 @@ async def decode_still(services: Services, files: StillFiles, ticket: Ticket) ->
     )
 
 
-async def decode_picture(
-    services: Services, decoder: Decoder, name: str, data: bytes, ticket: Ticket | None = None
-) -> Picture:
-    """Return one decoded file; `ticket` is charged with its pixels before they are decoded.
-
-    Raises the decoder's errors and MediaLimitExceeded, which name the file unless it is the image.
-    """
-    try:
-        info = await services.workers.run(decoder.open_image, data)
-        check_size(name, info, services.settings)
-        if ticket is not None:
-            ticket.add_megapixels(info.megapixels)
-        return await services.workers.run(decoder.decode_image)
-    except MattingError as error:
-        if name != IMAGE and name not in error.detail:
-            error.detail = f"{name}: {error.detail}"
-        raise
-
-
-def check_size(name: str, info: ImageInfo, settings: Settings) -> None:
-    """Refuse a picture over the limits before its pixels are decoded; raises MediaLimitExceeded."""
-    longest = max(info.width, info.height)
-    size = f"{name} is {info.width} x {info.height} pixels"
-    if longest > settings.image_max_side:
-        raise MediaLimitExceeded(
-            f"{size}; the longest side may have {settings.image_max_side}",
-            hint="send a smaller image",
-            limit=settings.image_max_side,
-            actual=longest,
-        )
-    if info.megapixels > settings.image_max_megapixels:
-        raise MediaLimitExceeded(
-            f"{size}, {info.megapixels:.1f} megapixels; the limit is "
-            f"{settings.image_max_megapixels:g}",
-            hint="send a smaller image",
-            limit=settings.image_max_megapixels,
-            actual=round(info.megapixels, 3),
-        )
-
-
-def check_model(services: Services, options: ImageOptions, has_trimap: bool) -> None:
+def check_model(runtime: Runtime, options: ImageOptions, has_trimap: bool) -> None:
     """Refuse a model that is not served, a trimap it cannot use, or the lack of one it needs.
 
     Raises InvalidOption.
     """
-    info = services.engine.info
+    info = runtime.engine.info
     if options.model not in (None, info.name):
         raise InvalidOption(
             f"there is no model `{options.model}`", hint=f"this service has `{info.name}`"
@@ -145,12 +101,12 @@ def check_model(services: Services, options: ImageOptions, has_trimap: bool) -> 
 
 
 def prepare(
-    services: Services, still: MattedStill, ref_size: int | None
+    runtime: Runtime, still: MattedStill, ref_size: int | None
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Return the network's input for a decoded still, and as a picture; raises InvalidOption."""
     image, trimap = still.picture.flat, still.trimap
     if trimap is not None and trimap.shape != image.shape[:2]:
         sizes = [f"{one.shape[1]} x {one.shape[0]}" for one in (trimap, image)]
         raise InvalidOption(f"the trimap is {sizes[0]} pixels, the image {sizes[1]}")
-    largest = services.settings.network_max_megapixels
-    return prepare_input(image, services.engine.info, ref_size, largest, trimap)
+    largest = runtime.settings.network_max_megapixels
+    return prepare_input(image, runtime.engine.info, ref_size, largest, trimap)

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageCms
 
-from service.inference.preprocessing import resize_alpha
 from service.matting.cleanup import clean_alpha
 from service.matting.composite import composite_over
 from service.matting.crop import Box, expand_box, find_subject, parse_margin
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
+from service.matting.resize import resize_alpha
 from service.matting.sizes import fit_size
 from service.stills.matte import MattedStill
 from service.stills.options import ImageOptions

@@ -123,7 +123,7 @@ def test_unforeseen_error_is_a_500_document_without_its_text(
     def fail(*args):
         raise RuntimeError("secret of the inside, /home/someone")
 
-    monkeypatch.setattr("service.stills.matte.check_size", fail)
+    monkeypatch.setattr("service.decoding.check_size", fail)
     response = post_image(fake_client, image)
     problem = assert_problem(response, 500, "internal-error")
     for word in ("secret", "home", "RuntimeError", "Traceback", "line "):
@@ -216,7 +216,7 @@ def test_log_line_of_an_exception_is_one_line():
 
 
 def test_request_is_logged_with_its_route_and_trace(fake_client, caplog):
-    with caplog.at_level("INFO", logger="service.log"):
+    with caplog.at_level("INFO", logger="service.api.request_layer"):
         fake_client.get("/livez?secret=1", headers={"traceparent": "00-abc\x7f-01"})
     (record,) = [record for record in caplog.records if record.message == "request"]
     assert record.fields["route"] == "/livez" and record.fields["status"] == 200

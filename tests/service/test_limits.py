@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from service.errors import Overloaded
-from service.limits import AdmissionGate
+from service.gate import AdmissionGate
 from service.metrics import Metrics
 from tests.fakes import BlockedEngine, BrokenEngine, FakeEngine
 from tests.helpers import Exchange, assert_problem, encode, post_image, read_metric, wait_until
@@ -129,7 +129,7 @@ def image(portrait) -> bytes:
 
 
 def gate_of(client) -> AdmissionGate:
-    return client.app.state.services.gate
+    return client.app.state.services.runtime.gate
 
 
 def assert_refused_at_once(client, data: bytes) -> None:
@@ -222,7 +222,7 @@ def test_request_that_waits_too_long_is_504(make_client, engine, threads, image)
     first = threads.submit(post_image, client, image)
     assert engine.entered.wait(20)
     late = threads.submit(post_image, client, image)
-    batcher = client.app.state.services.batcher
+    batcher = client.app.state.services.runtime.batcher
     wait_until(lambda: batcher._queues)
     (entry,) = next(iter(batcher._queues.values()))
     wait_until(lambda: batcher._clock() > entry.deadline_s)

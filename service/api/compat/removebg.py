@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from PIL import ImageColor
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from service.api.openapi import parse_options
 from service.errors import InvalidOption
+from service.options import parse_options
 from service.stills.options import Format, ImageOptions, check_margin
 
 Rgba = tuple[int, int, int, int]

@@ -19,8 +19,7 @@ from service.api.uploads import (
     merge_options,
     read_content_type,
 )
-from service.errors import BadRequest
-from service.limits import refuse_size
+from service.errors import BadRequest, refuse_size
 
 IMAGE, IMAGE_B64, BACKGROUND = "image_file", "image_file_b64", "bg_image_file"
 ADDRESSES = ("image_url", "bg_image_url")

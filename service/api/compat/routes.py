@@ -14,22 +14,20 @@ from service.api.compat.removebg import (
 )
 from service.api.compat.removebg_body import BACKGROUND, IMAGE, IMAGE_B64
 from service.api.compat.removebg_body import read_removebg_body as read_body
-from service.api.dependencies import Services, ServicesDependency
+from service.api.dependencies import ResultsDependency, RuntimeDependency
+from service.api.disconnect import run_until_disconnect
 from service.api.negotiation import JSON_TYPE, parse_accept, weigh
-from service.api.openapi import describe_upload, parse_options
-from service.api.uploads import (
-    FORM_TYPE,
-    MULTIPART_TYPE,
-    Accepted,
-    read_upload,
-    run_until_disconnect,
-)
+from service.api.openapi import describe_upload
+from service.api.uploads import FORM_TYPE, MULTIPART_TYPE, Accepted, read_upload
 from service.errors import BadRequest, UnknownForeground
+from service.options import parse_options
+from service.runtime import Runtime
 from service.stills.answer import Answer, make_answer
 from service.stills.encode import pack
 from service.stills.matte import StillFiles, check_model
 from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
+from service.stills.result_store import ResultStore
 
 router = APIRouter(tags=["compatibility"])
 REMOVEBG_TYPES = ("image/png", "image/jpeg", "image/webp", "application/zip", JSON_TYPE)
@@ -59,24 +57,26 @@ def describe_removebg() -> dict[str, Any]:
     responses={200: {"content": {kind: {} for kind in REMOVEBG_TYPES}}},
     openapi_extra=describe_removebg(),
 )
-async def remove_background(request: Request, services: ServicesDependency) -> Response:
+async def remove_background(
+    request: Request, runtime: RuntimeDependency, results: ResultsDependency
+) -> Response:
     """Take and answer what remove.bg does, errors included, with `X-Credits-Charged: 0`. What this
     server does not do is refused with 400 and named: addresses, shadows, other things than people.
     """
-    body = await read_body(request, services.settings.image_max_bytes)
+    body = await read_body(request, runtime.settings.image_max_bytes)
     asked = parse_removebg_options(body.options)
     options, format = map_removebg_options(asked, body.background is not None)
     files = StillFiles(body.image, background=body.background)
-    answer = await run(request, services, files, options, format)
+    answer = await run(request, runtime, results, files, options, format)
     metadata = answer.metadata
     if metadata.subject is None or not metadata.shows_person:
         raise UnknownForeground("no person is in the image", hint="this server finds people")
-    content, content_type = await services.workers.run(pack, answer.encoded, metadata, format)
+    content, content_type = await runtime.workers.run(pack, answer.encoded, metadata, format)
     headers = metadata.to_headers() | {"X-Credits-Charged": "0", "Vary": "Accept"}
     if asked.type_level != "none":
         headers["X-Type"] = "person"
     if prefers_json(request.headers.get("accept"), content_type):
-        content = await services.workers.run(pack_removebg, content, metadata)
+        content = await runtime.workers.run(pack_removebg, content, metadata)
         content_type = JSON_TYPE
     return Response(content, headers=headers, media_type=content_type)
 
@@ -105,16 +105,18 @@ def pack_removebg(content: bytes, metadata: ResultMetadata) -> bytes:
     responses={200: {"content": {"image/png": {}}}},
     openapi_extra=describe_upload(RembgOptions, "image", ("file",)),
 )
-async def remove_stream(request: Request, services: ServicesDependency) -> Response:
+async def remove_stream(
+    request: Request, runtime: RuntimeDependency, results: ResultsDependency
+) -> Response:
     """Take what `rembg s` takes and answer PNG. What this server does not do is refused with 400
     and named; errors are problem documents."""
-    accepted = Accepted("image", ("file",), services.settings.image_max_bytes)
+    accepted = Accepted("image", ("file",), runtime.settings.image_max_bytes)
     async with read_upload(request, accepted) as upload:
         asked = parse_options(RembgOptions, upload.options)
-        options = map_rembg_options(asked, services.engine.info.name)
-        files = StillFiles(await services.workers.run(upload.file.read))
-    answer = await run(request, services, files, options, "png")
-    content, content_type = await services.workers.run(pack, answer.encoded, answer.metadata, "png")
+        options = map_rembg_options(asked, runtime.engine.info.name)
+        files = StillFiles(await runtime.files.run(upload.file.read))
+    answer = await run(request, runtime, results, files, options, "png")
+    content, content_type = await runtime.workers.run(pack, answer.encoded, answer.metadata, "png")
     return Response(content, headers=answer.metadata.to_headers(), media_type=content_type)
 
 
@@ -129,13 +131,16 @@ async def remove_from_address() -> None:
 
 async def run(
     request: Request,
-    services: Services,
+    runtime: Runtime,
+    results: ResultStore,
     files: StillFiles,
     options: ImageOptions,
     format: Format,
 ) -> Answer:
     """Admit and matte one image; the errors are those of `POST /v1/image`."""
-    check_model(services, options, has_trimap=False)
-    with services.gate.try_enter() as ticket:
-        making = make_answer(services, files, options, format, ticket, request.scope["owner"])
-        return await run_until_disconnect(request, services.metrics, making)
+    check_model(runtime, options, has_trimap=False)
+    with runtime.gate.try_enter() as ticket:
+        making = make_answer(
+            runtime, results, files, options, format, ticket, request.scope["owner"]
+        )
+        return await run_until_disconnect(request, runtime.metrics, making)

@@ -2,16 +2,19 @@
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.dependencies import Services, ServicesDependency
+from service.api.dependencies import ResultsDependency, RuntimeDependency
+from service.api.disconnect import run_until_disconnect
 from service.api.negotiation import JSON_TYPE, ZIP_TYPE, choose_format
-from service.api.openapi import check_background_file, describe_upload, parse_options
+from service.api.openapi import describe_upload
 from service.api.routes.image_batch import answer_batch
-from service.api.uploads import Accepted, Upload, read_upload, run_until_disconnect
+from service.api.uploads import Accepted, Upload, read_upload
 from service.errors import InvalidOption
 from service.media.image.writer import CONTENT_TYPES
+from service.options import BACKGROUND, TRIMAP, check_background_file, parse_options
+from service.runtime import Runtime
 from service.stills.answer import Answer, make_answer, rerender_stored
 from service.stills.encode import pack
-from service.stills.matte import BACKGROUND, TRIMAP, StillFiles, check_model
+from service.stills.matte import StillFiles, check_model
 from service.stills.options import Format, ImageOptions
 
 router = APIRouter(tags=["image"])
@@ -56,10 +59,12 @@ AGAIN = {title: values for title, values in EXAMPLES.items() if "keep_s" not in 
         examples=EXAMPLES,
     ),
 )
-async def matte_image(request: Request, services: ServicesDependency) -> Response:
+async def matte_image(
+    request: Request, runtime: RuntimeDependency, results: ResultsDependency
+) -> Response:
     """Take an image and answer its alpha matte, the person cut out, or the person before another
     background. Several `file` parts are answered by a ZIP in their order, with `report.json`."""
-    settings = services.settings
+    settings = runtime.settings
     accepted = Accepted(
         media="image",
         names=FILE_NAMES,
@@ -71,16 +76,18 @@ async def matte_image(request: Request, services: ServicesDependency) -> Respons
     async with read_upload(request, accepted) as upload:
         options = parse_options(ImageOptions, upload.options)
         check_background_file(options, BACKGROUND, upload.extra)
-        check_model(services, options, TRIMAP in upload.extra)
+        check_model(runtime, options, TRIMAP in upload.extra)
         if len(upload.files) > 1:
-            work = answer_batch(services, upload, options, request.scope["owner"])
-            return await run_until_disconnect(request, services.metrics, work)
+            work = answer_batch(runtime, results, upload, options, request.scope["owner"])
+            return await run_until_disconnect(request, runtime.metrics, work)
         format = choose_format(options, request.headers.get("accept"))
-        files = await read_files(services, upload)
-    with services.gate.try_enter() as ticket:
-        making = make_answer(services, files, options, format, ticket, request.scope["owner"])
-        answer = await run_until_disconnect(request, services.metrics, making)
-    return await respond(services, answer, format)
+        files = await read_files(runtime, upload)
+    with runtime.gate.try_enter() as ticket:
+        making = make_answer(
+            runtime, results, files, options, format, ticket, request.scope["owner"]
+        )
+        answer = await run_until_disconnect(request, runtime.metrics, making)
+    return await respond(runtime, answer, format)
 
 
 @router.post(
@@ -99,11 +106,11 @@ async def matte_image(request: Request, services: ServicesDependency) -> Respons
     ),
 )
 async def rerender_image(
-    request: Request, services: ServicesDependency, result_id: str
+    request: Request, runtime: RuntimeDependency, results: ResultsDependency, result_id: str
 ) -> Response:
     """Answer an image that was sent with `keep_s` once more, with other output options and without
     running the network."""
-    accepted = Accepted("image", (), services.settings.image_max_bytes, (BACKGROUND,), 0, True)
+    accepted = Accepted("image", (), runtime.settings.image_max_bytes, (BACKGROUND,), 0, True)
     async with read_upload(request, accepted) as upload:
         for name in NOT_AGAIN:
             if name in upload.options:
@@ -113,8 +120,8 @@ async def rerender_image(
         options = parse_options(ImageOptions, upload.options)
         check_background_file(options, BACKGROUND, upload.extra)
         format = choose_format(options, request.headers.get("accept"))
-        background = await read_extra(services, upload, BACKGROUND)
-    kept = await services.results.load(request.scope["owner"], result_id)
+        background = await read_extra(runtime, upload, BACKGROUND)
+    kept = await results.load(request.scope["owner"], result_id)
     if kept.matte is None:
         if options.existing_alpha != "return" and "existing_alpha" in options.model_fields_set:
             raise InvalidOption(
@@ -122,29 +129,29 @@ async def rerender_image(
                 hint="send the image again, or leave out existing_alpha",
             )
         options = options.model_copy(update={"existing_alpha": "return"})
-    with services.gate.try_enter() as ticket:
-        making = rerender_stored(services, kept, background, options, format, ticket)
-        answer = await run_until_disconnect(request, services.metrics, making)
-    return await respond(services, answer, format)
+    with runtime.gate.try_enter() as ticket:
+        making = rerender_stored(runtime, kept, background, options, format, ticket)
+        answer = await run_until_disconnect(request, runtime.metrics, making)
+    return await respond(runtime, answer, format)
 
 
-async def read_files(services: Services, upload: Upload) -> StillFiles:
+async def read_files(runtime: Runtime, upload: Upload) -> StillFiles:
     """Return the bytes of a request with one image."""
     return StillFiles(
-        await services.workers.run(upload.file.read),
-        await read_extra(services, upload, TRIMAP),
-        await read_extra(services, upload, BACKGROUND),
+        await runtime.files.run(upload.file.read),
+        await read_extra(runtime, upload, TRIMAP),
+        await read_extra(runtime, upload, BACKGROUND),
     )
 
 
-async def read_extra(services: Services, upload: Upload, name: str) -> bytes | None:
+async def read_extra(runtime: Runtime, upload: Upload, name: str) -> bytes | None:
     """Return the bytes of a file that may have come beside the image."""
     file = upload.extra.get(name)
-    return None if file is None else await services.workers.run(file.read)
+    return None if file is None else await runtime.files.run(file.read)
 
 
-async def respond(services: Services, answer: Answer, format: Format) -> Response:
+async def respond(runtime: Runtime, answer: Answer, format: Format) -> Response:
     """Return the HTTP response of an answer."""
-    body, content_type = await services.workers.run(pack, answer.encoded, answer.metadata, format)
+    body, content_type = await runtime.workers.run(pack, answer.encoded, answer.metadata, format)
     headers = answer.metadata.to_headers() | {"Vary": "Accept"}
     return Response(body, headers=headers, media_type=content_type)

@@ -5,20 +5,22 @@ from typing import Any
 
 from fastapi import Response
 
-from service.api.dependencies import Services
 from service.api.negotiation import ZIP_TYPE, choose_format
 from service.api.uploads import Upload
 from service.errors import InvalidOption, MattingError
+from service.options import BACKGROUND, TRIMAP
+from service.runtime import Runtime
 from service.stills.answer import make_answer
 from service.stills.encode import Encoded, make_zip
-from service.stills.matte import BACKGROUND, TRIMAP, StillFiles
+from service.stills.matte import StillFiles
 from service.stills.options import ImageOptions
+from service.stills.result_store import ResultStore
 
 REPORT = "report.json"
 
 
 async def answer_batch(
-    services: Services, upload: Upload, options: ImageOptions, owner: str
+    runtime: Runtime, results: ResultStore, upload: Upload, options: ImageOptions, owner: str
 ) -> Response:
     """Matte the files one after another and answer the ZIP.
 
@@ -30,26 +32,28 @@ async def answer_batch(
     if TRIMAP in upload.extra:
         raise InvalidOption(f"{TRIMAP} belongs to one image", hint="send the images one by one")
     format = choose_format(options, accept=None)
-    background = upload.extra.get(BACKGROUND)
-    behind = None if background is None else await services.workers.run(background.read)
+    file = upload.extra.get(BACKGROUND)
+    background = None if file is None else await runtime.files.run(file.read)
     entries: list[dict[str, Any]] = []
-    results: dict[str, bytes] = {}
-    with services.gate.try_enter() as ticket:
-        for number, file in enumerate(upload.files, 1):
-            entry: dict[str, Any] = {"number": number, "file": file.name}
-            files = StillFiles(await services.workers.run(file.data.read), background=behind)
+    pictures: dict[str, bytes] = {}
+    with runtime.gate.try_enter() as ticket:
+        for number, image in enumerate(upload.files, 1):
+            entry: dict[str, Any] = {"number": number, "file": image.name}
+            files = StillFiles(await runtime.files.run(image.data.read), background=background)
             try:
                 with ticket.share() as share:
-                    answer = await make_answer(services, files, options, format, share, owner)
+                    answer = await make_answer(
+                        runtime, results, files, options, format, share, owner
+                    )
             except MattingError as error:
                 entries.append(entry | {"status": error.status, "problem": error.describe()})
                 continue
             named = name_results(number, answer.encoded)
-            results |= named
+            pictures |= named
             metadata = answer.metadata.to_json()
             entries.append(entry | {"status": 200, "results": [*named], **metadata})
-    results[REPORT] = json.dumps(entries, indent=1).encode()
-    body = await services.workers.run(make_zip, results)
+    pictures[REPORT] = json.dumps(entries, indent=1).encode()
+    body = await runtime.workers.run(make_zip, pictures)
     return Response(body, media_type=ZIP_TYPE)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, BinaryIO
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from service.api.dependencies import Services, ServicesDependency
+from service.api.dependencies import JobsDependency, RuntimeDependency
 from service.api.downloads import send_file
 from service.api.routes.job_documents import JOBS, JobDocument, JobList, describe_job
 from service.api.uploads import Upload
@@ -15,9 +15,11 @@ from service.clips.options import VideoOptions
 from service.clips.plan import make_plan
 from service.errors import BadRequest, Conflict, Gone, NotFound
 from service.jobs import files as job_files
-from service.jobs.intake import Admission
+from service.jobs.intake import Admission, JobIntake
+from service.jobs.jobs import Jobs
 from service.jobs.store import Job, JobResult
-from service.stills.matte import BACKGROUND
+from service.options import BACKGROUND
+from service.threads import Workers
 
 router = APIRouter(tags=["jobs"])
 MAX_LISTED = 100
@@ -30,23 +32,23 @@ EVENT_STREAM = "text/event-stream"
 @router.get(JOBS, summary="Jobs of this key")
 async def list_jobs(
     request: Request,
-    services: ServicesDependency,
+    jobs: JobsDependency,
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 20,
     before: Annotated[str | None, Query(description="id of a job: list older ones")] = None,
 ) -> JobList:
     """List jobs, newest first; `next` leads to older ones."""
-    found = await services.jobs.list_owned(request.scope["owner"], limit + 1, before)
-    jobs, more = found[:limit], found[limit:]
+    found = await jobs.list_owned(request.scope["owner"], limit + 1, before)
+    shown, more = found[:limit], found[limit:]
     return JobList(
-        jobs=[describe(services, job) for job in jobs],
-        next=f"{JOBS}?limit={limit}&before={jobs[-1].id}" if more else None,
+        jobs=[describe(jobs, job) for job in shown],
+        next=f"{JOBS}?limit={limit}&before={shown[-1].id}" if more else None,
     )
 
 
 @router.get(JOBS + "/{job_id}", summary="State, progress and results of a job")
-async def show_job(request: Request, services: ServicesDependency, job_id: str) -> JobDocument:
+async def show_job(request: Request, jobs: JobsDependency, job_id: str) -> JobDocument:
     """Answer the job as it is now."""
-    return describe(services, await services.jobs.find(request.scope["owner"], job_id))
+    return describe(jobs, await jobs.find(request.scope["owner"], job_id))
 
 
 @router.get(
@@ -55,15 +57,15 @@ async def show_job(request: Request, services: ServicesDependency, job_id: str) 
     response_class=Response,
     responses={200: {"content": {EVENT_STREAM: {}}}, 204: {"description": "the end was seen"}},
 )
-async def follow_job(request: Request, services: ServicesDependency, job_id: str) -> Response:
+async def follow_job(request: Request, jobs: JobsDependency, job_id: str) -> Response:
     """Send the event `progress` with the job whenever it has changed, and `end` when it is
     finished. `Last-Event-ID` leaves out what was seen; after `end` the answer is 204, so that
     browsers do not connect again."""
     seen = request.headers.get("last-event-id")
-    job = await services.jobs.find(request.scope["owner"], job_id)
+    job = await jobs.find(request.scope["owner"], job_id)
     if job.is_finished and make_event_id(job) == seen:
         return Response(status_code=204)
-    events = stream_events(services, job, seen)
+    events = stream_events(jobs, job, seen)
     return StreamingResponse(events, media_type=EVENT_STREAM, headers={"Cache-Control": "no-store"})
 
 
@@ -75,26 +77,26 @@ async def follow_job(request: Request, services: ServicesDependency, job_id: str
 )
 @router.head(JOBS + "/{job_id}/results/{name}", include_in_schema=False)
 async def send_result(
-    request: Request, services: ServicesDependency, job_id: str, name: str
+    request: Request, jobs: JobsDependency, runtime: RuntimeDependency, job_id: str, name: str
 ) -> Response:
     """Send a file; `Range` and `If-None-Match` are honoured, the `ETag` is its SHA-256."""
-    job = await services.jobs.find(request.scope["owner"], job_id)
+    job = await jobs.find(request.scope["owner"], job_id)
     result = choose_result(job, name)
-    file = await open_result(services, job, result)
+    file = await open_result(jobs, runtime.files, job, result)
     return await send_file(
-        request, services, file, result.name, result.content_type, result.bytes, result.sha256
+        request, runtime.files, file, result.name, result.content_type, result.bytes, result.sha256
     )
 
 
 @router.delete(JOBS + "/{job_id}", status_code=204, summary="Cancel a job and remove its files")
-async def delete_job(request: Request, services: ServicesDependency, job_id: str) -> Response:
+async def delete_job(request: Request, jobs: JobsDependency, job_id: str) -> Response:
     """Stop the job if it is not finished, and forget it: files, row and key."""
-    await services.jobs.delete(request.scope["owner"], job_id)
+    await jobs.delete(request.scope["owner"], job_id)
     return Response(status_code=204)
 
 
-def describe(services: Services, job: Job) -> JobDocument:
-    return describe_job(job, services.jobs.estimate_s(job))
+def describe(jobs: Jobs, job: Job) -> JobDocument:
+    return describe_job(job, jobs.estimate_s(job))
 
 
 def choose_result(job: Job, name: str) -> JobResult:
@@ -110,14 +112,14 @@ def choose_result(job: Job, name: str) -> JobResult:
     raise NotFound("the job has no such result", hint=f"its results: {names}")
 
 
-async def open_result(services: Services, job: Job, result: JobResult) -> BinaryIO:
+async def open_result(jobs: Jobs, disk: Workers, job: Job, result: JobResult) -> BinaryIO:
     """Open a result; raises Gone when the job has expired in this moment.
 
     Once it is open the whole file can be sent, whatever becomes of the job.
     """
-    path = services.jobs.store.files.path(job.id, job_files.RESULTS, result.name)
+    path = jobs.store.files.path(job.id, job_files.RESULTS, result.name)
     try:
-        return await services.workers.run(path.open, "rb")
+        return await disk.run(path.open, "rb")
     except FileNotFoundError:
         raise Gone("the results of this job have been removed") from None
 
@@ -127,16 +129,16 @@ def make_event_id(job: Job) -> str:
     return f"{job.state}-{job.attempts}-{job.frames_done}"
 
 
-async def stream_events(services: Services, job: Job, seen: str | None) -> AsyncIterator[str]:
+async def stream_events(jobs: Jobs, job: Job, seen: str | None) -> AsyncIterator[str]:
     """Yield server-sent events of a job until it is finished, but for what was `seen`."""
-    async with aclosing(services.jobs.watch(job)) as states:
+    async with aclosing(jobs.watch(job)) as states:
         async for state in states:
             if state is None:
                 yield ": nothing new\n\n"
             elif (event_id := make_event_id(state)) != seen:
                 seen = event_id
                 name = "end" if state.is_finished else "progress"
-                data = describe(services, state).model_dump_json()
+                data = describe(jobs, state).model_dump_json()
                 yield f"id: {event_id}\nevent: {name}\ndata: {data}\n\n"
 
 
@@ -160,7 +162,7 @@ def read_idempotency_key(request: Request) -> str | None:
 
 async def accept_job(
     request: Request,
-    services: Services,
+    intake: JobIntake,
     admission: Admission,
     upload: Upload,
     options: VideoOptions,
@@ -169,7 +171,7 @@ async def accept_job(
     files = {job_files.INPUT: upload.file}
     if BACKGROUND in upload.extra:
         files[job_files.BACKGROUND] = upload.extra[BACKGROUND]
-    job = await services.intake.submit(
+    job = await intake.submit(
         admission,
         files,
         options.model_dump(mode="json", exclude_unset=True),

@@ -11,10 +11,13 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from service.api.auth import read_ticket
-from service.api.dependencies import Services, ServicesDependency
+from service.api.dependencies import RuntimeDependency, SessionsDependency
 from service.errors import BadRequest, Draining, MattingError, NotFound, Unauthorized
+from service.runtime import Runtime
 from service.sessions.live import LiveStream
 from service.sessions.session import Session, refuse_finished
+from service.sessions.store import SessionStore
+from service.settings import Settings
 
 router = APIRouter()
 PROTOCOL = "matting.v1"
@@ -33,7 +36,12 @@ class Closing:
 
 
 @router.websocket("/v1/sessions/{session_id}/live")
-async def run_live(websocket: WebSocket, services: ServicesDependency, session_id: str) -> None:
+async def run_live(
+    websocket: WebSocket,
+    runtime: RuntimeDependency,
+    sessions: SessionsDependency,
+    session_id: str,
+) -> None:
     """Answer each binary message, a picture, by JSON text and the result as a binary message.
 
     What is refused is refused by HTTP, before there is a socket. Those who bring a ticket are
@@ -48,9 +56,9 @@ async def run_live(websocket: WebSocket, services: ServicesDependency, session_i
                 raise BadRequest(
                     "none of the sub-protocols is known", hint=f"offer `{PROTOCOL}` among them"
                 )
-            session = find_session(websocket, services, session_id, ticket)
-            stack.enter_context(services.sessions.use(session.owner, session.id))
-            await stack.enter_async_context(services.sessions.hold(session, wait_s=0))
+            session = find_session(websocket, runtime, sessions, session_id, ticket)
+            stack.enter_context(sessions.use(session.owner, session.id))
+            await stack.enter_async_context(sessions.hold(session, wait_s=0))
             refuse_finished(session)
         except MattingError as error:
             if ticket is None:
@@ -60,9 +68,9 @@ async def run_live(websocket: WebSocket, services: ServicesDependency, session_i
             return
         await websocket.accept(protocol)
         try:
-            closing = await serve_frames(websocket, services, session)
+            closing = await serve_frames(websocket, runtime, sessions, session)
             if closing is not None:
-                async with asyncio.timeout(choose_patience(services)):
+                async with asyncio.timeout(choose_patience(runtime.settings)):
                     await websocket.close(closing.code, closing.reason)
         except (WebSocketDisconnect, TimeoutError):
             pass  # the client left, or it reads nothing any more
@@ -75,43 +83,51 @@ async def refuse_socket(websocket: WebSocket, path: str) -> NoReturn:
 
 
 def find_session(
-    websocket: WebSocket, services: Services, session_id: str, ticket: str | None
+    websocket: WebSocket,
+    runtime: Runtime,
+    sessions: SessionStore,
+    session_id: str,
+    ticket: str | None,
 ) -> Session:
     """Return the session that a ticket or a key opens.
 
     Raises Draining, Unauthorized for a ticket that is not good, NotFound, Gone.
     """
-    if services.health.draining:
+    if runtime.health.draining:
         raise Draining("the service is shutting down", retry_after_s=1)
     if ticket is None:
-        return services.sessions.find(websocket.scope["owner"], session_id)
-    session = services.sessions.redeem_ticket(ticket, session_id)
+        return sessions.find(websocket.scope["owner"], session_id)
+    session = sessions.redeem_ticket(ticket, session_id)
     if session is None:
         raise Unauthorized("the ticket is unknown, used, too old, or of another session")
     return session
 
 
 async def serve_frames(
-    websocket: WebSocket, services: Services, session: Session
+    websocket: WebSocket, runtime: Runtime, sessions: SessionStore, session: Session
 ) -> Closing | None:
     """Answer frames until something ends the connection; None: the client left."""
-    stream = LiveStream(services, session)
+    stream = LiveStream(runtime, session)
     try:
         return await run_until_first(
-            receive_frames(websocket, services, session, stream),
-            send_answers(websocket, stream, choose_patience(services)),
+            receive_frames(websocket, runtime.settings, sessions, session, stream),
+            send_answers(websocket, stream, choose_patience(runtime.settings)),
             stream.matte_frames(),
             stream.render_frames(),
-            watch_session(services, session),
+            watch_session(sessions, session),
         )
     except Draining:
         return Closing(GOING_AWAY, "draining")
 
 
 async def receive_frames(
-    websocket: WebSocket, services: Services, session: Session, stream: LiveStream
+    websocket: WebSocket,
+    settings: Settings,
+    sessions: SessionStore,
+    session: Session,
+    stream: LiveStream,
 ) -> Closing | None:
-    limit_bytes = services.settings.socket_message_max_bytes
+    limit_bytes = settings.socket_message_max_bytes
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
@@ -121,7 +137,7 @@ async def receive_frames(
             return Closing(NO_FRAME, "text came where a frame is due")
         if len(data) > limit_bytes:  # servers cut off most of them before
             return Closing(TOO_LARGE, f"a message may have {limit_bytes} bytes")
-        services.sessions.touch(session)
+        sessions.touch(session)
         stream.offer(data)
 
 
@@ -135,9 +151,8 @@ async def send_answers(websocket: WebSocket, stream: LiveStream, patience_s: flo
                 await websocket.send_bytes(answer.content)
 
 
-async def watch_session(services: Services, session: Session) -> Closing:
+async def watch_session(store: SessionStore, session: Session) -> Closing:
     """Return when the session ends: deleted, after its whole life, or without frames for long."""
-    store = services.sessions
     while not store.end_expired(session):
         try:
             async with asyncio.timeout(store.expires_in_s(session)):
@@ -148,9 +163,9 @@ async def watch_session(services: Services, session: Session) -> Closing:
     return Closing(IDLE, "the session's time is over")
 
 
-def choose_patience(services: Services) -> float:
+def choose_patience(settings: Settings) -> float:
     """Return the seconds in which a client must take an answer: those in which it must pong."""
-    return 2 * services.settings.socket_ping_s
+    return 2 * settings.socket_ping_s
 
 
 async def run_until_first(*works: Coroutine[None, None, Closing | None]) -> Closing | None:

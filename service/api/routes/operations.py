@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import service
 from service import __version__
-from service.api.dependencies import Services, ServicesDependency
+from service.api.dependencies import RuntimeDependency, SlotsDependency
 from service.api.negotiation import OFFERS
 from service.api.routes.live import PROTOCOL
 from service.clips.options import VideoOptions
@@ -21,6 +21,7 @@ from service.jobs.intake import IDEMPOTENCY_S
 from service.media.audio.types import CARRIED_AUDIO
 from service.media.image.types import FORMATS
 from service.options import MAX_REF_SIZE, MIN_REF_SIZE
+from service.runtime import Runtime
 from service.sessions.chunk import PICTURE_FORMATS
 from service.sessions.live import WAITING_FRAMES
 from service.stills.options import MAX_KEEP_S
@@ -38,50 +39,52 @@ async def live() -> dict[str, str]:
 
 @router.get("/readyz", summary="Does the service take work")
 @router.get("/healthz", summary="The same as /readyz")
-async def ready(services: ServicesDependency, verbose: str | None = None) -> dict[str, Any]:
+async def ready(
+    runtime: RuntimeDependency, slots: SlotsDependency, verbose: str | None = None
+) -> dict[str, Any]:
     """Answer 200, or 503 with the reason. After a failed run a probe image goes through the
     network first. `?verbose` adds the model, the provider, and why it is not CUDA."""
-    if services.health.started and services.health.failure:
-        await probe(services)
-    reason = services.health.not_ready_reason()
-    services.metrics.ready.set(0 if reason else 1)
+    if runtime.health.started and runtime.health.failure:
+        await probe(runtime)
+    reason = runtime.health.not_ready_reason()
+    runtime.metrics.ready.set(0 if reason else 1)
     if reason:
         raise NotReady(f"not ready: {reason}", hint="try again soon", retry_after_s=1)
     answer: dict[str, Any] = {"status": "ok"}
     if verbose is not None:
         answer |= {
             "version": __version__,
-            "model": describe_model(services),
-            "requests": services.gate.requests,
-            "megapixels": round(services.gate.megapixels, 3),
-            "image_s": round(services.gate.image_s, 4),
-            "videos": services.videos.taken,
+            "model": describe_model(runtime),
+            "requests": runtime.gate.requests,
+            "megapixels": round(runtime.gate.megapixels, 3),
+            "image_s": round(runtime.gate.image_s, 4),
+            "videos": slots.taken,
         }
     return answer
 
 
-async def probe(services: Services) -> None:
+async def probe(runtime: Runtime) -> None:
     """Run one small image; the batcher tells the health what came of it."""
-    tensor = zeros((services.engine.info.channels, PROBE_SIDE, PROBE_SIDE), float32)
+    tensor = zeros((runtime.engine.info.channels, PROBE_SIDE, PROBE_SIDE), float32)
     try:
-        await services.batcher.infer(tensor, timeout_s=services.settings.request_timeout_s)
+        await runtime.batcher.infer(tensor, timeout_s=runtime.settings.request_timeout_s)
     except MattingError:
         return
 
 
 @router.get("/metrics", summary="Prometheus text")
-async def metrics(services: ServicesDependency) -> Response:
-    text = generate_latest(services.metrics.registry)
+async def metrics(runtime: RuntimeDependency) -> Response:
+    text = generate_latest(runtime.metrics.registry)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 @router.get("/v1/models", summary="Models that can be asked for")
-async def list_models(services: ServicesDependency) -> dict[str, Any]:
-    return {"models": [describe_model(services)]}
+async def list_models(runtime: RuntimeDependency) -> dict[str, Any]:
+    return {"models": [describe_model(runtime)]}
 
 
-def describe_model(services: Services) -> dict[str, Any]:
-    info = services.engine.info
+def describe_model(runtime: Runtime) -> dict[str, Any]:
+    info = runtime.engine.info
     return {
         "name": info.name,
         "version": info.version,
@@ -91,22 +94,22 @@ def describe_model(services: Services) -> dict[str, Any]:
         "precision": info.precision,
         "ref_size": info.ref_size,
         "takes_trimap": info.takes_trimap,
-        "provider": services.engine.provider,
-        "provider_note": services.engine.note,
+        "provider": runtime.engine.provider,
+        "provider_note": runtime.engine.note,
         "default": True,
     }
 
 
 @router.get("/v1/capabilities", summary="Formats, codecs and limits")
-async def list_capabilities(services: ServicesDependency) -> dict[str, Any]:
-    settings = services.settings
+async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
+    settings = runtime.settings
     return {
         "version": __version__,
         "image": {
             "input": [name.lower() for name in FORMATS],
             "outputs": {output: list(formats) for output, formats in OFFERS.items()},
             "ref_size": {
-                "default": services.engine.info.ref_size,
+                "default": runtime.engine.info.ref_size,
                 "minimum": MIN_REF_SIZE,
                 "maximum": MAX_REF_SIZE,
             },

@@ -7,18 +7,21 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from service.api.dependencies import Services, ServicesDependency
+from service.api.dependencies import RuntimeDependency, SessionsDependency
+from service.api.disconnect import run_until_disconnect
 from service.api.downloads import stream_file
-from service.api.openapi import describe_upload, parse_options
-from service.api.uploads import Accepted, Upload, read_upload, run_until_disconnect
+from service.api.openapi import describe_upload
+from service.api.uploads import Accepted, Upload, read_upload
 from service.clips.run import refuse_trimap_model
 from service.errors import BadRequest, ImpossibleOutput, InvalidOption
 from service.media.video.fragment_writer import choose_level, describe_mime
+from service.options import parse_options
+from service.runtime import Runtime
 from service.sessions.apply import OpenAnswer, apply_chunk, finish_session
 from service.sessions.chunk import Chunk, check_frame_size, make_chunk
 from service.sessions.options import SessionOptions
 from service.sessions.session import Session, refuse_finished
-from service.sessions.store import TICKET_S
+from service.sessions.store import TICKET_S, SessionStore
 
 router = APIRouter(tags=["sessions"])
 CLIP, FRAME = "file", "frame"
@@ -78,12 +81,15 @@ class TicketDocument(BaseModel):
     openapi_extra=describe_upload(SessionOptions, "session", (), takes_json=True),
 )
 async def open_session(
-    request: Request, response: Response, services: ServicesDependency
+    request: Request,
+    response: Response,
+    runtime: RuntimeDependency,
+    sessions: SessionsDependency,
 ) -> OpenedSession:
     """Open a session. Chunks then go to `PUT /v1/sessions/{id}/chunks/0`, `1`, `2` and so on, and
     `finish` answers the last frame. Mattes, times and, with packaging=fmp4, the coded pictures are
     those of the whole video in one chunk. A session ends after 60 s without use."""
-    refuse_trimap_model(services)
+    refuse_trimap_model(runtime)
     accepted = Accepted("session", (), MAX_OPTION_BYTES, most=0, takes_json=True)
     async with read_upload(request, accepted) as upload:
         options = parse_options(SessionOptions, upload.options)
@@ -92,11 +98,11 @@ async def open_session(
     if options.output == "cutout" and options.format == "jpeg":
         raise ImpossibleOutput("JPEG has no alpha", hint="ask for format=webp or format=png")
     if options.size is not None:
-        check_frame_size(*options.size, services.settings)
-    session = services.sessions.open(request.scope["owner"], options)
+        check_frame_size(*options.size, runtime.settings)
+    session = sessions.open(request.scope["owner"], options)
     response.headers["Location"] = f"/v1/sessions/{session.id}"
-    ticket = services.sessions.issue_ticket(session)
-    return OpenedSession(**describe_session(services, session), ticket=ticket)
+    ticket = sessions.issue_ticket(session)
+    return OpenedSession(**describe_session(sessions, session), ticket=ticket)
 
 
 @router.put(
@@ -136,7 +142,8 @@ async def open_session(
 )
 async def send_chunk(
     request: Request,
-    services: ServicesDependency,
+    runtime: RuntimeDependency,
+    sessions: SessionsDependency,
     session_id: str,
     sequence: int = Path(ge=0, lt=2**53),
 ) -> Response:
@@ -147,9 +154,9 @@ async def send_chunk(
     and not applied twice: send a chunk again when its answer did not come. Errors 409 name the
     `expected_sequence`."""
     owner = request.scope["owner"]
-    with services.sessions.use(owner, session_id) as session:
+    with sessions.use(owner, session_id) as session:
         refuse_finished(session)  # before a long upload
-        settings = services.settings
+        settings = runtime.settings
         accepted = Accepted(
             "video",
             (CLIP, FRAME),
@@ -158,10 +165,10 @@ async def send_chunk(
             least=0,
         )
         async with read_upload(request, accepted) as upload:
-            chunk = await sort_parts(services, upload)
-            work = apply_chunk(services, session, sequence, chunk)
-            answer = await run_until_disconnect(request, services.metrics, work)
-    return respond(services, answer)
+            chunk = await sort_parts(runtime, upload)
+            work = apply_chunk(runtime, sessions, session, sequence, chunk)
+            answer = await run_until_disconnect(request, runtime.metrics, work)
+    return respond(runtime, answer)
 
 
 @router.post(
@@ -170,46 +177,48 @@ async def send_chunk(
     response_class=Response,
     responses=ANSWERS,
 )
-async def finish(request: Request, services: ServicesDependency, session_id: str) -> Response:
+async def finish(
+    request: Request, runtime: RuntimeDependency, sessions: SessionsDependency, session_id: str
+) -> Response:
     """Answer the delayed frame, if there is one. The same answer comes again until the session
     expires; every other call is answered 410 from now on."""
-    with services.sessions.use(request.scope["owner"], session_id) as session:
+    with sessions.use(request.scope["owner"], session_id) as session:
         async for _ in request.stream():  # only then can a disconnect be waited for
             pass
-        work = finish_session(services, session)
-        answer = await run_until_disconnect(request, services.metrics, work)
-    return respond(services, answer)
+        work = finish_session(runtime, sessions, session)
+        answer = await run_until_disconnect(request, runtime.metrics, work)
+    return respond(runtime, answer)
 
 
 @router.get("/v1/sessions/{session_id}", summary="State of a session")
 async def show_session(
-    request: Request, services: ServicesDependency, session_id: str
+    request: Request, sessions: SessionsDependency, session_id: str
 ) -> SessionDocument:
     """Say which chunk comes next and when the session expires; asking does not keep it alive."""
-    session = services.sessions.find(request.scope["owner"], session_id)
+    session = sessions.find(request.scope["owner"], session_id)
     refuse_finished(session)
-    return SessionDocument(**describe_session(services, session))
+    return SessionDocument(**describe_session(sessions, session))
 
 
 @router.delete("/v1/sessions/{session_id}", status_code=204, summary="Drop a session")
-async def drop_session(request: Request, services: ServicesDependency, session_id: str) -> None:
+async def drop_session(request: Request, sessions: SessionsDependency, session_id: str) -> None:
     """End the session at once and forget all of it; a chunk in progress is answered 410."""
-    session = services.sessions.find(request.scope["owner"], session_id)
-    services.sessions.end(session, "was deleted")
+    session = sessions.find(request.scope["owner"], session_id)
+    sessions.end(session, "was deleted")
 
 
 @router.post("/v1/sessions/{session_id}/ticket", summary="A ticket for the live socket")
 async def issue_ticket(
-    request: Request, services: ServicesDependency, session_id: str
+    request: Request, sessions: SessionsDependency, session_id: str
 ) -> TicketDocument:
     """Return a secret that admits one live connection to this session within 60 s."""
-    with services.sessions.use(request.scope["owner"], session_id) as session:
+    with sessions.use(request.scope["owner"], session_id) as session:
         refuse_finished(session)
-        ticket = services.sessions.issue_ticket(session)
+        ticket = sessions.issue_ticket(session)
         return TicketDocument(ticket=ticket, expires_in_s=TICKET_S)
 
 
-async def sort_parts(services: Services, upload: Upload) -> Chunk:
+async def sort_parts(runtime: Runtime, upload: Upload) -> Chunk:
     """Return the chunk of an upload; raises InvalidOption and BadRequest."""
     for name in upload.options:
         raise InvalidOption(
@@ -224,12 +233,12 @@ async def sort_parts(services: Services, upload: Upload) -> Chunk:
         )
     files = tuple(file.data for file in upload.files)
     is_clip = len(files) > len(pictures)
-    return await services.workers.run(make_chunk, files, is_clip=is_clip)
+    return await runtime.files.run(make_chunk, files, is_clip=is_clip)
 
 
-def describe_session(services: Services, session: Session) -> dict[str, Any]:
+def describe_session(sessions: SessionStore, session: Session) -> dict[str, Any]:
     state, options = session.state, session.options
-    left = timedelta(seconds=services.sessions.expires_in_s(session))
+    left = timedelta(seconds=sessions.expires_in_s(session))
     height, width = state.size or (None, None)
     level = choose_level(options.size, options.fps)
     return {
@@ -247,9 +256,9 @@ def describe_session(services: Services, session: Session) -> dict[str, Any]:
     }
 
 
-def respond(services: Services, opened: OpenAnswer) -> Response:
+def respond(runtime: Runtime, opened: OpenAnswer) -> Response:
     """Return the HTTP response of an answer."""
     answer = opened.answer
     headers = {**answer.headers, "Content-Length": str(answer.size_bytes)}
-    content = stream_file(services, opened.file)
+    content = stream_file(runtime.files, opened.file)
     return StreamingResponse(content, headers=headers, media_type=answer.content_type)

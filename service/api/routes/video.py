@@ -7,26 +7,22 @@ from typing import BinaryIO
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from service.api.dependencies import Services, ServicesDependency
+from service.api.dependencies import IntakeDependency, RuntimeDependency, SlotsDependency
+from service.api.disconnect import run_until_disconnect
 from service.api.downloads import stream_file
-from service.api.openapi import check_background_file, describe_upload, parse_options
+from service.api.openapi import describe_upload
 from service.api.routes.job_documents import JobDocument
 from service.api.routes.jobs import accept_job, prefers_job, read_idempotency_key
-from service.api.uploads import (
-    MULTIPART_TYPE,
-    Accepted,
-    Upload,
-    read_content_type,
-    read_upload,
-    run_until_disconnect,
-)
-from service.clips.matte import ClipPlan, MattedClip, ProgressCallbacks
+from service.api.uploads import MULTIPART_TYPE, Accepted, Upload, read_content_type, read_upload
+from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS
-from service.clips.plan import make_plan, read_background
+from service.clips.plan import ClipPlan, make_plan, read_background
 from service.clips.run import describe_clip, refuse_trimap_model, run_clip
+from service.clips.slots import VideoSlots
 from service.errors import MediaLimitExceeded
-from service.stills.matte import BACKGROUND
+from service.options import BACKGROUND, check_background_file, parse_options
+from service.runtime import Runtime
 
 router = APIRouter(tags=["video"])
 FILE_NAMES = ("file", "video_file")
@@ -52,35 +48,40 @@ RESULTS = "The result: " + ", ".join(
     },
     openapi_extra=describe_upload(VideoOptions, "video", FILE_NAMES, BACKGROUND),
 )
-async def matte_video(request: Request, services: ServicesDependency) -> Response:
+async def matte_video(
+    request: Request,
+    runtime: RuntimeDependency,
+    slots: SlotsDependency,
+    intake: IntakeDependency,
+) -> Response:
     """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer the person over a colour, a
     picture, another clip or green as H.264 MP4, cut out as WebM, ProRes MOV or PNGs, or the matte:
     the same frames at the same times, upright, with the audio.
 
     `Prefer: respond-async` makes it a job, and so do several outputs. With an `Idempotency-Key`
     the same request makes one job only, for 24 hours."""
-    refuse_trimap_model(services)
-    limit_bytes = services.settings.video_max_bytes
+    refuse_trimap_model(runtime)
+    limit_bytes = runtime.settings.video_max_bytes
     accepted = Accepted("video", FILE_NAMES, limit_bytes, extra=(BACKGROUND,))
     owner, key = request.scope["owner"], read_idempotency_key(request)
     if prefers_job(request):
-        async with services.intake.admit(owner, key) as admission:
+        async with intake.admit(owner, key) as admission:
             async with read_upload(request, accepted) as upload:
-                return await accept_job(request, services, admission, upload, check_upload(upload))
+                return await accept_job(request, intake, admission, upload, check_upload(upload))
     if not may_become_job(request):
-        services.videos.check()  # before a long upload
+        slots.check()  # before a long upload
     async with read_upload(request, accepted) as upload:
         options = check_upload(upload)
         if len(options.outputs) > 1:
-            async with services.intake.admit(owner, key) as admission:
-                return await accept_job(request, services, admission, upload, options)
-        with services.videos.enter():
-            behind = await read_background(services, upload.extra.get(BACKGROUND))
-            work = make_video(services, upload.file, make_plan(options, behind))
-            video, file = await run_until_disconnect(request, services.metrics, work)
+            async with intake.admit(owner, key) as admission:
+                return await accept_job(request, intake, admission, upload, options)
+        with slots.enter():
+            background = await read_background(runtime, upload.extra.get(BACKGROUND))
+            work = make_video(runtime, slots, upload.file, make_plan(options, background))
+            video, file = await run_until_disconnect(request, runtime.metrics, work)
     return StreamingResponse(
-        stream_file(services, file),
-        headers=make_headers(services, video),
+        stream_file(runtime.files, file),
+        headers=make_headers(runtime, video),
         media_type=video.results[0].content_type,
     )
 
@@ -93,9 +94,9 @@ def may_become_job(request: Request) -> bool:
     return "," in outputs
 
 
-def make_headers(services: Services, video: MattedClip) -> dict[str, str]:
+def make_headers(runtime: Runtime, video: MattedClip) -> dict[str, str]:
     """Return the headers of an answer: what the report says, the unusual only where it is so."""
-    told = describe_clip(services, video)
+    told = describe_clip(runtime, video)
     headers = {
         "Content-Length": str(video.results[0].bytes),
         "X-Width": str(told["width"]),
@@ -125,16 +126,16 @@ def check_upload(upload: Upload) -> VideoOptions:
 
 
 async def make_video(
-    services: Services, file: BinaryIO, plan: ClipPlan
+    runtime: Runtime, slots: VideoSlots, file: BinaryIO, plan: ClipPlan
 ) -> tuple[MattedClip, BinaryIO]:
     """Return the facts of a matted clip and its one result, open; its folder is gone already."""
-    settings = services.settings
+    settings = runtime.settings
     sync_s = settings.sync_video_max_s
-    watch = ProgressCallbacks(on_frame=services.metrics.frames.labels("video").inc)
+    watch = ProgressCallbacks(on_frame=runtime.metrics.frames.labels("video").inc)
     max_s = min(sync_s, settings.video_max_s)
     with tempfile.TemporaryDirectory(prefix="matting-", dir=settings.data_dir) as folder:
         try:
-            clip = await run_clip(services, file, plan, Path(folder), watch, max_s=max_s)
+            clip = await run_clip(runtime, slots, file, plan, Path(folder), watch, max_s=max_s)
         except MediaLimitExceeded as error:
             if error.limit == sync_s:
                 error.hint = (

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,18 +12,12 @@ import pytest
 
 import service.clips.fan_out
 import service.frames.render
-from service.clips.matte import (
-    ClipPlan,
-    MattedClip,
-    Network,
-    ProgressCallbacks,
-    estimate_frames,
-    matte_clip,
-)
+from service.clips.matte import MattedClip, ProgressCallbacks, estimate_frames, matte_clip
 from service.clips.outputs import NAMES, OUTPUTS
+from service.clips.plan import ClipPlan
 from service.errors import ImpossibleOutput, InsufficientStorage
 from service.frames.render import RenderOptions
-from service.inference.batcher import Matte
+from service.inference.preprocessing import prepare_input
 from service.media.decoder.client import Decoder
 from service.media.video.frames_writer import FramesWriter
 from service.media.video.result_writer import VideoWriteError
@@ -33,9 +26,14 @@ from service.settings import Settings
 from tests.clips import make_clip
 from tests.compat_helpers import see_person
 from tests.fakes import FAKE_INFO
+from tests.segments import FunctionNetwork
 from tests.videos import Clip, read_cutouts
 
 FRAMES = 12
+NETWORK = FunctionNetwork(
+    lambda image: prepare_input(image, FAKE_INFO, None, 1.5),
+    lambda tensor: see_person(tensor[np.newaxis])[0],
+)
 
 
 @pytest.fixture
@@ -49,12 +47,6 @@ def decoder() -> Iterator[Decoder]:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("source")
     return make_clip(folder / "a.mkv", seconds=FRAMES / 10, fps=10, sound_codec="libmp3lame")
-
-
-def infer(tensor: np.ndarray) -> Future[Matte]:
-    future: Future[Matte] = Future()
-    future.set_result(Matte(see_person(tensor[np.newaxis])[0], 0, 0))
-    return future
 
 
 def make_plan(outputs, **changes) -> ClipPlan:
@@ -73,7 +65,7 @@ def run(decoder: Decoder, source: Path, plan: ClipPlan, folder: Path, **watch) -
     with source.open("rb") as file:
         return matte_clip(
             Settings(),
-            Network(FAKE_INFO, infer, ahead=2),
+            NETWORK,
             decoder,
             file,
             plan,

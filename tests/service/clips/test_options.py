@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api.openapi import parse_options
 from service.clips.options import VideoOptions
 from service.clips.outputs import NAMES, OUTPUTS
 from service.errors import InvalidOption
+from service.options import parse_options
 
 # By option, a value and the outputs that it does something for.
 SERVED = {

@@ -1,7 +1,6 @@
 """A clip that comes in pieces gives what it gives in one."""
 
 import threading
-from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -15,8 +14,8 @@ from service.frames.segment import (
     process_piece,
     process_segment,
 )
-from service.inference.batcher import Matte
 from service.media.video.types import VideoFrame
+from tests.segments import FunctionNetwork
 
 
 def make_frames(levels: list[int]) -> list[VideoFrame]:
@@ -26,19 +25,15 @@ def make_frames(levels: list[int]) -> list[VideoFrame]:
     ]
 
 
-def see_brightness(tensor: np.ndarray) -> Future[Matte]:
+def see_brightness(tensor: np.ndarray) -> np.ndarray:
     """The matte is the picture's own red."""
-    future: Future[Matte] = Future()
-    future.set_result(Matte(tensor[0], 0, 0))
-    return future
+    return tensor[0]
 
 
-SEGMENT = Segment(
-    prepare=lambda image: (np.float32(image[:4, :4]).transpose(2, 0, 1) / 255, image),
-    infer=see_brightness,
-    ahead=2,
-    ofd_threshold=0.1,
+NETWORK = FunctionNetwork(
+    lambda image: (np.float32(image[:4, :4]).transpose(2, 0, 1) / 255, image), see_brightness
 )
+SEGMENT = Segment(NETWORK, ofd_threshold=0.1)
 
 
 def run_pieces(frames: list[VideoFrame], borders: list[int]):

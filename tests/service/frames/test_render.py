@@ -6,8 +6,8 @@ import pytest
 
 from service.frames.render import Renderer, RenderOptions
 from service.frames.segment import MattedFrame
-from service.inference.preprocessing import resize_alpha
 from service.matting.composite import Blur
+from service.matting.resize import resize_alpha
 from service.media.video.types import VideoFrame
 
 SIDE = 256

@@ -4,13 +4,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from service.inference.preprocessing import (
-    choose_size,
-    find_whole_factor,
-    make_tensor,
-    resize_alpha,
-    resize_image,
-)
+from service.inference.preprocessing import choose_size, make_tensor
+from service.matting.resize import find_whole_factor, resize_alpha, resize_image
 
 SIDE = st.integers(1, 20_000)
 REF_SIZE = st.integers(2, 32).map(lambda n: n * 32)

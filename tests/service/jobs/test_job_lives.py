@@ -46,7 +46,7 @@ def test_job_expires_and_is_forgotten_a_day_later(tmp_path, clip):
 
 def test_waiting_job_does_not_expire(tmp_path, clip):
     async def story(bench: Bench):
-        with bench.services.videos.enter():
+        with bench.services.slots.enter():
             job = await bench.bring(clip)
             bench.clock.elapsed_s += 3600
             bench.clock.day_s += 3600
@@ -136,7 +136,7 @@ def test_same_request_is_the_same_job_whatever_became_of_it(tmp_path, clip):
 @pytest.mark.parametrize("is_running", [True, False])
 def test_key_of_another_request_is_refused(tmp_path, clip, is_running):
     async def story(bench: Bench):
-        with bench.services.videos.enter():
+        with bench.services.slots.enter():
             first = await bench.bring(clip, key="k", crf=30)
             for other, options in [(clip + b"x", {"crf": 30}), (clip, {"crf": 31}), (clip, {})]:
                 with pytest.raises(IdempotencyKeyReused):
@@ -186,7 +186,7 @@ def test_key_is_free_after_a_day_a_deletion_or_an_upload_that_failed(tmp_path, c
 
 def test_repetition_is_answered_when_there_is_no_room(tmp_path, clip):
     async def story(bench: Bench):
-        with bench.services.videos.enter():
+        with bench.services.slots.enter():
             first = await bench.bring(clip, key="k")
             assert await bench.bring(clip, key="k") == first
         assert bench.store.files.path(first.id, INPUT).exists()

@@ -53,7 +53,7 @@ def test_rows_are_committed_after_the_files_they_speak_of(tmp_path, clip, monkey
                 disk.steps.append(statement[:6])
 
         bench.store._connection.set_trace_callback(note)
-        await bench.services.videos.wait()
+        await bench.services.slots.wait()
         job = await bench.bring(clip)
         assert disk.steps[:4] == [
             f"fsync {job.id}/input.part",
@@ -63,7 +63,7 @@ def test_rows_are_committed_after_the_files_they_speak_of(tmp_path, clip, monkey
         ]
         assert disk.steps[-1] == "COMMIT" and disk.steps.count("COMMIT") == 1
         disk.steps.clear()
-        bench.services.videos.leave()
+        bench.services.slots.leave()
         await bench.wait(job)
         assert disk.steps == [
             f"fsync {job.id}/results.part/composite.mp4",
@@ -78,7 +78,7 @@ def test_rows_are_committed_after_the_files_they_speak_of(tmp_path, clip, monkey
 
 def test_jobs_wait_their_turn_while_requests_are_refused(tmp_path, clip):
     async def story(bench: Bench):
-        places = bench.services.videos
+        places = bench.services.slots
         with places.enter():
             first, second = await bench.bring(clip), await bench.bring(clip)
             assert [(await bench.find_row(job)).state for job in (first, second)] == ["queued"] * 2
@@ -99,7 +99,7 @@ def test_jobs_wait_their_turn_while_requests_are_refused(tmp_path, clip):
 
 def test_more_jobs_than_may_wait_are_refused(tmp_path, clip):
     async def story(bench: Bench):
-        with bench.services.videos.enter():
+        with bench.services.slots.enter():
             waiting = [await bench.bring(clip) for _ in range(2)]
             with pytest.raises(Overloaded) as caught:
                 await bench.bring(clip)
@@ -203,7 +203,7 @@ def test_deleted_job_ends_at_once_and_leaves_nothing(tmp_path, long_clip):
         assert time.monotonic() - start_s < 2
         assert (await watching).state == "canceled"
         assert await bench.find_row(job) is None and bench.store.files.list_ids() == []
-        assert bench.services.videos.taken == 0 and count_jobs(bench, "running") == 0
+        assert bench.services.slots.taken == 0 and count_jobs(bench, "running") == 0
         with pytest.raises(NotFound):
             await bench.jobs.delete("a", job.id)
 
@@ -212,7 +212,7 @@ def test_deleted_job_ends_at_once_and_leaves_nothing(tmp_path, long_clip):
 
 def test_waiting_job_can_be_deleted_but_not_by_others(tmp_path, clip):
     async def story(bench: Bench):
-        with bench.services.videos.enter():
+        with bench.services.slots.enter():
             first, second = await bench.bring(clip), await bench.bring(clip)
             with pytest.raises(NotFound):
                 await bench.jobs.delete("b", first.id)

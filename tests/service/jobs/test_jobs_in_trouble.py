@@ -42,7 +42,7 @@ def test_disk_that_is_full_while_a_job_runs_fails_it(tmp_path, long_clip, clip, 
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_disk_that_fails_at_the_results_fails_the_job(tmp_path, clip, monkeypatch, step):
     async def story(bench: Bench):
-        with bench.services.videos.enter():
+        with bench.services.slots.enter():
             job = await bench.bring(clip)
             disk = DiskRecorder(monkeypatch, tmp_path)
             disk.fails_at = step
@@ -102,7 +102,7 @@ def test_no_room_for_the_row_leaves_no_files(tmp_path, clip):
     with_no_place = {"max_videos": 1}
 
     async def without_runs(bench: Bench):
-        with bench.services.videos.enter():
+        with bench.services.slots.enter():
             await story(bench)
 
     run_with_jobs(tmp_path, without_runs, **with_no_place)
@@ -156,7 +156,7 @@ def test_start_brings_rows_and_files_in_line(tmp_path, clip):
         lost_result = await bench.wait(await bench.bring(clip))
         ids.update(done=done.id, lost_result=lost_result.id)
         await bench.settle()
-        await bench.services.videos.wait()  # the only place, until the end
+        await bench.services.slots.wait()  # the only place, until the end
         for name in ("waiting", "running", "twice", "published", "lost"):
             ids[name] = (await bench.bring(clip)).id
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.inference.preprocessing import resize_alpha
 from service.matting.refine import EPSILON, find_band, fit_colours, refine_alpha, solve_symmetric
+from service.matting.resize import resize_alpha
 
 
 def make_case(seed: int, shape: tuple[int, int], matte: tuple[int, int]):

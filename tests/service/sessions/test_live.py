@@ -64,7 +64,7 @@ def test_latency_goes_from_arrival_to_the_answer_and_rate_counts_answers(
         clock = Clock()
         options = SessionOptions(packaging="frames", smoothing=smoothing)
         session = services.sessions.open("anonymous", options)
-        stream = LiveStream(services, session, clock=clock)
+        stream = LiveStream(services.runtime, session, clock=clock)
         tasks = [
             asyncio.create_task(work) for work in (stream.matte_frames(), stream.render_frames())
         ]

@@ -40,24 +40,32 @@ def test_step_that_nobody_reads_is_forgotten_and_its_encoder_too(
         app = create_app(Settings(data_dir=tmp_path, device="cpu", decoders=1), FakeEngine())
         content = b""
         async with app.router.lifespan_context(app):
-            services = app.state.services
-            session = services.sessions.open("me", SessionOptions(fps=25))
+            runtime, store = app.state.services.runtime, app.state.store
+            session = store.open("me", SessionOptions(fps=25))
             for sequence, (first, last) in enumerate([(0, 3), (3, 6), (6, 9)]):
                 before = session.state
                 with monkeypatch.context() as patched:
-                    patched.setattr(session_run, "finish", leave_when_ready)
+                    patched.setattr(session_run, "wait_for_thread", leave_when_ready)
                     with pytest.raises(asyncio.CancelledError):
                         await session_run.apply_chunk(
-                            services, session, sequence, make_pictures(first, last)
+                            services.runtime,
+                            store,
+                            session,
+                            sequence,
+                            make_pictures(first, last),
                         )
                 assert session.state is before and session.encoder is None
                 assert len(list(tmp_path.glob("matting-sessions-*/*"))) == sequence + 1
                 opened = await session_run.apply_chunk(
-                    services, session, sequence, make_pictures(first, last)
+                    services.runtime,
+                    store,
+                    session,
+                    sequence,
+                    make_pictures(first, last),
                 )
                 with opened.file:
                     content += opened.file.read()
-            opened = await session_run.finish_session(services, session)
+            opened = await session_run.finish_session(runtime, store, session)
             with opened.file:
                 return content + opened.file.read()
 

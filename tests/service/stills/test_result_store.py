@@ -26,7 +26,7 @@ class Clock:
 
 def run(folder: Path, scenario: Callable[[ResultStore, Clock], Awaitable[None]], most=10_000):
     async def go() -> None:
-        workers, clock = Workers(1), Clock()
+        workers, clock = Workers(1, "test"), Clock()
         store = ResultStore(folder, most, workers, clock=clock)
         try:
             await scenario(store, clock)

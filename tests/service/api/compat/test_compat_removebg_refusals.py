@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from service.errors import MattingError, removebg_response
+from service.api.problems import removebg_response
+from service.errors import MattingError
 from tests.compat_helpers import (
     REMOVEBG,
     ask,
@@ -171,7 +172,7 @@ def test_our_own_faults_keep_their_status(make_client, small, monkeypatch):
     def fail(*args):
         raise RuntimeError("secret of the inside")
 
-    monkeypatch.setattr("service.stills.matte.check_size", fail)
+    monkeypatch.setattr("service.decoding.check_size", fail)
     response = ask(client, small)
     assert_removebg_error(response, 500, "internal_error")
     assert "secret" not in response.text
@@ -179,7 +180,7 @@ def test_our_own_faults_keep_their_status(make_client, small, monkeypatch):
 
 def test_draining_service_is_503(make_client, small):
     client = make_client(FakeEngine(see_person))
-    client.portal.call(client.app.state.services.batcher.aclose)
+    client.portal.call(client.app.state.services.runtime.batcher.aclose)
     response = ask(client, small)
     assert_removebg_error(response, 503, "draining")
 

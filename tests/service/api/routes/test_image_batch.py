@@ -109,7 +109,7 @@ def test_batch_may_have_more_bytes_than_one_image(make_client, photos):
 def test_batch_counts_as_one_request_and_leaves_the_gate_empty(make_client, photos):
     client = make_client(FakeEngine())
     post(client, [("a", photos[0]), ("b", b"hello")])
-    gate = client.app.state.services.gate
+    gate = client.app.state.services.runtime.gate
     assert (gate.requests, gate.pixels) == (0, 0)
 
 
@@ -123,5 +123,5 @@ def test_client_that_leaves_ends_the_batch(make_client, photos):
     exchange.disconnect()
     exchange.wait()
     engine.release.set()
-    wait_until(lambda: client.app.state.services.gate.requests == 0)
+    wait_until(lambda: client.app.state.services.runtime.gate.requests == 0)
     assert len(engine.batches) == 1, "the others are not matted for nobody"

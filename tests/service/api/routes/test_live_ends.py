@@ -100,7 +100,7 @@ def test_draining_service_takes_no_new_connection(make_client) -> None:
     from starlette.testclient import WebSocketDenialResponse
 
     client = make_client(FakeEngine())
-    client.app.state.services.health.draining = True
+    client.app.state.services.runtime.health.draining = True
     with pytest.raises(WebSocketDenialResponse) as refused:
         with client.websocket_connect("/v1/sessions/any/live"):
             pass

@@ -1,7 +1,6 @@
 """Any split of a clip into chunks gives exactly the frames of one chunk, with the real network."""
 
 import threading
-from concurrent.futures import Future
 from fractions import Fraction
 
 import numpy as np
@@ -11,11 +10,11 @@ from hypothesis import strategies as st
 
 from service.frames.render import Renderer, RenderOptions
 from service.frames.segment import MattedFrame, Segment, process_segment
-from service.inference.batcher import Matte
 from service.inference.preprocessing import prepare_input
 from service.media.video.types import VideoFrame
 from tests.clips import picture
 from tests.helpers import encode
+from tests.segments import FunctionNetwork
 from tests.sessions import SessionClient, make_lossless_clip, read_parts, split
 from tests.videos import Clip
 
@@ -33,17 +32,11 @@ THOROUGH = 100
 def matte_whole(engine, images: list[np.ndarray]) -> list[np.ndarray]:
     """Return the cutouts of a clip that is one segment."""
 
-    def infer(tensor: np.ndarray) -> Future[Matte]:
-        future: Future[Matte] = Future()
-        future.set_result(Matte(engine.run(tensor[np.newaxis])[0], 0, 0))
-        return future
-
-    segment = Segment(
-        prepare=lambda image: prepare_input(image, engine.info, REF_SIZE, 1.5),
-        infer=infer,
-        ahead=2,
-        ofd_threshold=0.1,
+    network = FunctionNetwork(
+        lambda image: prepare_input(image, engine.info, REF_SIZE, 1.5),
+        lambda tensor: engine.run(tensor[np.newaxis])[0],
     )
+    segment = Segment(network, ofd_threshold=0.1)
     renderer = Renderer(RenderOptions(), *images[0].shape[:2])
     rendered: list[np.ndarray] = []
 

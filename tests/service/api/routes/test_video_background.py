@@ -179,11 +179,11 @@ def test_client_that_leaves_frees_the_place_and_both_children(
     exchange = Exchange(client, "/v1/video", request.read(), content_type=kind)
     assert engine.entered.wait(30)
     services = client.app.state.services
-    assert services.videos.taken == 1
+    assert services.slots.taken == 1
     exchange.disconnect()
     engine.release.set()
     exchange.wait()
-    assert services.videos.taken == 0 and list_leftovers(tmp_path) == []
+    assert services.slots.taken == 0 and list_leftovers(tmp_path) == []
     assert post(client, front, {"background_file": front}).status_code == 200
 
 

@@ -94,7 +94,7 @@ def test_cancelled_borrower_never_returns_its_child():
     """Its thread may still be talking to the child; the next one must not hear that answer."""
 
     async def story(pool, metrics):
-        workers, pids = Workers(2), []
+        workers, pids = Workers(2, "test"), []
 
         async def decode():
             async with pool.borrow("still") as child:

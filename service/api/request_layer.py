@@ -1,0 +1,87 @@
+"""The outermost ASGI layer: request ids, the access log, and what nobody foresaw."""
+
+import logging
+import re
+import time
+import uuid
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.problems import internal_error_response
+from service.log import current_request_id
+from service.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+SWITCHING_PROTOCOLS, INTERNAL_ERROR = 101, 1011  # of HTTP, and of WebSocket (RFC 6455)
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def read_header(scope: Scope, name: bytes) -> bytes | None:
+    """Return the one value of a header, None when it is absent or sent more than once."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return values[0] if len(values) == 1 else None
+
+
+class RequestLayer:
+    """Gives every request its id, counts it, logs it, and answers what nobody foresaw.
+
+    `X-Request-ID` is echoed when it matches `[A-Za-z0-9._-]{1,128}`, else a new one is made.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        given = read_header(scope, b"x-request-id") or b""
+        request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope["request_id"] = request_id
+        current_request_id.set(request_id)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"].endswith(("http.response.start", "websocket.accept")):
+                status = message.get("status", SWITCHING_PROTOCOLS)
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        start_s = time.perf_counter()
+        with self.metrics.requests_in_progress.track_inprogress():
+            try:
+                await self.app(scope, receive, send_with_id)
+            except Exception:
+                log.exception("unforeseen error")
+                if not status:
+                    await internal_error_response(scope)(scope, receive, send_with_id)
+                elif status == SWITCHING_PROTOCOLS:
+                    await send({"type": "websocket.close", "code": INTERNAL_ERROR})
+        self._finish(scope, status, time.perf_counter() - start_s)
+
+    def _finish(self, scope: Scope, status: int, duration_s: float) -> None:
+        # Route templates and known methods only: free text would let clients create series.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        given = scope.get("method", "GET")  # sockets begin as one
+        method = given if given in METHODS else "other"
+        self.metrics.requests.labels(route, method, status).inc()
+        if status != SWITCHING_PROTOCOLS:  # a socket lasts as long as its user likes
+            self.metrics.request_duration.labels(route).observe(duration_s)
+        trace = read_header(scope, b"traceparent")
+        fields: dict[str, object] = {
+            "method": given,
+            "route": route,
+            "status": status,
+            "duration_ms": round(duration_s * 1000, 1),
+        }
+        if trace:
+            fields["traceparent"] = trace.decode("latin-1")[:64]
+        log.info("request", extra={"fields": fields})

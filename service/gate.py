@@ -1,0 +1,100 @@
+"""Admission of image requests: how many, how large and how far ahead."""
+
+from types import TracebackType
+
+from service.errors import (
+    Overloaded,
+)
+from service.metrics import Metrics
+
+# How much one new measurement of the network's speed counts against the older ones.
+SPEED_WEIGHT = 0.2
+
+
+class AdmissionGate:
+    """Admits image requests or refuses them at once; nothing ever waits here.
+
+    Three bounds: requests in progress, source megapixels in progress, and seconds of network work
+    ahead of the newcomer. One request may always wait behind the one that runs.
+    """
+
+    def __init__(
+        self, *, max_requests: int, max_megapixels: float, queue_s: float, metrics: Metrics
+    ) -> None:
+        self.max_requests = max_requests
+        self.max_megapixels = max_megapixels
+        self.queue_s = queue_s
+        self.requests = 0
+        self.pixels = 0  # whole numbers: sums of fractions do not come back to zero
+        self.image_s = 0.0
+        self._metrics = metrics
+
+    @property
+    def megapixels(self) -> float:
+        return self.pixels / 1e6
+
+    def observe(self, image_s: float) -> None:
+        """Take in the measured seconds of network time of one image."""
+        weight = SPEED_WEIGHT if self.image_s else 1.0
+        self.image_s += weight * (image_s - self.image_s)
+
+    def try_enter(self) -> "Ticket":
+        """Return a ticket that must be closed; raises Overloaded when a bound is reached."""
+        ahead_s = self.requests * self.image_s
+        if self.requests >= self.max_requests:
+            raise self._refuse("requests in progress", self.max_requests, self.requests)
+        if self.requests >= 2 and ahead_s > self.queue_s:
+            raise self._refuse("seconds of work are queued", self.queue_s, round(ahead_s, 2))
+        self.requests += 1
+        return Ticket(self)
+
+    def _refuse(self, what: str, limit: float, actual: float) -> Overloaded:
+        self._metrics.requests_rejected.labels("overloaded").inc()
+        return Overloaded(
+            f"the queue is full: {actual} {what}, the limit is {limit}",
+            hint="send the request again after Retry-After seconds",
+            limit=limit,
+            actual=actual,
+            retry_after_s=self.requests * self.image_s,
+        )
+
+
+class Ticket:
+    """One admitted request; leaving the `with` block frees its share of the gate.
+
+    `requests` is 0 for a part of a request that is admitted already.
+    """
+
+    def __init__(self, gate: AdmissionGate, requests: int = 1) -> None:
+        self._gate = gate
+        self._requests = requests
+        self._pixels = 0
+
+    def share(self) -> "Ticket":
+        """Return a ticket for one of several pictures of the request, for its pixels alone."""
+        return Ticket(self._gate, requests=0)
+
+    def add_megapixels(self, megapixels: float) -> None:
+        """Count the source pixels, known once the header is read; raises Overloaded.
+
+        An image alone in the gate always passes: the limit on one image is a different one.
+        """
+        gate = self._gate
+        total = gate.megapixels + megapixels
+        if gate.pixels and total > gate.max_megapixels:
+            raise gate._refuse("megapixels in progress", gate.max_megapixels, round(total, 1))
+        pixels = round(megapixels * 1e6)
+        gate.pixels += pixels
+        self._pixels += pixels
+
+    def __enter__(self) -> "Ticket":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._gate.requests -= self._requests
+        self._gate.pixels -= self._pixels

@@ -1,0 +1,88 @@
+"""What all work runs on: settings, metrics, threads, decoders, the network and its queue."""
+
+import asyncio
+from dataclasses import dataclass
+
+from service.gate import AdmissionGate
+from service.inference.batcher import Batcher
+from service.inference.engine import Engine, OnnxEngine
+from service.inference.health import Health
+from service.inference.providers import count_threads
+from service.media.decoder.pool import DecoderPool
+from service.metrics import Metrics
+from service.settings import Settings
+from service.threads import Workers
+
+FILE_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The parts of a running service that know no route, job or session.
+
+    `workers` are threads for pixels, `files` are threads for the disk.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    health: Health
+    gate: AdmissionGate
+    engine: Engine
+    batcher: Batcher
+    decoders: DecoderPool
+    workers: Workers
+    files: Workers
+
+    @classmethod
+    async def start(
+        cls, settings: Settings, metrics: Metrics, engine: Engine | None = None
+    ) -> "Runtime":
+        """Load the model unless an engine is given, warm it up, start the decoder children.
+
+        Raises ModelError or DeviceError when the model or the device cannot be used.
+        """
+        cores = count_threads()
+        health = Health()
+        stills = settings.decoders or max(1, cores // 2)
+        decoders = DecoderPool(
+            settings,
+            metrics,
+            stills=stills,
+            videos=settings.max_videos,
+            chunks=settings.max_chunks,
+        )
+        if engine is None:
+            engine = await asyncio.to_thread(OnnxEngine, settings)
+        await asyncio.to_thread(engine.warm_up)
+        await decoders.start()  # last: a network that fails above must not leave children behind
+        gate = AdmissionGate(
+            max_requests=settings.max_requests,
+            max_megapixels=settings.max_megapixels,
+            queue_s=settings.queue_s,
+            metrics=metrics,
+        )
+        batcher = Batcher(engine, metrics, health, on_speed=gate.observe)
+        batcher.start()
+        info = engine.info
+        metrics.model_info.labels(info.name, info.sha256, engine.provider, info.precision).set(1)
+        return cls(
+            settings=settings,
+            metrics=metrics,
+            health=health,
+            gate=gate,
+            engine=engine,
+            batcher=batcher,
+            decoders=decoders,
+            workers=Workers(stills + cores, "pixels"),
+            files=Workers(FILE_THREADS, "files"),
+        )
+
+    async def stop_network(self) -> None:
+        """End the queue of the network; what waits in it is answered 503."""
+        await self.batcher.aclose()
+
+    async def aclose(self) -> None:
+        """End the decoders and the threads, after everything that uses them."""
+        await self.decoders.aclose()
+        self.workers.close()
+        self.files.close()
