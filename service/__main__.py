@@ -16,6 +16,7 @@ from service.api.socket_protocol import SocketProtocol
 from service.settings import Settings, SettingsError, describe_settings, load_settings
 
 EXIT_CANNOT_START = 3
+log = logging.getLogger("service")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     from service.inference.engine import OnnxEngine
     from service.inference.models import ModelError
     from service.inference.providers import DeviceError
+    from service.inference.registry import find_sources
     from service.jobs.schema import JobStoreError
     from service.jobs.store import JobStore
     from service.log import configure_logging
@@ -55,9 +57,17 @@ def main(argv: list[str] | None = None) -> int:
     try:
         job_store = JobStore.open(settings.data_dir)
         engine = OnnxEngine(settings)
+        sources = find_sources(settings)
     except (JobStoreError, ModelError, DeviceError) as error:
         return _refuse(str(error))
-    app = create_app(settings, engine, job_store)
+    app = create_app(settings, engine, job_store, sources)
+    log.info(
+        "serving %s with %s in %s",
+        engine.info.name,
+        engine.provider,
+        engine.precision,
+        extra={"fields": {"note": engine.note, "others": [one.info.name for one in sources]}},
+    )
     config = make_config(app, settings)
     logging.getLogger("uvicorn.error").setLevel(settings.log_level.upper())
     # uvicorn raises the signal again once it has shut down: ending when told to is a success.

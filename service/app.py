@@ -1,7 +1,7 @@
 """The application: its parts, their life, and the layers around the routes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Response
@@ -19,6 +19,7 @@ from service.api.request_layer import RequestLayer
 from service.api.routes import image, jobs, live, operations, sessions, video
 from service.clips.slots import VideoSlots
 from service.inference.engine import Engine
+from service.inference.registry import ModelSource
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
 from service.jobs.store import JobStore
@@ -33,7 +34,10 @@ out. Errors are `application/problem+json` (RFC 9457)."""
 
 
 def create_app(
-    settings: Settings, engine: Engine | None = None, job_store: JobStore | None = None
+    settings: Settings,
+    engine: Engine | None = None,
+    job_store: JobStore | None = None,
+    sources: Sequence[ModelSource] | None = None,
 ) -> FastAPI:
     """Build the ASGI app; an engine or a job store that is not given is opened when it starts.
 
@@ -44,7 +48,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = await start_services(settings, metrics, engine, job_store)
+        services = await start_services(settings, metrics, engine, job_store, sources)
         app.state.services = services
         yield
         await stop_services(services)
@@ -76,13 +80,17 @@ async def on_client_disconnect(request: object, error: Exception) -> Response:
 
 
 async def start_services(
-    settings: Settings, metrics: Metrics, engine: Engine | None, job_store: JobStore | None
+    settings: Settings,
+    metrics: Metrics,
+    engine: Engine | None,
+    job_store: JobStore | None,
+    sources: Sequence[ModelSource] | None = None,
 ) -> Services:
     """Start the runtime and all that works on it, and go on with the jobs."""
     if job_store is None:
         job_store = await asyncio.to_thread(JobStore.open, settings.data_dir)
     try:
-        runtime = await Runtime.start(settings, metrics, engine)
+        runtime = await Runtime.start(settings, metrics, engine, sources)
     except BaseException:
         await asyncio.to_thread(job_store.close)
         raise

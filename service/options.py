@@ -15,6 +15,7 @@ from service.matting.composite import Background, Blur
 MIN_REF_SIZE, MAX_REF_SIZE = 64, 1024
 Options = TypeVar("Options", bound=BaseModel)
 BLUR = "blur"
+AUTO = "auto"
 
 
 def parse_colour(value: str) -> tuple[int, int, int]:
@@ -47,6 +48,11 @@ class MattingOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     requirements: ClassVar[Requirements]
 
+    model: str = Field(
+        AUTO,
+        max_length=128,
+        description="a name from /v1/models; auto: the first, for speed on a CPU the fast one",
+    )
     ref_size: int | None = Field(
         None,
         ge=MIN_REF_SIZE,

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from service.frames.smoothing import (
     make_thumbnail,
 )
 from service.inference.batcher import Matte
+from service.inference.engine import State
 from service.media.audio.types import AudioPacket
 from service.media.video.types import Image, VideoFrame
 
@@ -58,13 +59,15 @@ class Segment:
 class SegmentState:
     """What one piece of a clip hands to the next: the default is where a clip begins.
 
-    `thumbnail` is that of the last frame; `frames` and `scene_cuts` came so far.
+    `thumbnail` is that of the last frame, `network` the state of a recurrent network after it;
+    `frames` and `scene_cuts` came so far.
     """
 
     delay: OneFrameDelayState[PreparedFrame] = OneFrameDelayState()
     thumbnail: NDArray[np.uint8] | None = None
     frames: int = 0
     scene_cuts: tuple[int, ...] = ()
+    network: State = ()
 
 
 def process_segment(
@@ -145,15 +148,17 @@ class _Run:
         self._segment = segment
         self._pending: deque[tuple[PreparedFrame, Future[Matte]]] = deque()
         self._smoother = Smoother(segment.ofd_threshold, start, emit, report)
+        self._network_state = start.network
 
     @property
     def state(self) -> SegmentState:
-        return self._smoother.state
+        return replace(self._smoother.state, network=self._network_state)
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
         tensor, network_image = segment.network.prepare(frame.image)
-        self._pending.append((PreparedFrame(frame, network_image), segment.network.infer(tensor)))
+        future = segment.network.infer(tensor, self._network_state)
+        self._pending.append((PreparedFrame(frame, network_image), future))
         if len(self._pending) >= segment.network.ahead:
             self._take_oldest()
 
@@ -169,9 +174,10 @@ class _Run:
 
     def _take_oldest(self) -> None:
         frame, future = self._pending[0]
-        alpha = future.result().alpha
+        matte = future.result()
         self._pending.popleft()
-        self._smoother.add(frame, alpha)
+        self._network_state = matte.state
+        self._smoother.add(frame, matte.alpha)
 
 
 class Smoother:

@@ -17,6 +17,7 @@ from service.media.image.writer import encode_image
 from service.media.video.types import Image
 from service.metrics import Metrics
 from service.runtime import Runtime
+from service.sessions.apply import choose_session_model
 from service.sessions.chunk import check_same_size, make_rate, read_picture
 from service.sessions.packaging import PICTURE_COMPRESSION, PICTURE_QUALITY
 from service.sessions.session import Session, SessionState
@@ -120,7 +121,9 @@ class LiveStream:
     ) -> None:
         self._runtime = runtime
         self._session = session
-        self._network = FrameNetwork(runtime, session.options.ref_size)
+        self._model = choose_session_model(runtime, session, is_live=True)
+        self._network = FrameNetwork(runtime, self._model, session.options.ref_size)
+        self._network_state = session.state.segment.network
         self._clock = clock
         self._inbox = Inbox(runtime.metrics)
         self._matted: Rendezvous[_Matted] = Rendezvous()
@@ -173,7 +176,8 @@ class LiveStream:
         # A child that is left half-way would have to be replaced: leaving waits for its answer.
         image = await wait_for_thread(asyncio.ensure_future(self._decode(frame.data)))
         tensor, network_image = await runtime.workers.run(self._network.prepare, image)
-        matte = await self._network.matte(tensor)
+        matte = await self._network.matte(tensor, self._network_state)
+        self._network_state = matte.state
         runtime.metrics.frames.labels("live").inc()
         return image, network_image, matte
 
@@ -211,7 +215,8 @@ class LiveStream:
         after = replace(
             state,
             size=size,
-            segment=smoother.state,
+            segment=replace(smoother.state, network=matte.state),
+            model=self._model.info.name,
             timeline=clock.timeline,
             frames_out=state.frames_out + len(ready),
         )

@@ -17,7 +17,8 @@ class SessionState:
     """All that a session is after its last chunk; a chunk replaces it whole or not at all.
 
     `size` is (height, width) once known. `frames_out` went out in answers. `fragments` counts the
-    pieces of the MP4, `has_init` says that its beginning went out.
+    pieces of the MP4, `has_init` says that its beginning went out. `model` is the name of the one
+    that matted the first frame, empty before it.
     """
 
     size: tuple[int, int] | None = None
@@ -28,6 +29,7 @@ class SessionState:
     fragments: int = 0
     has_init: bool = False
     is_finished: bool = False
+    model: str = ""
 
     @property
     def frames_in(self) -> int:
@@ -78,6 +80,7 @@ def count_buffer_bytes(state: SessionState, encoder: FragmentWriter | None) -> i
     if delay.pending is not None:
         alpha, waiting = delay.pending
         total += alpha.nbytes + waiting.frame.image.nbytes + waiting.network_image.nbytes
+    total += sum(array.nbytes for array in state.segment.network)
     if encoder is not None and state.size is not None:
         total += count_encoder_bytes(state.size)
     return total

@@ -73,14 +73,15 @@ async def _finish(
     with times.measure("encode"):
         encoded = await run(partial(encode_still, finished, options, format))
     height, width = finished.alpha.shape
+    model = runtime.models.choose(options.model)
     metadata = ResultMetadata(
         width=width,
         height=height,
         subject=finished.subject,
         confidence=signals and signals[0],
         shows_person=signals and signals[1],
-        model=runtime.engine.info.name if signals else None,
-        provider=runtime.engine.provider if signals else None,
+        model=model.info.name if signals else None,
+        provider=model.provider if signals else None,
         timings_ms=times.milliseconds,
     )
     return Answer(encoded, metadata)

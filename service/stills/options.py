@@ -41,9 +41,6 @@ class ImageOptions(MattingOptions):
     )
     quality: int = Field(90, ge=1, le=100, description="of JPEG, WebP and AVIF")
     compression: int = Field(1, ge=0, le=9, description="of PNG")
-    model: str | None = Field(
-        None, max_length=128, description="a name from /v1/models; default: the first"
-    )
     threshold: float | None = Field(
         None, gt=0, lt=1, description="make alpha 0 or 1 at this value; default: keep it soft"
     )
