@@ -2,9 +2,9 @@
 
 from service.errors import ImpossibleOutput, InvalidOption, NotAcceptable
 from service.media.image.writer import CONTENT_TYPES
+from service.stills.encode import JSON_TYPE, ZIP_TYPE
 from service.stills.options import Format, ImageOptions, Output
 
-JSON_TYPE, ZIP_TYPE = "application/json", "application/zip"
 MAX_RANGES = 32
 # The formats an output can have and their content types, the default first.
 _WITH_ALPHA: dict[Format, str] = {name: CONTENT_TYPES[name] for name in ("png", "webp", "avif")}

@@ -1,13 +1,11 @@
 """Options as they come in requests, and as the API documents show them."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel
 
 from service.api.base64_json import name_member
-
-Options = TypeVar("Options", bound=BaseModel)
 
 
 def describe_upload(

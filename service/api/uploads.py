@@ -13,8 +13,8 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 
 from service.api.base64_json import read_json_upload
-from service.api.negotiation import JSON_TYPE
 from service.errors import BadRequest, InvalidOption, UnsupportedMedia, refuse_size
+from service.stills.encode import JSON_TYPE
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024

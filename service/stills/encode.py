@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.negotiation import JSON_TYPE, ZIP_TYPE
 from service.errors import ImpossibleOutput
 from service.matting.composite import cut_out, quantise_alpha
 from service.media.image.writer import CONTENT_TYPES, MAX_SIDE, PixelFormat, encode_image
@@ -17,6 +16,7 @@ from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
 from service.stills.render import FinishedStill
 
+JSON_TYPE, ZIP_TYPE = "application/json", "application/zip"
 # Names that remove.bg's ZIP has too.
 BUNDLE_COLOUR, BUNDLE_ALPHA = "color.jpg", "alpha.png"
 

@@ -11,7 +11,6 @@ from starlette.datastructures import UploadFile
 
 from service.api.base64_json import decode_base64, load_pairs
 from service.api.compat.removebg import RemoveBgOptions, refuse
-from service.api.negotiation import JSON_TYPE
 from service.api.uploads import (
     FORM_TYPE,
     MAX_FIELDS,
@@ -20,6 +19,7 @@ from service.api.uploads import (
     read_content_type,
 )
 from service.errors import BadRequest, refuse_size
+from service.stills.encode import JSON_TYPE
 
 IMAGE, IMAGE_B64, BACKGROUND = "image_file", "image_file_b64", "bg_image_file"
 ADDRESSES = ("image_url", "bg_image_url")

@@ -16,14 +16,14 @@ from service.api.compat.removebg_body import BACKGROUND, IMAGE, IMAGE_B64
 from service.api.compat.removebg_body import read_removebg_body as read_body
 from service.api.dependencies import ResultsDependency, RuntimeDependency
 from service.api.disconnect import run_until_disconnect
-from service.api.negotiation import JSON_TYPE, parse_accept, weigh
+from service.api.negotiation import parse_accept, weigh
 from service.api.openapi import describe_upload
 from service.api.uploads import FORM_TYPE, MULTIPART_TYPE, Accepted, read_upload
 from service.errors import BadRequest, UnknownForeground
 from service.options import parse_options
 from service.runtime import Runtime
 from service.stills.answer import Answer, make_answer
-from service.stills.encode import pack
+from service.stills.encode import JSON_TYPE, pack
 from service.stills.matte import StillFiles, check_model
 from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.dependencies import ResultsDependency, RuntimeDependency
 from service.api.disconnect import run_until_disconnect
-from service.api.negotiation import JSON_TYPE, ZIP_TYPE, choose_format
+from service.api.negotiation import choose_format
 from service.api.openapi import describe_upload
 from service.api.routes.image_batch import answer_batch
 from service.api.uploads import Accepted, Upload, read_upload
@@ -13,7 +13,7 @@ from service.media.image.writer import CONTENT_TYPES
 from service.options import BACKGROUND, TRIMAP, check_background_file, parse_options
 from service.runtime import Runtime
 from service.stills.answer import Answer, make_answer, rerender_stored
-from service.stills.encode import pack
+from service.stills.encode import JSON_TYPE, ZIP_TYPE, pack
 from service.stills.matte import StillFiles, check_model
 from service.stills.options import Format, ImageOptions
 

@@ -5,13 +5,13 @@ from typing import Any
 
 from fastapi import Response
 
-from service.api.negotiation import ZIP_TYPE, choose_format
+from service.api.negotiation import choose_format
 from service.api.uploads import Upload
 from service.errors import InvalidOption, MattingError
 from service.options import BACKGROUND, TRIMAP
 from service.runtime import Runtime
 from service.stills.answer import make_answer
-from service.stills.encode import Encoded, make_zip
+from service.stills.encode import ZIP_TYPE, Encoded, make_zip
 from service.stills.matte import StillFiles
 from service.stills.options import ImageOptions
 from service.stills.result_store import ResultStore

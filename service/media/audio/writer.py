@@ -1,13 +1,13 @@
 """Audio in a result: packets that come encoded, at the times of the clip."""
 
 import io
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
 import av
 
 from service.media.audio.types import AudioPacket, AudioTrack, Container
-from service.media.video.types import VideoInfo
 
 _PACKET_SAMPLES = {"aac": 1024, "mp3": 1152, "ac3": 1536, "alac": 4096}
 _OPUS_DELAY = 312  # samples that an Opus encoder lets pass before the first one counts
@@ -15,15 +15,18 @@ _ENCODERS = {"mp3": "libmp3lame", "opus": "libopus"}  # the others are called li
 
 
 class AudioWriter:
-    """The audio tracks of one file; `tracks` are those that its container carries.
+    """The audio tracks of one file: those of `tracks` that its container carries.
 
-    Made before the file is begun, so that its streams are known.
+    Made before the file is begun, so that its streams are known. `origin_s`: the time in the source
+    that becomes zero in the file.
     """
 
-    def __init__(self, file: Any, info: VideoInfo, container: Container) -> None:
-        self.tracks = tuple(track for track in info.audio if container in track.containers)
+    def __init__(
+        self, file: Any, tracks: Iterable[AudioTrack], origin_s: Fraction, container: Container
+    ) -> None:
+        self.tracks = tuple(track for track in tracks if container in track.containers)
         self._file = file
-        self._origin_s = info.origin_pts * info.time_base
+        self._origin_s = origin_s
         # WebM has no time before zero: the library would move the pictures to make room.
         self._starts_at_zero = container == "webm"
         self._streams = {t.index: _add_stream(file, t, container) for t in self.tracks}

@@ -61,7 +61,9 @@ class VideoWriter(ResultWriter):
             self._file = self._open()
             padded = self.width, self.height
             self._video = add_video(self._file, encoding, info, padded, self._ticks_per_s, threads)
-            self._audio = AudioWriter(self._file, info, encoding.container)
+            self._audio = AudioWriter(
+                self._file, info.audio, info.origin_pts * info.time_base, encoding.container
+            )
             self._file.start_encoding()
 
     def _open(self) -> Any:

@@ -40,7 +40,7 @@ def test_step_that_nobody_reads_is_forgotten_and_its_encoder_too(
         app = create_app(Settings(data_dir=tmp_path, device="cpu", decoders=1), FakeEngine())
         content = b""
         async with app.router.lifespan_context(app):
-            runtime, store = app.state.services.runtime, app.state.store
+            runtime, store = app.state.runtime, app.state.store
             session = store.open("me", SessionOptions(fps=25))
             for sequence, (first, last) in enumerate([(0, 3), (3, 6), (6, 9)]):
                 before = session.state
@@ -48,7 +48,7 @@ def test_step_that_nobody_reads_is_forgotten_and_its_encoder_too(
                     patched.setattr(session_run, "wait_for_thread", leave_when_ready)
                     with pytest.raises(asyncio.CancelledError):
                         await session_run.apply_chunk(
-                            services.runtime,
+                            runtime,
                             store,
                             session,
                             sequence,
@@ -57,7 +57,7 @@ def test_step_that_nobody_reads_is_forgotten_and_its_encoder_too(
                 assert session.state is before and session.encoder is None
                 assert len(list(tmp_path.glob("matting-sessions-*/*"))) == sequence + 1
                 opened = await session_run.apply_chunk(
-                    services.runtime,
+                    runtime,
                     store,
                     session,
                     sequence,
