@@ -11,11 +11,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from service.errors import InvalidOption
 from service.matting.composite import Background, Blur
+from service.settings import AUTO_MODEL
 
 MIN_REF_SIZE, MAX_REF_SIZE = 64, 1024
 Options = TypeVar("Options", bound=BaseModel)
 BLUR = "blur"
-AUTO = "auto"
 
 
 def parse_colour(value: str) -> tuple[int, int, int]:
@@ -49,7 +49,7 @@ class MattingOptions(BaseModel):
     requirements: ClassVar[Requirements]
 
     model: str = Field(
-        AUTO,
+        AUTO_MODEL,
         max_length=128,
         description="a name from /v1/models; auto: the first, for speed on a CPU the fast one",
     )

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "MATTING_"
+AUTO_MODEL = "auto"  # stands for the service's own choice
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "modnet.onnx"
 
 

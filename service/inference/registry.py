@@ -16,8 +16,7 @@ from service.inference.batcher import Batcher, Matte
 from service.inference.engine import Engine, InferenceError, OnnxEngine, State
 from service.inference.models import ModelError, ModelInfo, inspect_model, read_model
 from service.inference.providers import CUDA, DeviceError
-from service.options import AUTO
-from service.settings import Settings
+from service.settings import AUTO_MODEL, Settings
 
 log = logging.getLogger(__name__)
 LOAD_RETRY_S = 10
@@ -131,9 +130,9 @@ class Models(Mapping[str, Model]):
     def __init__(self, models: Sequence[Model], fast_model: str) -> None:
         """Raises ModelError for two models of one name, or of the name `auto`."""
         self._models = {model.info.name: model for model in models}
-        if len(self._models) < len(models) or AUTO in self._models:
+        if len(self._models) < len(models) or AUTO_MODEL in self._models:
             names = ", ".join(model.info.name for model in models)
-            raise ModelError(f"models need names of their own, and not `{AUTO}`: {names}")
+            raise ModelError(f"models need names of their own, and not `{AUTO_MODEL}`: {names}")
         self._fast_model = fast_model
         self.default = models[0]
 
@@ -179,7 +178,7 @@ class Models(Mapping[str, Model]):
 
         Raises InvalidOption when it is not served.
         """
-        if name == AUTO:
+        if name == AUTO_MODEL:
             engine = self.default.engine
             on_cpu = engine is not None and engine.provider != CUDA
             fast = self._models.get(self._fast_model) if prefers_speed and on_cpu else None

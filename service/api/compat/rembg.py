@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import BadRequest
-from service.options import AUTO
+from service.settings import AUTO_MODEL
 from service.stills.options import ImageOptions
 
 # The name that rembg's clients send when nobody chose one.
@@ -50,8 +50,10 @@ def map_rembg_options(asked: RembgOptions, served: Collection[str]) -> ImageOpti
 
     Raises BadRequest for what we do not do.
     """
-    model = AUTO if asked.model == DEFAULT_MODEL and asked.model not in served else asked.model
-    if model != AUTO and model not in served:
+    model = asked.model
+    if model == DEFAULT_MODEL and model not in served:
+        model = AUTO_MODEL
+    elif model not in served:
         names = ", ".join(f"`{name}`" for name in served)
         raise BadRequest(f"there is no model `{asked.model}`", hint=f"this server has {names}")
     for name in TRIMAP_OPTIONS:
