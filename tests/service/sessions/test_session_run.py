@@ -40,7 +40,7 @@ def test_step_that_nobody_reads_is_forgotten_and_its_encoder_too(
         app = create_app(Settings(data_dir=tmp_path, device="cpu", decoders=1), FakeEngine())
         content = b""
         async with app.router.lifespan_context(app):
-            runtime, store = app.state.runtime, app.state.store
+            runtime, store = app.state.services.runtime, app.state.services.sessions
             session = store.open("me", SessionOptions(fps=25))
             for sequence, (first, last) in enumerate([(0, 3), (3, 6), (6, 9)]):
                 before = session.state
