@@ -10,7 +10,7 @@ EXTRAS = {
     "onnx": "export,cpu",
     "onnxscript": "export,cpu",
     "torch": "export,cpu",
-    "onnxruntime": "cpu",
+    "onnxruntime": "openvino",
     "matplotlib": "train",
 }
 
@@ -33,7 +33,9 @@ COMMANDS = {
     "evaluate": Command("training.evaluate", "measure a network's mattes against true ones"),
     "bench": Command("training.bench", "print parameters, multiply-adds and speed of a network"),
     "live": Command("cli.live", "send a webcam or a clip through the live socket of a service"),
-    "models": Command("cli.models", "fetch the official MODNet weights and convert them"),
+    "models": Command(
+        "cli.models", "fetch the official MODNet weights, or add a network of others"
+    ),
 }
 
 

@@ -46,6 +46,7 @@ from training.command import fail
 ANY_LENGTH = {"video_max_s": 10**7, "video_max_frames": 10**9}
 ONE_CLIP = {"decoders": 1, "max_videos": 1}
 SHOWN_MARKS = 5
+MODEL_SUFFIXES = (".onnx", ".ckpt", ".npz", ".pt", ".pth")
 EXIT_INTERRUPTED = 130
 
 
@@ -132,7 +133,7 @@ def matte_file(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dic
     names = VideoOptions.model_fields
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     model_path: Path | None = None
-    if arguments.model is not None and arguments.model.endswith(".onnx"):
+    if arguments.model is not None and is_file_name(arguments.model):
         model_path = Path(given.pop("model"))
     options = parse_options(VideoOptions, given)
     background: Path | None = getattr(arguments, BACKGROUND)
@@ -161,6 +162,12 @@ def matte_file(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dic
         for result, path in zip(clip.results, paths, strict=True)
     ]
     return written, report
+
+
+def is_file_name(model: str) -> bool:
+    """Say whether --model is a file and no name of a model."""
+    path = Path(model)
+    return len(path.parts) > 1 or path.suffix in MODEL_SUFFIXES
 
 
 def choose_paths(out: Path, names: list[str]) -> list[Path]:
