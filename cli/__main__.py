@@ -33,9 +33,7 @@ COMMANDS = {
     "evaluate": Command("training.evaluate", "measure a network's mattes against true ones"),
     "bench": Command("training.bench", "print parameters, multiply-adds and speed of a network"),
     "live": Command("cli.live", "send a webcam or a clip through the live socket of a service"),
-    "models": Command(
-        "cli.models", "fetch the official MODNet weights, or add a network of others"
-    ),
+    "models": Command("cli.models", "fetch the official weights, or add a network of others"),
 }
 
 

@@ -1,6 +1,7 @@
 """`matte models`: fetch the official MODNet weights, or describe a network of others.
 
-`pull NAME` fetches, verifies and converts the weights. They are their authors' (Ke et al.), under Apache-2.0; nothing of them is part of this project.
+`pull NAME` fetches, verifies and converts the weights. They are their authors' (Ke et al.), under
+Apache-2.0; nothing of them is part of this project.
 """
 
 import argparse
