@@ -60,9 +60,6 @@ class MattingOptions(BaseModel):
         multiple_of=32,
         description="shorter side at the network, pixels; default: the model's own",
     )
-    refine: Literal["auto", "off"] = Field(
-        "auto", description="bring the matte to the full size along the edges, or linearly"
-    )
     foreground: Literal["auto", "off"] = Field(
         "auto", description="estimate the person's own colour where alpha is between 0 and 1"
     )

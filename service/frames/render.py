@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.frames.background_clip import BackgroundClip, LoopedClip
+from service.frames.options import SmoothedOptions
 from service.frames.segment import MattedFrame
 from service.matting.composite import (
     Background,
@@ -20,7 +21,6 @@ from service.matting.composite import (
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
-from service.options import MattingOptions
 
 PictureName = Literal["composite", "grey", "green", "cutout"]
 
@@ -46,7 +46,7 @@ class RenderOptions:
 
 
 def make_render_options(
-    options: MattingOptions, background: Background | BackgroundClip
+    options: SmoothedOptions, background: Background | BackgroundClip
 ) -> RenderOptions:
     """Return how frames are rendered with these options before a background."""
     return RenderOptions(

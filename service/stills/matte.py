@@ -10,6 +10,7 @@ from service.errors import InvalidOption
 from service.gate import Ticket
 from service.inference.models import ModelInfo
 from service.inference.preprocessing import check_ref_size, prepare_input
+from service.matting.fine import is_installed
 from service.media.image.types import Picture
 from service.metrics import StageTimes
 from service.options import BACKGROUND, IMAGE, TRIMAP
@@ -91,6 +92,7 @@ def check_model(runtime: Runtime, options: ImageOptions, has_trimap: bool) -> No
     """
     info = runtime.models.choose(options.model).info
     check_ref_size(info, options.ref_size)
+    check_refine(options)
     if has_trimap and not info.takes_trimap:
         raise InvalidOption(
             f"the model `{info.name}` takes no trimap", hint=f"leave out `{TRIMAP}`"
@@ -99,6 +101,15 @@ def check_model(runtime: Runtime, options: ImageOptions, has_trimap: bool) -> No
         raise InvalidOption(
             f"the model `{info.name}` needs a trimap",
             hint=f"send `{TRIMAP}`: black background, white foreground, grey unknown",
+        )
+
+
+def check_refine(options: ImageOptions) -> None:
+    """Refuse refine=fine where its extra is missing; raises InvalidOption."""
+    if options.refine == "fine" and not is_installed():
+        raise InvalidOption(
+            "refine=fine is not installed on this server",
+            hint="its operator can: pip install 'matting-service[fine]'",
         )
 
 

@@ -11,7 +11,7 @@ class ResultMetadata:
     """ResultMetadata of one result; what is None is not known and not said.
 
     `width`, `height` and `subject` are in pixels of the result, `confidence` in [0, 1],
-    `timings_ms` by stage.
+    `timings_ms` by stage; `refine` only where it was `fine`.
     """
 
     width: int
@@ -23,6 +23,7 @@ class ResultMetadata:
     provider: str | None
     timings_ms: dict[str, float]
     result_id: str | None = None
+    refine: str | None = None
 
     def to_headers(self) -> dict[str, str]:
         """Return the response headers of api.md section 2."""
@@ -39,7 +40,12 @@ class ResultMetadata:
             values["X-Matte-Confidence"] = f"{self.confidence:.3f}"
         if self.shows_person is not None:
             values["X-Person"] = "yes" if self.shows_person else "no"
-        named = {"X-Model": self.model, "X-Provider": self.provider, "X-Result-ID": self.result_id}
+        named = {
+            "X-Model": self.model,
+            "X-Provider": self.provider,
+            "X-Refine": self.refine,
+            "X-Result-ID": self.result_id,
+        }
         values |= {name: value for name, value in named.items() if value is not None}
         timing = ", ".join(f"{name};dur={ms:.1f}" for name, ms in self.timings_ms.items())
         return {name: str(value) for name, value in values.items()} | {"Server-Timing": timing}
@@ -54,8 +60,9 @@ class ResultMetadata:
             "person": self.shows_person,
             "model": self.model,
             "provider": self.provider,
+            "refine": self.refine,
             "result_id": self.result_id,
             "timings_ms": {name: round(ms, 1) for name, ms in self.timings_ms.items()},
         }
-        optional = ("confidence", "person", "model", "provider", "result_id")
+        optional = ("confidence", "person", "model", "provider", "refine", "result_id")
         return {k: v for k, v in members.items() if v is not None or k not in optional}

@@ -39,6 +39,11 @@ class ImageOptions(MattingOptions):
     format: Format | None = Field(
         None, description="default: from `Accept`, else png; `json` carries the image in base64"
     )
+    refine: Literal["auto", "fine", "off"] = Field(
+        "auto",
+        description="bring the matte to the full size along the edges, or linearly; `fine` looks "
+        "for strands of hair, which takes seconds",
+    )
     quality: int = Field(90, ge=1, le=100, description="of JPEG, WebP and AVIF")
     compression: int = Field(1, ge=0, le=9, description="of PNG")
     threshold: float | None = Field(

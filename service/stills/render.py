@@ -1,5 +1,6 @@
 """From a matted still to the pixels of its result: refine, clean, crop, shrink, colour, compose."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -11,6 +12,7 @@ from PIL import ImageCms
 from service.matting.cleanup import clean_alpha
 from service.matting.composite import composite_over
 from service.matting.crop import Box, expand_box, find_subject, parse_margin
+from service.matting.fine import refine_strands
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
@@ -69,8 +71,13 @@ class _Layers:
                 setattr(self, name, small)
 
 
-def finish_still(still: MattedStill, options: ImageOptions) -> FinishedStill:
-    """Return the result of a still at its final size."""
+def finish_still(
+    still: MattedStill, options: ImageOptions, is_late: Callable[[], bool] = lambda: False
+) -> FinishedStill:
+    """Return the result of a still at its final size.
+
+    Raises TooLate when `is_late` says so while refine=fine works.
+    """
     picture = still.picture
     keeps_profile = options.icc == "keep" and options.output != "composite"
     colour = picture.own if keeps_profile and picture.own is not None else picture.image
@@ -80,7 +87,7 @@ def finish_still(still: MattedStill, options: ImageOptions) -> FinishedStill:
     if not options.crop and not cleans and not options.keep_largest:
         # Nothing below depends on the size, and less costs less.
         layers.shrink(*fit_size(width, height, options.size))
-    set_alpha(layers, still, options)
+    set_alpha(layers, still, options, is_late)
     assert layers.alpha is not None
     if options.crop and (box := find_subject(layers.alpha)):
         layers.crop(expand_box(box, parse_margin(options.crop_margin), (height, width)))
@@ -95,7 +102,9 @@ def finish_still(still: MattedStill, options: ImageOptions) -> FinishedStill:
     )
 
 
-def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions) -> None:
+def set_alpha(
+    layers: _Layers, still: MattedStill, options: ImageOptions, is_late: Callable[[], bool]
+) -> None:
     """Fill in both alphas: the matte at the size of the layers, and what the options make of it."""
     own: Alpha | None = None
     if layers.own_alpha is not None:
@@ -105,12 +114,14 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions) -> Non
         assert own is not None
         alpha = own  # and the file's colours are straight already
     else:
-        if options.refine == "auto":
+        if options.refine != "off":
             # A shrunk guide is not what the network saw shrunk, to the last digit.
             network_image = (
                 still.network_image if layers.guide.shape == still.picture.image.shape else None
             )
             alpha = refine_alpha(layers.guide, still.matte, network_image)
+            if options.refine == "fine":
+                alpha = refine_strands(layers.guide, alpha, is_late)
         else:
             alpha = resize_alpha(still.matte, *layers.guide.shape[:2])
         layers.true_alpha = alpha

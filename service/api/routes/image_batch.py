@@ -36,7 +36,7 @@ async def answer_batch(
     background = None if file is None else await runtime.files.run(file.read)
     entries: list[dict[str, Any]] = []
     pictures: dict[str, bytes] = {}
-    with runtime.gate.try_enter() as ticket:
+    with runtime.gate.try_enter(is_fine=options.refine == "fine") as ticket:
         for number, image in enumerate(upload.files, 1):
             entry: dict[str, Any] = {"number": number, "file": image.name}
             files = StillFiles(await runtime.files.run(image.data.read), background=background)
