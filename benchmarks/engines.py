@@ -113,6 +113,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-engines", description=__doc__)
     parser.add_argument("models", type=Path, nargs="*", default=[DEFAULT_MODEL])
     parser.add_argument("--photos", type=Path, help="folder of labelled photos; its split val")
+    parser.add_argument("--limit", type=int, help="photos, evenly out of all")
+    parser.add_argument("--skip-memory", action="store_true")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -126,15 +128,23 @@ def main() -> None:
     kinds = {engine.provider: None for engine in engines.values()}
     print(format_table([*titles, *sizes], time_engines(engines, options.rounds)) + "\n")
     sets = [[path] for path in options.models] + [options.models] * (len(options.models) > 1)
+    sets = [] if options.skip_memory else sets
     rows = [
-        [" + ".join(path.name for path in paths), device, measure_memory(paths, device, precision)]
+        [
+            " + ".join(path.name for path in paths),
+            f"{device}, {precision}",
+            measure_memory(paths, device, precision),
+        ]
         for paths in sets
         for device, precision in KINDS
         if any(device in provider.lower() for provider in kinds)
     ]
-    print(format_table(["models", "provider", "MiB after 12 sizes"], rows) + "\n")
+    if rows:
+        print(format_table(["models", "provider", "MiB after 12 sizes"], rows) + "\n")
     if options.photos:
         pairs = [pair for pair in find_pairs(options.photos) if pair.split == "val"]
+        if options.limit:
+            pairs = pairs[:: max(1, len(pairs) // options.limit)]
         titles += ["MAD", "IoU", "mean difference to the first"]
         print(f"{len(pairs)} photos:\n")
         print(format_table(titles, judge_engines(engines, pairs)))

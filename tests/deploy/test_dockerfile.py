@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ def test_dockerfile_passes_the_linter() -> None:
     assert found.returncode == 0, found.stdout
 
 
-@pytest.mark.parametrize("target", ["cpu", "gpu"])
+@pytest.mark.parametrize("target", ["cpu", "openvino", "gpu"])
 def test_image_is_not_root_and_has_a_health_check(target: str) -> None:
     steps = read_target(DOCKERFILE, target)
     assert find_last(steps, "USER").split(":")[0] not in ("root", "0")
@@ -111,6 +112,20 @@ def test_install_steps_of_the_image_give_a_service_without_network(
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout == "image/png"
     assert os.listdir(data) == ["matting-jobs"]
+
+
+def test_make_installs_one_build_of_onnxruntime_by_the_machine(tmp_path: Path) -> None:
+    printed = subprocess.run(
+        ["make", "-n", "serve", f"VENV={tmp_path}/venv"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    extra = "openvino" if platform.machine() == "x86_64" and sys.platform == "linux" else "cpu"
+    if Path("/proc/driver/nvidia/version").exists():
+        extra = "gpu"
+    assert f'--editable ".[{extra}]"' in printed
 
 
 @pytest.mark.slow
