@@ -114,7 +114,7 @@ def verify(
     if not max_abs <= tolerance:
         problem = f"the ONNX file differs by {max_abs:.2g} from the network, allowed {tolerance:g}"
         raise VerificationError(problem)
-    packages = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+    packages = ("torch", "onnx", "onnxscript", "numpy")
     return {
         "model": metadata.name,
         "version": metadata.version,
@@ -130,6 +130,9 @@ def verify(
             {"shape": list(case.shape), "max_abs": case.max_abs, "mean_abs": case.mean_abs}
             for case in cases
         ],
-        "versions": {"python": platform.python_version()}
+        "versions": {
+            "python": platform.python_version(),
+            "onnxruntime": onnxruntime.__version__,  # one module of several packages
+        }
         | {package: version(package) for package in packages},
     }
