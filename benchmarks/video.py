@@ -79,7 +79,9 @@ async def time_clip(runtime: Runtime, path: Path, output: str, ref_size: int) ->
         start_s = time.perf_counter()
         slots = VideoSlots(1, runtime.metrics)
         watch = ProgressCallbacks()
-        clip = await run_clip(runtime, slots, file, plan, Path(folder), watch, max_s=max_s)
+        clip = await run_clip(
+            runtime, slots, runtime.models.default, file, plan, Path(folder), watch, max_s=max_s
+        )
         return clip.report.frames / (time.perf_counter() - start_s)
 
 
@@ -91,7 +93,7 @@ class ElsewhereEngine:
 
     def __init__(self, engine: Engine) -> None:
         self.info, self.provider, self.note = engine.info, engine.provider, engine.note
-        self.max_batch_size = engine.max_batch_size
+        self.precision, self.max_batch_size = engine.precision, engine.max_batch_size
         self._engine = engine
         self._mattes: dict[tuple[int, ...], np.ndarray] = {}
         self.seconds = 0.0
@@ -123,13 +125,13 @@ async def measure(frames: int, rounds: int) -> tuple[str, list[list[str]]]:
     """Return the provider, and a row of the table for each clip, size, place and output."""
     rows = []
     async with start(None) as here:
-        apart = ElsewhereEngine(here.engine)
+        apart = ElsewhereEngine(here.models.default.engine)
         async with start(apart) as elsewhere:
             with (
                 Progress(console=Console(stderr=True)) as progress,
                 tempfile.TemporaryDirectory() as folder,
             ):
-                ref_sizes = (here.engine.info.ref_size, PAPER_REF_SIZE)
+                ref_sizes = (here.models.default.engine.info.ref_size, PAPER_REF_SIZE)
                 task = progress.add_task("measuring", total=len(SIZES) * len(ref_sizes) * rounds)
                 for name, size in SIZES.items():
                     path = make_clip(Path(folder) / f"{name}.mp4", frames, size)
@@ -139,7 +141,7 @@ async def measure(frames: int, rounds: int) -> tuple[str, list[list[str]]]:
                             await turns.take(frames)
                             progress.advance(task)
                         rows += [[name, str(ref_size), *row] for row in turns.describe()]
-    return here.engine.provider, rows
+    return here.models.default.engine.provider, rows
 
 
 class Turns:
@@ -152,14 +154,15 @@ class Turns:
         self._path = path
         self._ref_size = ref_size
         limit = here.settings.network_max_megapixels
-        self._tensor = fit_to_network(image, here.engine.info, ref_size, limit)
+        self._tensor = fit_to_network(image, here.models.default.engine.info, ref_size, limit)
         self._speeds: dict[tuple[str, str], list[tuple[float, float]]] = {
             (output, place): [] for place in self._places for output in OUTPUTS
         }
-        time_bare(here.engine, self._tensor, here.engine.max_batch_size)  # warm
+        engine = here.models.default.engine
+        time_bare(engine, self._tensor, engine.max_batch_size)  # warm
 
     async def take(self, frames: int) -> None:
-        engine, apart = (runtime.engine for runtime in self._places.values())
+        engine, apart = (runtime.models.default.engine for runtime in self._places.values())
         bare_fps = await asyncio.to_thread(time_bare, engine, self._tensor, frames)
         assert isinstance(apart, ElsewhereEngine)
         apart.seconds = engine.max_batch_size / bare_fps

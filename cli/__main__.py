@@ -29,7 +29,7 @@ COMMANDS = {
     "evaluate": Command("training.commands.evaluate", "measure mattes against true ones"),
     "bench": Command("training.commands.bench", "print the size and speed of a network"),
     "live": Command("cli.live", "send a webcam or a clip through the live socket of a service"),
-    "models": Command("cli.models", "fetch the official MODNet weights and convert them"),
+    "models": Command("cli.models", "fetch the official weights, or add a network of others"),
 }
 
 

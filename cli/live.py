@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = build_parser().parse_args(argv)
     options = {"output": arguments.output, "packaging": "frames", "format": "jpeg"}
+    if arguments.model:
+        options["model"] = arguments.model
     if arguments.background:
         options["background"] = arguments.background
     try:
@@ -71,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", default="live.mp4", metavar="FILE", help="H.264 file; -: Matroska on stdout"
     )
     parser.add_argument("--output", choices=("composite", "alpha"), default="composite")
+    parser.add_argument("--model", help="a name from /v1/models (default: auto)")
     parser.add_argument("--background", help="behind a composite: a colour, or blur")
     parser.add_argument("--server", default="http://localhost:8000", metavar="URL")
     parser.add_argument(

@@ -1,6 +1,7 @@
-"""`matte models pull NAME`: the official MODNet weights, fetched, verified and converted.
+"""`matte models`: fetch the official MODNet weights, or describe a network of others.
 
-They are their authors' (Ke et al.), under Apache-2.0; nothing of them is part of this project.
+`pull NAME` fetches, verifies and converts the weights. They are their authors' (Ke et al.), under
+Apache-2.0; nothing of them is part of this project.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.download import DownloadError, RemoteFile, download
+from cli.models_add import add_model, add_parser
 from export.__main__ import main as export
 from training.commands.common import fail
 
@@ -48,6 +50,8 @@ WEIGHTS = {
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = build_parser().parse_args(argv)
+    if arguments.verb == "add":
+        return add_model(arguments)
     try:
         return pull(arguments.name, arguments.out)
     except DownloadError as error:
@@ -60,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `matte models`."""
-    parser = argparse.ArgumentParser(prog="matte models", description="Fetch published weights.")
+    parser = argparse.ArgumentParser(prog="matte models", description="Get networks to serve.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     pull = verbs.add_parser(
         "pull",
@@ -70,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     pull.add_argument("name", choices=WEIGHTS, help="photographic: stills; webcam: video")
     help = "folder for the .ckpt and the .onnx (default: the current one)"
     pull.add_argument("--out", type=Path, default=Path(), metavar="DIR", help=help)
+    add_parser(verbs)
     return parser
 
 

@@ -30,9 +30,10 @@ from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import make_plan, read_background
-from service.clips.run import TOLD, describe_clip, refuse_trimap_model, run_clip
+from service.clips.run import TOLD, describe_clip, run_clip
 from service.clips.slots import VideoSlots
 from service.errors import ImpossibleOutput, MattingError
+from service.frames.network import choose_frame_model
 from service.inference.models import ModelError
 from service.inference.providers import DeviceError
 from service.media.video.types import MAX_SIDE
@@ -59,6 +60,7 @@ OWN_CLIP = {
 }
 ONE_CLIP = {"decoders": 1, "max_videos": 1}
 SHOWN_MARKS = 5
+MODEL_SUFFIXES = (".onnx", ".ckpt", ".npz", ".pt", ".pth")
 EXIT_INTERRUPTED = 130
 
 
@@ -95,7 +97,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("out", type=Path, metavar="OUT", help=help)
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="ONNX file (MATTING_MODEL_PATH)")
+    help = "an ONNX file, or the name of a model that the service has (MATTING_MODELS)"
+    parser.add_argument("--model", metavar="FILE|NAME", help=help)
     devices = get_args(Settings.model_fields["device"].annotation)
     parser.add_argument("--device", choices=devices, help="where the network runs (MATTING_DEVICE)")
     options = parser.add_argument_group("options of the clip")
@@ -107,7 +110,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="what is behind the person",
     )
-    for name, schema in VideoOptions.model_json_schema()["properties"].items():
+    properties = VideoOptions.model_json_schema()["properties"]
+    del properties["model"]  # above, where it may be a file too
+    for name, schema in properties.items():
         options.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,
@@ -132,6 +137,9 @@ def matte_file(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dic
     """
     names = VideoOptions.model_fields
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    model_path: Path | None = None
+    if arguments.model is not None and is_file_name(arguments.model):
+        model_path = Path(given.pop("model"))
     options = parse_options(VideoOptions, given)
     background: Path | None = getattr(arguments, BACKGROUND)
     check_background_file(
@@ -145,7 +153,7 @@ def matte_file(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dic
         picture = stack.enter_context(background.open("rb")) if background else None
         home = arguments.out if arguments.out.is_dir() else arguments.out.parent
         folder = Path(stack.enter_context(make_folder(home)))
-        overrides = {"model_path": arguments.model, "device": arguments.device}
+        overrides = {"model_path": model_path, "device": arguments.device}
         chosen = {name: value for name, value in overrides.items() if value is not None}
         settings = load_settings(data_dir=folder, **OWN_CLIP, **ONE_CLIP, **chosen)
         watch = stack.enter_context(show_progress())
@@ -159,6 +167,12 @@ def matte_file(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dic
         for result, path in zip(clip.results, paths, strict=True)
     ]
     return written, report
+
+
+def is_file_name(model: str) -> bool:
+    """Say whether --model is a file and no name of a model."""
+    path = Path(model)
+    return len(path.parts) > 1 or path.suffix in MODEL_SUFFIXES
 
 
 def choose_paths(out: Path, names: list[str]) -> list[Path]:
@@ -219,10 +233,11 @@ async def run(
     runtime = await Runtime.start(settings, Metrics())
     slots = VideoSlots(settings.max_videos, runtime.metrics)
     try:
-        refuse_trimap_model(runtime)
+        model = choose_frame_model(runtime, options)
         plan = make_plan(options, await read_background(runtime, picture))
-        clip = await run_clip(runtime, slots, file, plan, folder, watch, max_s=settings.video_max_s)
-        return clip, describe_clip(runtime, clip)
+        max_s = settings.video_max_s
+        clip = await run_clip(runtime, slots, model, file, plan, folder, watch, max_s=max_s)
+        return clip, describe_clip(model, clip)
     finally:
         await runtime.stop_network()
         slots.threads.shutdown(wait=False)

@@ -23,7 +23,7 @@ from service.frames.report import measure_change
 from service.frames.segment import Segment, process_segment
 from service.frames.smoothing import OFD_THRESHOLD
 from service.inference.batcher import Matte
-from service.inference.engine import OnnxEngine
+from service.inference.engine import OnnxEngine, State
 from service.inference.preprocessing import prepare_input
 from service.media.video.types import VideoFrame
 from service.settings import Settings
@@ -89,7 +89,7 @@ def matte_clip(frames: list[VideoFrame]) -> tuple[list[np.ndarray], list[np.ndar
         def prepare(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return prepare_input(image, engine.info, REF_SIZE, 1.5)
 
-        def infer(self, tensor: np.ndarray) -> Future[Matte]:
+        def infer(self, tensor: np.ndarray, state: State) -> Future[Matte]:
             raw.append(engine.run(tensor[np.newaxis])[0])
             future: Future[Matte] = Future()
             future.set_result(Matte(raw[-1], 0, 0))

@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"shorter side in pixels at which the weights work best {default}",
     )
     add("--licence", default="Apache-2.0", help=f"of the weights, an SPDX name {default}")
-    add("--precision", choices=["fp32"], default="fp32", help=default)
+    add("--precision", choices=["fp32", "fp16"], default="fp32", help=f"fp16 is for CUDA {default}")
     return parser
 
 

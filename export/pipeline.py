@@ -1,4 +1,7 @@
-"""The four stages of an export: load, fold, export, verify."""
+"""The stages of an export: load, fold, export, halve if asked for, verify.
+
+Both files appear at the very end.
+"""
 
 import json
 import os
@@ -12,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from export import ExportError
+from export.precision import halve
 from export.to_onnx import MatteOnly, Metadata, fold, write_onnx
 from export.verify import verify
 from training.network.checkpoint import CheckpointError, build_model, read_checkpoint
@@ -66,6 +70,9 @@ def export_checkpoint(options: Options, console: Console) -> None:
             network = fold(model)
         with stage(console, "export"):
             write_onnx(network, onnx_path, metadata)
+        if options.precision == "fp16":
+            with stage(console, "halve"):
+                halve(onnx_path)
         with stage(console, "verify"):
             # Against the network as it was read, so that a mistake in folding shows too.
             original = MatteOnly(model)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EXIT_CANNOT_START, EXIT_STALLED = 3, 4
 OTHER_PORT = "choose another port with `make serve PORT=...` or MATTING_PORT"
+log = logging.getLogger("service")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     from service.inference.engine import OnnxEngine
     from service.inference.models import ModelError
     from service.inference.providers import DeviceError
+    from service.inference.registry import find_sources
     from service.jobs.schema import JobStoreBusy, JobStoreError
     from service.jobs.store import JobStore
     from service.log import configure_logging
@@ -78,12 +80,21 @@ def main(argv: list[str] | None = None) -> int:
     try:
         job_store = JobStore.open(settings.data_dir)
         engine = OnnxEngine(settings)
+        sources = find_sources(settings)
     except JobStoreBusy as error:
         return _refuse(f"{error}; {OTHER_PORT}" if has_own_folder else str(error))
     except (JobStoreError, ModelError, DeviceError) as error:
         return _refuse(str(error))
     # Whoever runs the service starts it anew; a thread that hangs cannot be waited for.
-    app = create_app(settings, engine, job_store, on_stall=lambda: os._exit(EXIT_STALLED))
+    app = create_app(settings, engine, job_store, sources, on_stall=lambda: os._exit(EXIT_STALLED))
+    if not is_watched:
+        log.info(
+            "serving %s with %s in %s",
+            engine.info.name,
+            engine.provider,
+            engine.precision,
+            extra={"fields": {"note": engine.note, "others": [one.info.name for one in sources]}},
+        )
     config = make_config(app, settings)
     level = "WARNING" if is_watched else settings.log_level.upper()
     logging.getLogger("uvicorn.error").setLevel(level)
@@ -130,7 +141,9 @@ def check_address(host: str, port: int) -> None:
 
 def _greet(host: str, port: int, engine: "OnnxEngine") -> None:
     """Say in one line where the service is and what it runs."""
-    device = "the CPU" if engine.provider.startswith("CPU") else "CUDA"
+    device = "CUDA" if engine.provider.startswith("CUDA") else "the CPU"
+    if engine.provider.startswith("OpenVINO"):
+        device = f"the CPU by OpenVINO in {engine.precision}"
     note = f" ({engine.note})" if engine.note else ""
     shown = f"[{host}]" if ":" in host else host
     print(

@@ -1,7 +1,7 @@
 """The application: starts and stops its parts, and adds layers and routes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
@@ -32,6 +32,7 @@ from service.api.routes import (
 from service.clips.slots import VideoSlots
 from service.inference.engine import Engine
 from service.inference.health import Health
+from service.inference.registry import ModelSource
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
 from service.jobs.store import JobStore
@@ -50,6 +51,7 @@ def create_app(
     settings: Settings,
     engine: Engine | None = None,
     job_store: JobStore | None = None,
+    sources: Sequence[ModelSource] | None = None,
     on_stall: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """Build the ASGI app; an engine or a job store that is not given is opened when it starts.
@@ -64,7 +66,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = await start_services(
-            settings, metrics, engine, job_store, keys, health=health, on_stall=on_stall
+            settings, metrics, engine, job_store, sources, keys, health=health, on_stall=on_stall
         )
         app.state.services = services
         yield
@@ -114,6 +116,7 @@ async def start_services(
     metrics: Metrics,
     engine: Engine | None,
     job_store: JobStore | None,
+    sources: Sequence[ModelSource] | None = None,
     keys: Access | None = None,
     *,
     health: Health | None = None,
@@ -124,7 +127,7 @@ async def start_services(
         job_store = await asyncio.to_thread(JobStore.open, settings.data_dir)
     try:
         runtime = await Runtime.start(
-            settings, metrics, engine, keys=keys, health=health, on_stall=on_stall
+            settings, metrics, engine, sources, keys=keys, health=health, on_stall=on_stall
         )
     except BaseException:
         await asyncio.to_thread(job_store.close)

@@ -9,6 +9,8 @@ from service.metrics import Metrics
 
 # How much one new measurement of the network's speed counts against the older ones.
 SPEED_WEIGHT = 0.2
+# Seconds of refine=fine for one image, before any was measured.
+FINE_S = 5.0
 
 
 class AdmissionGate:
@@ -27,26 +29,41 @@ class AdmissionGate:
         self.requests = 0
         self.pixels = 0  # whole numbers: sums of fractions do not come back to zero
         self.image_s = 0.0
+        self.fine_s = FINE_S
+        self.fine_requests = 0
         self._metrics = metrics
 
     @property
     def megapixels(self) -> float:
         return self.pixels / 1e6
 
+    def observe_fine(self, fine_s: float) -> None:
+        """Take in the seconds that refine=fine of one image takes of all cores."""
+        self.fine_s += SPEED_WEIGHT * (fine_s - self.fine_s)
+
     def observe(self, image_s: float) -> None:
         """Take in the measured seconds of network time of one image."""
         weight = SPEED_WEIGHT if self.image_s else 1.0
         self.image_s += weight * (image_s - self.image_s)
 
-    def try_enter(self) -> "Ticket":
-        """Return a ticket that must be closed; raises Overloaded when a bound is reached."""
-        ahead_s = self.requests * self.image_s
+    @property
+    def ahead_s(self) -> float:
+        """Seconds of work that is admitted."""
+        return self.requests * self.image_s + self.fine_requests * self.fine_s
+
+    def try_enter(self, *, is_fine: bool = False) -> "Ticket":
+        """Return a ticket that must be closed; raises Overloaded when a bound is reached.
+
+        The seconds that refine=fine takes count as well.
+        """
+        ahead_s = self.ahead_s
         if self.requests >= self.max_requests:
             raise self._refuse("requests in progress", self.max_requests, self.requests)
         if self.requests >= 2 and ahead_s > self.queue_s:
             raise self._refuse("seconds of work are queued", self.queue_s, round(ahead_s, 2))
         self.requests += 1
-        return Ticket(self)
+        self.fine_requests += is_fine
+        return Ticket(self, is_fine=is_fine)
 
     def _refuse(self, what: str, limit: float, actual: float) -> Overloaded:
         self._metrics.requests_rejected.labels("overloaded").inc()
@@ -55,7 +72,7 @@ class AdmissionGate:
             hint="send the request again after Retry-After seconds",
             limit=limit,
             actual=actual,
-            retry_after_s=self.requests * self.image_s,
+            retry_after_s=self.ahead_s,
         )
 
 
@@ -65,8 +82,9 @@ class Ticket:
     `requests` is 0 for a part of a request that is admitted already.
     """
 
-    def __init__(self, gate: AdmissionGate, requests: int = 1) -> None:
+    def __init__(self, gate: AdmissionGate, requests: int = 1, *, is_fine: bool = False) -> None:
         self._gate = gate
+        self._is_fine = is_fine
         self._requests = requests
         self._pixels = 0
 
@@ -97,6 +115,7 @@ class Ticket:
         trace: TracebackType | None,
     ) -> None:
         self._gate.requests -= self._requests
+        self._gate.fine_requests -= self._is_fine
         self._gate.pixels -= self._pixels
 
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from service.errors import InvalidOption
 from service.matting.composite import Background, Blur
+from service.settings import AUTO_MODEL
 
 MIN_REF_SIZE, MAX_REF_SIZE = 64, 1024
 Options = TypeVar("Options", bound=BaseModel)
@@ -49,15 +50,17 @@ class MattingOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     requirements: ClassVar[Requirements]
 
+    model: str = Field(
+        AUTO_MODEL,
+        max_length=128,
+        description="a name from /v1/models; auto: the first, for speed on a CPU the fast one",
+    )
     ref_size: int | None = Field(
         None,
         ge=MIN_REF_SIZE,
         le=MAX_REF_SIZE,
         multiple_of=32,
         description="shorter side at the network, pixels; default: the model's own",
-    )
-    refine: Literal["auto", "off"] = Field(
-        "auto", description="bring the matte to the full size along the edges, or linearly"
     )
     foreground: Literal["auto", "off"] = Field(
         "auto", description="estimate the person's own colour where alpha is between 0 and 1"

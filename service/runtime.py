@@ -1,15 +1,16 @@
 """The runtime: settings, metrics, threads, decoders, the engine and its batcher."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service.access import Access
 from service.gate import AdmissionGate
 from service.inference.batcher import Batcher
-from service.inference.engine import Engine, OnnxEngine
+from service.inference.engine import Engine
 from service.inference.health import Health
 from service.inference.providers import count_threads
+from service.inference.registry import Models, ModelSource
 from service.inference.watchdog import watch_network
 from service.media.decoder.pool import DecoderPool
 from service.metrics import Metrics
@@ -34,8 +35,7 @@ class Runtime:
     health: Health
     gate: AdmissionGate
     access: Access
-    engine: Engine
-    batcher: Batcher
+    models: Models
     decoders: DecoderPool
     workers: Workers
     files: Workers
@@ -48,15 +48,17 @@ class Runtime:
         settings: Settings,
         metrics: Metrics,
         engine: Engine | None = None,
+        sources: Sequence[ModelSource] | None = None,
         *,
         keys: Access | None = None,
         health: Health | None = None,
         on_stall: Callable[[], None] = lambda: None,
     ) -> "Runtime":
-        """Load the model unless an engine is given, warm it up, start the decoder children.
+        """Load the first model unless its engine is given, start the decoder children.
 
-        `on_stall` is called when the network hangs for `engine_stall_s`.
-        Raises ModelError or DeviceError when the model or the device cannot be used.
+        `sources` are the other models, None: read them here. `on_stall` is called when a network
+        hangs for `engine_stall_s`. Raises ModelError or DeviceError when a model or the device
+        cannot be used.
         """
         cores = count_threads()
         health = health or Health()
@@ -68,29 +70,29 @@ class Runtime:
             videos=settings.max_videos,
             chunks=settings.max_chunks,
         )
-        if engine is None:
-            engine = await asyncio.to_thread(OnnxEngine, settings)
-        await asyncio.to_thread(engine.warm_up)
-        await decoders.start()  # last: a network that fails above must not leave children behind
         gate = AdmissionGate(
             max_requests=settings.max_requests,
             max_megapixels=settings.max_megapixels,
             queue_s=settings.queue_s,
             metrics=metrics,
         )
-        batcher = Batcher(engine, metrics, health, on_speed=gate.observe)
-        batcher.start()
-        watching = watch_network(batcher, health, settings.engine_stall_s, on_stall)
-        info = engine.info
-        metrics.model_info.labels(info.name, info.sha256, engine.provider, info.precision).set(1)
+
+        def make_batcher(engine: Engine) -> Batcher:
+            info = engine.info
+            labels = info.name, info.sha256, engine.provider, engine.precision
+            metrics.model_info.labels(*labels).set(1)
+            return Batcher(engine, metrics, health, on_speed=gate.observe)
+
+        models = await Models.start(settings, engine, sources, make_batcher)
+        await decoders.start()  # last: a network that fails above must not leave children behind
+        watching = watch_network(models, health, settings.engine_stall_s, on_stall)
         return cls(
             settings=settings,
             metrics=metrics,
             health=health,
             gate=gate,
             access=keys or Access(settings, metrics),
-            engine=engine,
-            batcher=batcher,
+            models=models,
             decoders=decoders,
             workers=Workers(stills + cores, "pixels"),
             files=Workers(FILE_THREADS, "files"),
@@ -99,9 +101,9 @@ class Runtime:
         )
 
     async def stop_network(self) -> None:
-        """End the queue of the network; what waits in it is answered 503."""
+        """End the queues of the models; what waits in them is answered 503."""
         self.watchdog.cancel()
-        await self.batcher.aclose()
+        await self.models.aclose()
 
     async def aclose(self) -> None:
         """End the decoders and the threads, after everything that uses them."""

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "MATTING_"
+AUTO_MODEL = "auto"  # stands for the service's own choice
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "modnet.onnx"
 
 
@@ -58,8 +59,24 @@ class Settings(BaseSettings):
         pattern="^[0-9a-f]{64}$",
         description="expected SHA-256 of the file; default: from the report beside the model",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="cuda refuses to start without CUDA; auto falls back to CPU and says so"
+    models: Annotated[tuple[Path, ...] | None, NoDecode] = Field(
+        None,
+        description="comma-separated ONNX files served beside that one; default: the other "
+        "embedded weights, if that one is embedded",
+    )
+    fast_model: str = Field(
+        "modnet-fast",
+        description="name of the model that model=auto takes on a CPU for live frames and for "
+        "prefer=speed; where it is not served, the first model",
+    )
+    device: Literal["auto", "cpu", "openvino", "cuda"] = Field(
+        "auto",
+        description="cuda and openvino refuse to start without; auto takes the first there is of "
+        "cuda, openvino and cpu, and says so",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="of OpenVINO; auto: bf16 on processors with AMX, fp32 on others",
     )
     threads: int = Field(0, ge=0, description="threads of the network; 0: usable cores")
     max_batch_size: int = Field(
@@ -176,11 +193,27 @@ class Settings(BaseSettings):
         "info", description="JSON lines on standard error"
     )
 
+    @property
+    def other_models(self) -> tuple[Path, ...]:
+        """The files served beside `model_path`."""
+        if self.models is not None:
+            return self.models
+        if self.model_path != DEFAULT_MODEL:
+            return ()
+        return tuple(sorted({*DEFAULT_MODEL.parent.glob("*.onnx")} - {DEFAULT_MODEL}))
+
     @field_validator("api_keys", "allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def split_list(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(key for part in value.split(",") if (key := part.strip()))
+        return value
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def split_paths(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(Path(path) for part in value.split(",") if (path := part.strip()))
         return value
 
     @field_validator("data_dir")

@@ -21,7 +21,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tests")
 
 # Decoder children cost time to start; one is enough where a test does not say otherwise.
-TEST_SETTINGS = {"decoders": 1, "device": "cpu", "disk_min_free_percent": 0}
+TEST_SETTINGS = {"decoders": 1, "disk_min_free_percent": 0}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -45,6 +45,7 @@ class FakeEngine:
     ) -> None:
         self.info = FAKE_INFO
         self.provider = CPU
+        self.precision = "fp32"
         self.note = note
         self.max_batch_size = max_batch_size
         self.answer = answer

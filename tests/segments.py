@@ -11,7 +11,7 @@ from service.frames.report import SegmentReport
 from service.frames.segment import MattedFrame, Segment, process_segment
 from service.frames.smoothing import OFD_THRESHOLD
 from service.inference.batcher import Matte
-from service.inference.engine import Engine
+from service.inference.engine import Engine, State
 from service.inference.preprocessing import prepare_input
 from service.media.video.types import VideoFrame
 
@@ -26,7 +26,7 @@ class FunctionNetwork:
     run: Callable[[np.ndarray], np.ndarray]
     ahead: int = 2
 
-    def infer(self, tensor: np.ndarray) -> Future[Matte]:
+    def infer(self, tensor: np.ndarray, state: State) -> Future[Matte]:
         future: Future[Matte] = Future()
         future.set_result(Matte(self.run(tensor), 0, 0))
         return future

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from service.clips.outputs import NAMES, OUTPUTS, OutputName
 from service.frames.options import SmoothedOptions
 from service.options import BLUR, Requirements
+from service.settings import AUTO_MODEL
 
 
 def split_outputs(value: Any) -> Any:
@@ -42,6 +43,7 @@ class VideoOptions(SmoothedOptions):
         "background": (uses("composite"), "composite among outputs"),
         "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
         "foreground": (uses("composite", "green", "cutout"), "another output than alpha"),
+        "prefer": (lambda o: o.model == AUTO_MODEL, "model=auto"),
         "ofd_threshold": (lambda o: o.smoothing == "ofd", "smoothing=ofd"),
         "audio": (is_carried_by("mp4", "mov", "webm"), "an output with audio, which frames is not"),
         "keep_metadata": (

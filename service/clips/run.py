@@ -8,9 +8,9 @@ from typing import Any, BinaryIO, TypeVar
 from service.clips.matte import MattedClip, ProgressCallbacks, matte_clip
 from service.clips.plan import ClipPlan
 from service.clips.slots import VideoSlots
-from service.errors import ImpossibleOutput
 from service.frames.background_clip import BackgroundClip
 from service.frames.network import FrameNetwork
+from service.inference.registry import Model
 from service.runtime import Runtime
 from service.threads import start_in, wait_for_thread
 
@@ -36,15 +36,10 @@ TOLD = (
 T = TypeVar("T")
 
 
-def refuse_trimap_model(runtime: Runtime) -> None:
-    """Raise ImpossibleOutput when the network cannot matte a clip."""
-    if runtime.engine.info.takes_trimap:
-        raise ImpossibleOutput("the model needs a trimap for each picture, a clip brings none")
-
-
 async def run_clip(
     runtime: Runtime,
     slots: VideoSlots,
+    model: Model,
     file: BinaryIO,
     plan: ClipPlan,
     folder: Path,
@@ -58,7 +53,8 @@ async def run_clip(
     thread has ended. Raises what `matte_clip` raises.
     """
     stop = threading.Event()
-    network = FrameNetwork(runtime, plan.ref_size)
+    await model.load()
+    network = FrameNetwork(runtime, model, plan.ref_size)
     async with AsyncExitStack() as stack:
         decoder = await stack.enter_async_context(runtime.decoders.borrow("video"))
         background = None
@@ -88,7 +84,7 @@ async def run_clip(
         return await wait_for_thread(run, on_cancel=end)
 
 
-def describe_clip(runtime: Runtime, clip: MattedClip) -> dict[str, Any]:
+def describe_clip(model: Model, clip: MattedClip) -> dict[str, Any]:
     """Return the report of a clip for JSON: its own, its size, and what it was matted with.
 
     What was changed on the way is told where it is so: rows and columns added, bits cut, fields
@@ -116,8 +112,8 @@ def describe_clip(runtime: Runtime, clip: MattedClip) -> dict[str, Any]:
             "width": clip.width,
             "height": clip.height,
             "rotation_applied_deg": info.rotation_deg,
-            "model": runtime.engine.info.name,
-            "provider": runtime.engine.provider,
+            "model": model.info.name,
+            "provider": model.provider,
         }
         | {name: value for name, value in changed.items() if value is not None}
     )

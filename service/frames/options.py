@@ -11,6 +11,14 @@ from service.options import MattingOptions
 class SmoothedOptions(MattingOptions):
     """Options that clips and sessions share."""
 
+    prefer: Literal["auto", "quality", "speed"] = Field(
+        "auto",
+        description="with model=auto: speed takes the fast model where the network runs on a CPU; "
+        "auto: speed for live frames, quality for others",
+    )
+    refine: Literal["auto", "off"] = Field(
+        "auto", description="bring the matte to the full size along the edges, or linearly"
+    )
     smoothing: Literal["ofd", "off"] = Field(
         "ofd", description="one-frame delay against flicker, across chunks too"
     )

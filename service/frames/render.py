@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.frames.background_clip import BackgroundClip, LoopedClip
+from service.frames.options import SmoothedOptions
 from service.frames.segment import MattedFrame
 from service.matting.cleanup import clean_alpha
 from service.matting.composite import (
@@ -23,7 +24,6 @@ from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
 from service.media.video.types import Box
-from service.options import MattingOptions
 
 PictureName = Literal["composite", "grey", "green", "cutout"]
 
@@ -53,7 +53,7 @@ class RenderOptions:
 
 
 def make_render_options(
-    options: MattingOptions, background: Background | BackgroundClip
+    options: SmoothedOptions, background: Background | BackgroundClip
 ) -> RenderOptions:
     """Return how frames are rendered with these options before a background."""
     return RenderOptions(

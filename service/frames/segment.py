@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from service.frames.smoothing import (
     make_thumbnail,
 )
 from service.inference.batcher import Matte
+from service.inference.engine import State
 from service.media.audio.types import AudioPacket
 from service.media.video.types import Image, VideoFrame
 
@@ -63,8 +64,9 @@ class Segment:
 class SegmentState:
     """What one piece of a clip hands to the next: the default is where a clip begins.
 
-    `thumbnail` is that of the last frame; `frames` and `scene_cuts_total` came so far;
-    `scene_cuts` are the first frames of the newest MAX_LISTED scenes.
+    `thumbnail` is that of the last frame, `network` the state of a recurrent network after it;
+    `frames` and `scene_cuts_total` came so far; `scene_cuts` are the first frames of the newest
+    MAX_LISTED scenes.
     """
 
     delay: OneFrameDelayState[PreparedFrame] = OneFrameDelayState()
@@ -72,6 +74,7 @@ class SegmentState:
     frames: int = 0
     scene_cuts: tuple[int, ...] = ()
     scene_cuts_total: int = 0
+    network: State = ()
 
 
 def process_segment(
@@ -152,19 +155,20 @@ class _Run:
         self._segment = segment
         self._pending: deque[tuple[PreparedFrame, Future[Matte]]] = deque()
         self._smoother = Smoother(segment.ofd_threshold, start, emit, report)
+        self._network_state = start.network
 
     @property
     def state(self) -> SegmentState:
-        return self._smoother.state
+        return replace(self._smoother.state, network=self._network_state)
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
         tensor, network_image = segment.network.prepare(frame.flat)
         prepared = PreparedFrame(frame, network_image)
         if segment.returns_alpha and frame.alpha is not None:
-            matte = _take_own_alpha(frame.alpha, network_image)
+            matte = _take_own_alpha(frame.alpha, network_image, self._network_state)
         else:
-            matte = segment.network.infer(tensor)
+            matte = segment.network.infer(tensor, self._network_state)
         self._pending.append((prepared, matte))
         if len(self._pending) >= segment.network.ahead:
             self._take_oldest()
@@ -181,18 +185,19 @@ class _Run:
 
     def _take_oldest(self) -> None:
         frame, future = self._pending[0]
-        alpha = future.result().alpha
+        matte = future.result()
         self._pending.popleft()
-        self._smoother.add(frame, alpha)
+        self._network_state = matte.state
+        self._smoother.add(frame, matte.alpha)
 
 
-def _take_own_alpha(alpha: Image, network_image: Image) -> Future[Matte]:
+def _take_own_alpha(alpha: Image, network_image: Image, state: State) -> Future[Matte]:
     """Return the clip's own alpha, (H, W) uint8, as if the network had said it."""
     height, width = network_image.shape[:2]
     small = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_AREA)
     future: Future[Matte] = Future()
     own = small.astype(np.float32) / np.float32(255)
-    future.set_result(Matte(own, queue_s=0, inference_s=0))
+    future.set_result(Matte(own, queue_s=0, inference_s=0, state=state))
     return future
 
 

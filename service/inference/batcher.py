@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, Draining, MattingError
-from service.inference.engine import Engine, InferenceError
+from service.inference.engine import Engine, InferenceError, State
 from service.inference.health import Health
 from service.metrics import Metrics
 
@@ -21,18 +21,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Matte:
-    """A matte at network size, (h, w) float32 in [0, 1], and where its time went in seconds."""
+    """A matte at network size, (h, w) float32 in [0, 1], and where its time went in seconds.
+
+    `state` is what a recurrent network wants to see again with the next frame.
+    """
 
     alpha: NDArray[np.float32]
     queue_s: float
     inference_s: float
+    state: State = ()
 
 
 @dataclass
 class Entry:
-    """One picture that waits: (C, h, w) float32, and whom to tell."""
+    """One picture that waits: (C, h, w) float32, the state before it, and whom to tell."""
 
     tensor: NDArray[np.float32]
+    state: State
     deadline_s: float
     queued_s: float
     future: asyncio.Future[Matte] = field(repr=False)
@@ -64,6 +69,7 @@ class Batcher:
         self._on_speed = on_speed
         self._clock = clock
         self._queues: dict[tuple[int, ...], deque[Entry]] = {}
+        self._counted = 0
         self._arrived = asyncio.Event()
         self._closed = False
         self._run_start_s: float | None = None
@@ -73,8 +79,10 @@ class Batcher:
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._work())
 
-    async def infer(self, tensor: NDArray[np.float32], *, timeout_s: float) -> Matte:
-        """Return the matte of one (C, h, w) picture.
+    async def infer(
+        self, tensor: NDArray[np.float32], *, timeout_s: float, state: State = ()
+    ) -> Matte:
+        """Return the matte of one (C, h, w) picture; `state` is that of the frame before.
 
         Raises DeadlineExceeded when it waited longer than `timeout_s`, InferenceFailed when the
         network cannot do it, Draining at shutdown. Cancelling the call takes it out of the queue.
@@ -84,7 +92,7 @@ class Batcher:
         future: asyncio.Future[Matte] = asyncio.get_running_loop().create_future()
         now_s = self._clock()
         queue = self._queues.setdefault(tensor.shape, deque())
-        queue.append(Entry(tensor, now_s + timeout_s, now_s, future))
+        queue.append(Entry(tensor, state, now_s + timeout_s, now_s, future))
         self._arrived.set()
         self._count_waiting()
         try:
@@ -110,6 +118,7 @@ class Batcher:
                 if not entry.future.done():
                     entry.future.set_exception(Draining("the service is shutting down"))
         self._queues.clear()
+        self._count_waiting()
         self._thread.shutdown()
 
     async def _work(self) -> None:
@@ -142,22 +151,28 @@ class Batcher:
         return entries
 
     def _count_waiting(self) -> None:
-        self._metrics.queue_depth.set(sum(len(queue) for queue in self._queues.values()))
+        waiting = sum(len(queue) for queue in self._queues.values())
+        # The queues of all models add up.
+        self._metrics.queue_depth.inc(waiting - self._counted)
+        self._counted = waiting
 
-    def _run_engine(self, tensors: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        batch = np.stack(tensors)
-        alphas = self.engine.run(batch)
+    def _run_engine(self, entries: list[Entry]) -> tuple[NDArray[np.float32], State]:
+        batch = np.stack([entry.tensor for entry in entries])
+        if self.engine.info.is_recurrent:
+            alphas, state = self.engine.run_next(batch, entries[0].state)
+        else:
+            alphas, state = self.engine.run(batch), ()
         if np.shape(alphas) != (batch.shape[0], *batch.shape[2:]):
             raise InferenceError("shape", f"mattes {np.shape(alphas)} for input {batch.shape}")
-        return alphas
+        return alphas, state
 
     async def _run_batch(self, entries: list[Entry]) -> None:
         start_s = self._clock()
-        tensors = [entry.tensor for entry in entries]
+        name = self.engine.info.name
         loop = asyncio.get_running_loop()
         self._run_start_s = start_s
         try:
-            alphas = await loop.run_in_executor(self._thread, self._run_engine, tensors)
+            alphas, state = await loop.run_in_executor(self._thread, self._run_engine, entries)
         except Exception as error:  # whatever an engine throws, the loop must live
             kind = error.kind if isinstance(error, InferenceError) else "unforeseen"
             self._metrics.inference_failures.labels(kind).inc()
@@ -167,7 +182,7 @@ class Batcher:
                     if not entry.future.done():
                         await self._run_batch([entry])
                 return
-            self._health.report_failure(f"the network failed: {kind}")
+            self._health.report_failure(name, f"the network `{name}` failed: {kind}")
             if not entries[0].future.done():
                 entries[0].future.set_exception(
                     InferenceFailed("the network failed on this picture")
@@ -175,13 +190,13 @@ class Batcher:
             return
         finally:
             self._run_start_s = None
-        self._health.report_success()
+        self._health.report_success(name)
         run_s = self._clock() - start_s
         self._metrics.batch_size.observe(len(entries))
         self._on_speed(run_s / len(entries))
         for entry, alpha in zip(entries, alphas, strict=True):
             if not entry.future.done():
-                entry.future.set_result(Matte(alpha, start_s - entry.queued_s, run_s))
+                entry.future.set_result(Matte(alpha, start_s - entry.queued_s, run_s, state))
 
 
 def _refuse_late(waited_s: float) -> DeadlineExceeded:

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.models import ModelInfo
+from service.errors import InvalidOption
+from service.inference.models import ModelInfo, Numbers
 from service.matting.resize import resize_image
 
 MIN_SIDE = 32
@@ -39,15 +40,24 @@ def choose_size(
 
 
 def make_tensor(
-    image: NDArray[np.uint8], size: tuple[int, int], *, mean: float, std: float
+    image: NDArray[np.uint8],
+    size: tuple[int, int],
+    *,
+    mean: Numbers,
+    std: Numbers,
+    channel_order: str = "rgb",
 ) -> NDArray[np.float32]:
     """Return (3, h, w) float32 for an (H, W, 3) uint8 RGB picture.
 
-    Values are (x / 255 - mean) / std, [-1, 1] for MODNet's 0.5 and 0.5.
+    Values are (x / 255 - mean) / std, [-1, 1] for MODNet's 0.5 and 0.5; the channels lie in
+    `channel_order`, and `mean` and `std` with them.
     """
+    step = -1 if channel_order == "bgr" else 1
+    scale, offset = (np.array(values, np.float64).reshape(-1, 1, 1) for values in (std, mean))
     tensor = np.empty((3, *size), np.float32)
-    np.multiply(resize_image(image, size).transpose(2, 0, 1), 1 / (255 * std), out=tensor)
-    tensor -= mean / std
+    pixels = resize_image(image, size).transpose(2, 0, 1)[::step]
+    np.multiply(pixels, 1 / (255 * scale), out=tensor, casting="same_kind")
+    tensor -= np.float32(offset / scale)
     return tensor
 
 
@@ -66,6 +76,16 @@ def fit_to_network(
     return prepare_input(image, info, ref_size, max_megapixels, trimap)[0]
 
 
+def check_ref_size(info: ModelInfo, ref_size: int | None) -> None:
+    """Refuse a size where the network takes one alone; raises InvalidOption."""
+    if info.fixed_size is not None and ref_size is not None:
+        height, width = info.fixed_size
+        raise InvalidOption(
+            f"the model `{info.name}` takes {width} x {height} pixels and no other size",
+            hint="leave out ref_size",
+        )
+
+
 def prepare_input(
     image: NDArray[np.uint8],
     info: ModelInfo,
@@ -73,15 +93,21 @@ def prepare_input(
     max_megapixels: float,
     trimap: NDArray[np.uint8] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return what `fit_to_network` does and the picture (h, w, 3) uint8 that it was made of."""
-    size = choose_size(
+    """Return what `fit_to_network` does and the picture (h, w, 3) uint8 that it was made of.
+
+    Raises InvalidOption for a `ref_size` where the network takes one size alone.
+    """
+    check_ref_size(info, ref_size)
+    size = info.fixed_size or choose_size(
         *image.shape[:2],
         ref_size=ref_size or info.ref_size,
         stride=info.stride,
         max_megapixels=max_megapixels,
     )
     network_image = resize_image(image, size)
-    tensor = make_tensor(network_image, size, mean=info.mean, std=info.std)
+    tensor = make_tensor(
+        network_image, size, mean=info.mean, std=info.std, channel_order=info.channel_order
+    )
     if trimap is not None:
         tensor = np.concatenate([tensor, make_trimap_channel(trimap, size)])
     return tensor, network_image

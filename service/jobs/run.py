@@ -12,6 +12,7 @@ from service.clips.plan import make_plan, read_background
 from service.clips.run import describe_clip, run_clip
 from service.clips.slots import VideoSlots
 from service.errors import InvalidOption, MattingError
+from service.frames.network import choose_frame_model
 from service.jobs.check import check_results
 from service.jobs.files import BACKGROUND, INPUT, check_budget
 from service.jobs.recovery import find_loss
@@ -80,10 +81,12 @@ async def run_job(
         plan = make_plan(options, picture)
         watch = ProgressCallbacks(on_open=progress.open, on_frame=count_frame)
         max_s = runtime.settings.video_max_s
-        clip = await run_clip(runtime, slots, file, plan, folder, watch, max_s=max_s)
+        model = choose_frame_model(runtime, options)
+        clip = await run_clip(runtime, slots, model, file, plan, folder, watch, max_s=max_s)
     runtime.access.charge(job.owner, "video-seconds", clip.duration_s)
     await check_results(runtime, slots, clip)
-    return await wait_for_thread(disk.run(publish, runtime, store, job, clip))
+    described = describe_clip(model, clip)
+    return await wait_for_thread(disk.run(publish, runtime, store, job, clip, described))
 
 
 def open_uploads(store: JobStore, job: Job, stack: ExitStack) -> tuple[BinaryIO, BinaryIO | None]:
@@ -100,7 +103,9 @@ def open_uploads(store: JobStore, job: Job, stack: ExitStack) -> tuple[BinaryIO,
     )
 
 
-def publish(runtime: Runtime, store: JobStore, job: Job, clip: MattedClip) -> dict[str, Any]:
+def publish(
+    runtime: Runtime, store: JobStore, job: Job, clip: MattedClip, report: dict[str, Any]
+) -> dict[str, Any]:
     """Make the results final on the disk; return what the row says of them."""
     check_budget(runtime.settings, store.files)
     digests = store.files.publish_results(job.id, [result.path for result in clip.results])
@@ -112,7 +117,7 @@ def publish(runtime: Runtime, store: JobStore, job: Job, clip: MattedClip) -> di
     return {
         "state": "succeeded",
         "results": results,
-        "report": describe_clip(runtime, clip),
+        "report": report,
         "frames_done": frames,
         "frames_total": frames,
     }

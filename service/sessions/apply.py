@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from service.errors import Gone, Overloaded
-from service.frames.network import FrameNetwork
+from service.frames.network import FrameNetwork, choose_frame_model
+from service.inference.registry import Model
 from service.media.decoder.client import Decoder
 from service.runtime import Runtime
 from service.sessions.answers import Answer
@@ -58,6 +59,13 @@ async def finish_session(runtime: Runtime, store: SessionStore, session: Session
         return answer
 
 
+def choose_session_model(runtime: Runtime, session: Session, *, is_live: bool = False) -> Model:
+    """Return the session's model: the one that its first frame got."""
+    if session.state.model:
+        return runtime.models[session.state.model]
+    return choose_frame_model(runtime, session.options, is_live=is_live)
+
+
 async def compute_and_commit(
     runtime: Runtime,
     store: SessionStore,
@@ -66,8 +74,10 @@ async def compute_and_commit(
     decoder: Decoder | None,
 ) -> OpenAnswer:
     """Compute a chunk, or the end, and make it the session's state; the caller holds it."""
-    network = FrameNetwork(runtime, session.options.ref_size)
-    task = ChunkTask(runtime.settings, network, store.answers, session, chunk, decoder)
+    model = choose_session_model(runtime, session)
+    await model.load()
+    network = FrameNetwork(runtime, model, session.options.ref_size)
+    task = ChunkTask(runtime.settings, network, model, store.answers, session, chunk, decoder)
     run = start_in(store.threads, compute_step, task)
 
     def end() -> None:

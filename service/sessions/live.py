@@ -18,6 +18,7 @@ from service.media.image.writer import encode_image
 from service.media.video.types import Image
 from service.metrics import Metrics
 from service.runtime import Runtime
+from service.sessions.apply import choose_session_model
 from service.sessions.chunk import check_same_size, make_rate, read_picture
 from service.sessions.packaging import PICTURE_COMPRESSION, PICTURE_QUALITY
 from service.sessions.session import Session, SessionState
@@ -121,7 +122,9 @@ class LiveStream:
     ) -> None:
         self._runtime = runtime
         self._session = session
-        self._network = FrameNetwork(runtime, session.options.ref_size)
+        self._model = choose_session_model(runtime, session, is_live=True)
+        self._network = FrameNetwork(runtime, self._model, session.options.ref_size)
+        self._network_state = session.state.segment.network
         self._clock = clock
         self._inbox = Inbox(runtime.metrics)
         self._matted: Rendezvous[_Matted] = Rendezvous()
@@ -174,7 +177,8 @@ class LiveStream:
         # A child that is left half-way would have to be replaced: leaving waits for its answer.
         picture = await wait_for_thread(asyncio.ensure_future(self._decode(frame.data)))
         tensor, network_image = await runtime.workers.run(self._network.prepare, picture.flat)
-        matte = await self._network.matte(tensor)
+        matte = await self._network.matte(tensor, self._network_state)
+        self._network_state = matte.state
         runtime.metrics.frames.labels("live").inc()
         return picture, network_image, matte
 
@@ -216,7 +220,8 @@ class LiveStream:
         after = replace(
             state,
             size=size,
-            segment=smoother.state,
+            segment=replace(smoother.state, network=matte.state),
+            model=self._model.info.name,
             timeline=clock.timeline,
             frames_out=state.frames_out + len(ready),
         )

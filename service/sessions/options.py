@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from service.frames.options import SmoothedOptions
 from service.media.video.types import MAX_SIDE
 from service.options import BLUR, Requirements, check_background
+from service.settings import AUTO_MODEL
 
 
 class SessionOptions(SmoothedOptions):
@@ -16,6 +17,7 @@ class SessionOptions(SmoothedOptions):
         "background": (lambda o: o.output == "composite", "output=composite"),
         "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
         "foreground": (lambda o: o.output != "alpha", "another output than alpha"),
+        "prefer": (lambda o: o.model == AUTO_MODEL, "model=auto"),
         "ofd_threshold": (lambda o: o.smoothing == "ofd", "smoothing=ofd"),
         "format": (lambda o: o.packaging == "frames", "packaging=frames"),
     }

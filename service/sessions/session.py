@@ -19,7 +19,7 @@ class SessionState:
 
     `size` is (height, width) once known. `frames_out` went out in answers. `fragments` counts the
     pieces of the MP4, `has_init` says that its beginning went out. `recording`: the one whose next
-    slice may come.
+    slice may come. `model` is the name of the one that matted the first frame, empty before it.
     """
 
     size: tuple[int, int] | None = None
@@ -31,6 +31,7 @@ class SessionState:
     has_init: bool = False
     is_finished: bool = False
     recording: Recording | None = None
+    model: str = ""
 
     @property
     def frames_in(self) -> int:
@@ -83,6 +84,7 @@ def count_buffer_bytes(state: SessionState, encoder: FragmentWriter | None) -> i
         total += alpha.nbytes + waiting.frame.image.nbytes + waiting.network_image.nbytes
     if state.recording is not None:
         total += state.recording.slices.bytes
+    total += sum(array.nbytes for array in state.segment.network)
     if encoder is not None and state.size is not None:
         total += count_encoder_bytes(state.size)
     return total

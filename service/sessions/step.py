@@ -14,6 +14,7 @@ from service.errors import (
 from service.frames.network import Network
 from service.frames.render import Pixels, RenderedFrame, Renderer, make_render_options
 from service.frames.segment import MattedFrame, Segment, SegmentStopped, process_piece
+from service.inference.registry import Model
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
 from service.media.video.fragment_writer import FragmentWriteError, FragmentWriter, choose_level
@@ -47,6 +48,7 @@ class ChunkTask:
 
     settings: Settings
     network: Network
+    model: Model
     answers: AnswerSpool
     session: Session
     chunk: Chunk | None = None
@@ -69,7 +71,10 @@ def compute_step(task: ChunkTask) -> ChunkResult:
         run = _ChunkProcessor(task, file)
         with _explained():
             state = run.process()
-        headers = describe_step(session.state, state, run.repairs)
+        headers = describe_step(session.state, state, run.repairs) | {
+            "X-Model": state.model,
+            "X-Provider": str(task.model.provider),
+        }
         digest = b"" if task.chunk is None else task.chunk.digest
         answer = Answer(path, file.tell(), run.packager.content_type, headers, digest)
         file.seek(0)
@@ -128,6 +133,7 @@ class _ChunkProcessor:
             has_init=state.has_init or self._size is not None,
             is_finished=is_last,
             recording=None if is_last else self._recording,
+            model=task.model.info.name,
         )
         check_buffers(after, self.encoder, task.settings)
         return after

@@ -1,9 +1,14 @@
 """Matte, render and encode one still; shared by all image routes."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from service.errors import DeadlineExceeded
 from service.gate import Ticket
+from service.inference.providers import count_threads
+from service.matting.fine import TooLate
 from service.matting.signals import measure_confidence, shows_person
 from service.metrics import StageTimes
 from service.runtime import Runtime
@@ -72,19 +77,33 @@ async def _finish(
     times: StageTimes,
 ) -> Answer:
     run = runtime.workers.run
+    deadline_s = time.monotonic() + runtime.settings.request_timeout_s
+    start_s = time.perf_counter()
     with times.measure("refine"):
-        finished, signals = await run(_refine, still, options)
+        try:
+            finished, signals = await run(
+                _refine, still, options, lambda: time.monotonic() > deadline_s
+            )
+        except TooLate:
+            raise DeadlineExceeded(
+                f"refine=fine was not done within {runtime.settings.request_timeout_s:g} s",
+                hint="ask for a smaller `size`, or leave out refine",
+            ) from None
+    if options.refine == "fine":
+        runtime.gate.observe_fine((time.perf_counter() - start_s) / count_threads())
     with times.measure("encode"):
         encoded = await run(partial(encode_still, finished, options, format))
     height, width = finished.alpha.shape
+    model = runtime.models.choose(options.model)
     metadata = ResultMetadata(
         width=width,
         height=height,
         subject=finished.subject,
         confidence=signals and signals[0],
         shows_person=signals and signals[1],
-        model=runtime.engine.info.name if signals else None,
-        provider=runtime.engine.provider if signals else None,
+        model=model.info.name if signals else None,
+        provider=model.provider if signals else None,
+        refine=options.refine if signals and options.refine == "fine" else None,
         timings_ms=times.milliseconds,
         rows_there=still.picture.rows_there,
         notes=still.notes,
@@ -93,10 +112,10 @@ async def _finish(
 
 
 def _refine(
-    still: MattedStill, options: ImageOptions
+    still: MattedStill, options: ImageOptions, is_late: Callable[[], bool]
 ) -> tuple[FinishedStill, tuple[float, bool] | None]:
     """Return the finished still; and how sure the network is and whether it sees a person."""
-    finished = finish_still(still, options)
+    finished = finish_still(still, options, is_late)
     if still.matte is None:
         return finished, None
     return finished, (measure_confidence(still.matte), shows_person(still.matte))

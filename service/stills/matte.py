@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from service.decoding import decode_picture
 from service.errors import InvalidOption
 from service.gate import Ticket
-from service.inference.preprocessing import prepare_input
+from service.inference.models import ModelInfo
+from service.inference.preprocessing import check_ref_size, prepare_input
+from service.matting.fine import is_installed
 from service.media.image.types import Picture
 from service.metrics import StageTimes
 from service.options import BACKGROUND, IMAGE, TRIMAP
@@ -56,8 +58,12 @@ async def matte_still(
         still = await decode_still(runtime, files, ticket)
         if still.picture.alpha is not None and options.existing_alpha == "return":
             return still
-        tensor, network_image = await runtime.workers.run(prepare, runtime, still, options.ref_size)
-    matte = await runtime.batcher.infer(tensor, timeout_s=runtime.settings.request_timeout_s)
+        model = runtime.models.choose(options.model)
+        limit = runtime.settings.network_max_megapixels
+        tensor, network_image = await runtime.workers.run(
+            prepare, model.info, still, options.ref_size, limit
+        )
+    matte = await model.infer(tensor, timeout_s=runtime.settings.request_timeout_s)
     times.add("queue", matte.queue_s)
     times.add("inference", matte.inference_s)
     return replace(still, matte=matte.alpha, network_image=network_image)
@@ -95,15 +101,13 @@ def collect_notes(pictures: Mapping[str, Picture]) -> Iterator[str]:
 
 
 def check_model(runtime: Runtime, options: ImageOptions, has_trimap: bool) -> None:
-    """Refuse a model that is not served, a trimap it cannot use, or the lack of one it needs.
+    """Refuse a model that is not served, or cannot use the size or the trimap, or lacks one.
 
     Raises InvalidOption.
     """
-    info = runtime.engine.info
-    if options.model not in (None, info.name):
-        raise InvalidOption(
-            f"there is no model `{options.model}`", hint=f"this service has `{info.name}`"
-        )
+    info = runtime.models.choose(options.model).info
+    check_ref_size(info, options.ref_size)
+    check_refine(options)
     if has_trimap and not info.takes_trimap:
         raise InvalidOption(
             f"the model `{info.name}` takes no trimap", hint=f"leave out `{TRIMAP}`"
@@ -115,13 +119,21 @@ def check_model(runtime: Runtime, options: ImageOptions, has_trimap: bool) -> No
         )
 
 
+def check_refine(options: ImageOptions) -> None:
+    """Refuse refine=fine where its extra is missing; raises InvalidOption."""
+    if options.refine == "fine" and not is_installed():
+        raise InvalidOption(
+            "refine=fine is not installed on this server",
+            hint="its operator can: pip install 'matting-service[fine]'",
+        )
+
+
 def prepare(
-    runtime: Runtime, still: MattedStill, ref_size: int | None
+    info: ModelInfo, still: MattedStill, ref_size: int | None, max_megapixels: float
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Return the network's input for a decoded still, and as a picture; raises InvalidOption."""
     image, trimap = still.picture.flat, still.trimap
     if trimap is not None and trimap.shape != image.shape[:2]:
         sizes = [f"{one.shape[1]} x {one.shape[0]}" for one in (trimap, image)]
         raise InvalidOption(f"the trimap is {sizes[0]} pixels, the image {sizes[1]}")
-    largest = runtime.settings.network_max_megapixels
-    return prepare_input(image, runtime.engine.info, ref_size, largest, trimap)
+    return prepare_input(image, info, ref_size, max_megapixels, trimap)

@@ -11,8 +11,8 @@ class ResultMetadata:
     """ResultMetadata of one result; what is None is not known and not said.
 
     `width`, `height` and `subject` are in pixels of the result, `confidence` in [0, 1],
-    `timings_ms` by stage. `rows_there` is below 1 for a file that ends early; `notes` say what else
-    of the upload was mended or converted.
+    `timings_ms` by stage; `refine` only where it was `fine`. `rows_there` is below 1 for a file
+    that ends early; `notes` say what else of the upload was mended or converted.
     """
 
     width: int
@@ -24,6 +24,7 @@ class ResultMetadata:
     provider: str | None
     timings_ms: dict[str, float]
     result_id: str | None = None
+    refine: str | None = None
     rows_there: float = 1.0
     notes: tuple[str, ...] = ()
 
@@ -42,7 +43,12 @@ class ResultMetadata:
             values["X-Matte-Confidence"] = f"{self.confidence:.3f}"
         if self.shows_person is not None:
             values["X-Person"] = "yes" if self.shows_person else "no"
-        named = {"X-Model": self.model, "X-Provider": self.provider, "X-Result-ID": self.result_id}
+        named = {
+            "X-Model": self.model,
+            "X-Provider": self.provider,
+            "X-Refine": self.refine,
+            "X-Result-ID": self.result_id,
+        }
         values |= {name: value for name, value in named.items() if value is not None}
         if self.rows_there < 1:
             values["X-Truncated"] = f"{self.rows_there:.3f}"
@@ -61,12 +67,22 @@ class ResultMetadata:
             "person": self.shows_person,
             "model": self.model,
             "provider": self.provider,
+            "refine": self.refine,
             "result_id": self.result_id,
             "truncated": round(self.rows_there, 3) if self.rows_there < 1 else None,
             "notes": list(self.notes) or None,
             "timings_ms": {name: round(ms, 1) for name, ms in self.timings_ms.items()},
         }
-        optional = ("confidence", "person", "model", "provider", "result_id", "truncated", "notes")
+        optional = (
+            "confidence",
+            "person",
+            "model",
+            "provider",
+            "refine",
+            "result_id",
+            "truncated",
+            "notes",
+        )
         return {k: v for k, v in members.items() if v is not None or k not in optional}
 
 

@@ -38,11 +38,13 @@ class ImageOptions(MattingOptions):
     format: Format | None = Field(
         None, description="default: from `Accept`, else png; `json` carries the image in base64"
     )
+    refine: Literal["auto", "fine", "off"] = Field(
+        "auto",
+        description="bring the matte to the full size along the edges, or linearly; `fine` looks "
+        "for strands of hair, which takes seconds",
+    )
     quality: int = Field(90, ge=1, le=100, description="of JPEG, WebP and AVIF")
     compression: int = Field(1, ge=0, le=9, description="of PNG")
-    model: str | None = Field(
-        None, max_length=128, description="a name from /v1/models; default: the first"
-    )
     crop: bool = Field(False, description="crop to the person")
     crop_margin: Annotated[str, AfterValidator(check_margin)] = Field(
         "0",

@@ -1,5 +1,6 @@
 """Render a matted still: refine, clean up, crop, resize, composite."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -11,6 +12,7 @@ from PIL import ImageCms
 from service.matting.cleanup import clean_alpha, keep_largest_piece, settle_ends
 from service.matting.composite import composite_over
 from service.matting.crop import Box, expand_box, find_subject, parse_margin
+from service.matting.fine import refine_strands
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
@@ -69,10 +71,13 @@ class _Layers:
                 setattr(self, name, small)
 
 
-def finish_still(still: MattedStill, options: ImageOptions) -> FinishedStill:
+def finish_still(
+    still: MattedStill, options: ImageOptions, is_late: Callable[[], bool] = lambda: False
+) -> FinishedStill:
     """Return the result of a still at its final size.
 
-    What the options say in pixels is done at that size, at the end.
+    What the options say in pixels is done at that size, at the end. Raises TooLate
+    when `is_late` says so while refine=fine works.
     """
     picture = still.picture
     keeps_profile = options.icc == "keep" and options.output != "composite"
@@ -82,7 +87,7 @@ def finish_still(still: MattedStill, options: ImageOptions) -> FinishedStill:
     if not options.crop:
         # Nothing below depends on the size, and less costs less.
         layers.shrink(*fit_size(width, height, options.size))
-    set_alpha(layers, still, options)
+    set_alpha(layers, still, options, is_late)
     assert layers.alpha is not None
     if options.crop:
         box = find_subject(clean_alpha(layers.alpha, threshold=options.threshold))
@@ -127,8 +132,10 @@ def choose_crop(box: Box, shape: tuple[int, int], options: ImageOptions) -> Box:
     return expand_box(box, parse_margin(options.crop_margin), shape)
 
 
-def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions) -> None:
-    """Fill in both alphas: the matte at the size of the layers, and what the file makes of it."""
+def set_alpha(
+    layers: _Layers, still: MattedStill, options: ImageOptions, is_late: Callable[[], bool]
+) -> None:
+    """Fill in both alphas: the matte at the size of the layers, and what the options make of it."""
     own: Alpha | None = None
     if layers.own_alpha is not None:
         own = layers.own_alpha.astype(np.float32) / np.float32(255)
@@ -137,12 +144,14 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions) -> Non
         assert own is not None
         alpha = own  # and the file's colours are straight already
     else:
-        if options.refine == "auto":
+        if options.refine != "off":
             # A shrunk guide is not what the network saw shrunk, to the last digit.
             network_image = (
                 still.network_image if layers.guide.shape == still.picture.image.shape else None
             )
             alpha = refine_alpha(layers.guide, still.matte, network_image)
+            if options.refine == "fine":
+                alpha = refine_strands(layers.guide, alpha, is_late)
         else:
             alpha = resize_alpha(still.matte, *layers.guide.shape[:2])
         alpha = settle_ends(alpha)

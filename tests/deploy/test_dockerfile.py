@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -32,7 +33,7 @@ def test_dockerfile_passes_the_linter() -> None:
     assert found.returncode == 0, found.stdout
 
 
-@pytest.mark.parametrize("target", ["cpu", "gpu"])
+@pytest.mark.parametrize("target", ["cpu", "openvino", "gpu"])
 def test_image_is_not_root_and_has_a_health_check(target: str) -> None:
     steps = read_target(DOCKERFILE, target)
     assert find_last(steps, "USER").split(":")[0] not in ("root", "0")
@@ -181,6 +182,20 @@ def test_lock_file_pins_every_package_by_hash_and_satisfies_the_project(target: 
         version = pins[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), f"{requirement}: run `make lock`"
     assert not {"torch", "ray"} & set(pins)
+
+
+def test_make_installs_one_build_of_onnxruntime_by_the_machine(tmp_path: Path) -> None:
+    printed = subprocess.run(
+        ["make", "-n", "serve", f"VENV={tmp_path}/venv"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    extra = "openvino" if platform.machine() == "x86_64" and sys.platform == "linux" else "cpu"
+    if Path("/proc/driver/nvidia/version").exists():
+        extra = "gpu"
+    assert f'--editable ".[{extra}]"' in printed
 
 
 @pytest.mark.slow

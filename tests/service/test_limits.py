@@ -222,7 +222,7 @@ def test_request_that_waits_too_long_is_504(make_client, engine, threads, image)
     first = threads.submit(post_image, client, image)
     assert engine.entered.wait(20)
     late = threads.submit(post_image, client, image)
-    batcher = client.app.state.services.runtime.batcher
+    batcher = client.app.state.services.runtime.models.default._batcher
     wait_until(lambda: batcher._queues)
     (entry,) = next(iter(batcher._queues.values()))
     wait_until(lambda: batcher._clock() > entry.deadline_s)

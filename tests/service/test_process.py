@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.inference.providers import cuda_unavailable_reason
+from service.inference.providers import CPU
 from tests.helpers import (
     ROOT,
     encode,
@@ -22,6 +22,7 @@ from tests.helpers import (
     start_live_server,
     wait_until,
 )
+from tests.providers import BEST, HAS_CUDA
 
 
 def get_json(url: str) -> dict:
@@ -37,19 +38,22 @@ def post(url: str, data: bytes) -> tuple[int, int]:
         return response.status, len(response.read())
 
 
-@pytest.mark.skipif(cuda_unavailable_reason() is None, reason="CUDA is there")
-def test_fall_back_to_the_cpu_is_told_by_the_default_start(live_server):
+@pytest.mark.skipif(HAS_CUDA, reason="CUDA is there")
+def test_default_start_says_first_what_serves_and_why_not_something_faster(live_server):
     server = live_server()
-    (model,) = get_json(f"{server.url}/v1/models")["models"]
+    model = get_json(f"{server.url}/v1/models")["models"][0]
     ready = get_json(f"{server.url}/readyz?verbose")["model"]
     for answer in (model, ready):
-        assert answer["provider"] == "CPUExecutionProvider"
+        assert answer["provider"] == BEST and answer["precision"] in ("fp32", "bf16")
         assert "CUDA" in answer["provider_note"]
-    assert "running on the CPU" in server.log.read_text()
+    log = server.log.read_text()
+    assert ("running on the CPU" in log) == (BEST == CPU)
+    serving = next(line for line in log.splitlines() if '"serving' in line)
+    assert json.loads(serving)["message"] == f"serving modnet with {BEST} in {model['precision']}"
 
 
 def test_requests_in_progress_are_answered_before_the_end(live_server, portrait):
-    server = live_server(queue_s=60, network_max_megapixels=1.5, drain_timeout_s=120)
+    server = live_server(queue_s=60, network_max_megapixels=0.8, drain_timeout_s=120)
     slow = encode(portrait[:10], "PNG")  # 51 times as wide as high: a large network input
     with ThreadPoolExecutor(3) as threads:
         running = [threads.submit(post, server.url, slow) for _ in range(3)]

@@ -1,10 +1,12 @@
 """The parameters of rembg's server (`rembg s`), mapped to ours."""
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import BadRequest
+from service.settings import AUTO_MODEL
 from service.stills.options import ImageOptions
 
 # The name that rembg's clients send when nobody chose one.
@@ -21,7 +23,7 @@ class RembgOptions(BaseModel):
         DEFAULT_MODEL,
         max_length=128,
         description="a name from /v1/models, or `u2net`, rembg's default, which is this server's "
-        "own model here; X-Model says which one ran",
+        "first model where it has none of that name; X-Model says which one ran",
     )
     a: bool = Field(
         False,
@@ -43,10 +45,17 @@ class RembgOptions(BaseModel):
     extras: str | None = Field(None, max_length=1024, description="only `{}`")
 
 
-def map_rembg_options(asked: RembgOptions, served: str) -> ImageOptions:
-    """Return our options; `served` is the model's name. Raises BadRequest for what we do not do."""
-    if asked.model not in (DEFAULT_MODEL, served):
-        raise BadRequest(f"there is no model `{asked.model}`", hint=f"this server has `{served}`")
+def map_rembg_options(asked: RembgOptions, served: Collection[str]) -> ImageOptions:
+    """Return our options; `served` are the models' names.
+
+    Raises BadRequest for what we do not do.
+    """
+    model = asked.model
+    if model == DEFAULT_MODEL and model not in served:
+        model = AUTO_MODEL
+    elif model not in served:
+        names = ", ".join(f"`{name}`" for name in served)
+        raise BadRequest(f"there is no model `{asked.model}`", hint=f"this server has {names}")
     for name in TRIMAP_OPTIONS:
         default = RembgOptions.model_fields[name].default
         if getattr(asked, name) != default:
@@ -66,7 +75,7 @@ def map_rembg_options(asked: RembgOptions, served: str) -> ImageOptions:
         options |= {"output": "composite", "background": colour}
     if asked.ppm:
         options |= {"threshold": 0.5, "erode": 1, "dilate": 1}
-    return ImageOptions(**options)
+    return ImageOptions(model=model, **options)
 
 
 def parse_bgc(text: str | None) -> str | None:

@@ -113,7 +113,7 @@ async def remove_stream(
     accepted = Accepted("image", ("file",), runtime.settings.image_max_bytes)
     async with read_upload(request, accepted) as upload:
         asked = parse_options(RembgOptions, upload.options)
-        options = map_rembg_options(asked, runtime.engine.info.name)
+        options = map_rembg_options(asked, runtime.models)
         files = StillFiles(await runtime.files.run(upload.file.read))
     answer = await run(request, runtime, results, files, options, "png")
     content, content_type = await runtime.workers.run(pack, answer.encoded, answer.metadata, "png")

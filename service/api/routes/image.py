@@ -14,7 +14,7 @@ from service.options import BACKGROUND, TRIMAP, check_background_file, parse_opt
 from service.runtime import Runtime
 from service.stills.answer import Answer, make_answer, rerender_stored
 from service.stills.encode import JSON_TYPE, ZIP_TYPE, pack
-from service.stills.matte import StillFiles, check_model
+from service.stills.matte import StillFiles, check_model, check_refine
 from service.stills.options import Format, ImageOptions
 
 router = APIRouter(tags=["image"])
@@ -86,7 +86,7 @@ async def matte_image(
             )
         format = choose_format(options, request.headers.get("accept"))
         files = await read_files(runtime, upload)
-    with runtime.gate.try_enter() as ticket:
+    with runtime.gate.try_enter(is_fine=options.refine == "fine") as ticket:
         making = make_answer(
             runtime, results, files, options, format, ticket, request.scope["owner"]
         )
@@ -125,6 +125,7 @@ async def rerender_image(
                     f"{name} cannot change for a kept result", hint="send the image again"
                 )
         check_background_file(options, BACKGROUND, upload.extra)
+        check_refine(options)
         format = choose_format(options, request.headers.get("accept"))
         background = await read_extra(runtime, upload, BACKGROUND)
     kept = await results.load(request.scope["owner"], result_id)
@@ -135,7 +136,7 @@ async def rerender_image(
                 hint="send the image again, or leave out existing_alpha",
             )
         options = options.model_copy(update={"existing_alpha": "return"})
-    with runtime.gate.try_enter() as ticket:
+    with runtime.gate.try_enter(is_fine=options.refine == "fine") as ticket:
         making = rerender_stored(runtime, kept, background, options, format, ticket)
         answer = await run_until_disconnect(
             request, making, timeout_s=runtime.settings.request_timeout_s

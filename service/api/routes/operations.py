@@ -16,6 +16,7 @@ from service.api.routes.live import PROTOCOL
 from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS, Output
 from service.errors import MattingError, NotReady, refuse_draining
+from service.inference.registry import Model
 from service.jobs.intake import IDEMPOTENCY_S
 from service.media.audio.types import CARRIED_AUDIO
 from service.media.image.types import FORMATS
@@ -47,8 +48,9 @@ async def ready(
 ) -> dict[str, Any]:
     """Answer 200, or 503 with the reason. After a failed run a probe image goes through the
     network first. `?verbose` adds the model, the provider, and why it is not CUDA."""
-    if runtime.health.started and runtime.health.failure:
-        await probe(runtime)
+    if runtime.health.started:
+        for name in list(runtime.health.failures):
+            await probe(runtime, runtime.models[name])
     reason = runtime.health.not_ready_reason()
     runtime.metrics.ready.set(0 if reason else 1)
     if runtime.health.draining:
@@ -59,7 +61,7 @@ async def ready(
     if verbose is not None:
         answer |= {
             "version": __version__,
-            "model": describe_model(runtime),
+            "model": runtime.models.default.describe(),
             "requests": runtime.gate.requests,
             "megapixels": round(runtime.gate.megapixels, 3),
             "image_s": round(runtime.gate.image_s, 4),
@@ -68,11 +70,12 @@ async def ready(
     return answer
 
 
-async def probe(runtime: Runtime) -> None:
+async def probe(runtime: Runtime, model: Model) -> None:
     """Run one small image; the batcher tells the health what came of it."""
-    tensor = zeros((runtime.engine.info.channels, PROBE_SIDE, PROBE_SIDE), float32)
+    size = model.info.fixed_size or (PROBE_SIDE, PROBE_SIDE)
+    tensor = zeros((model.info.channels, *size), float32)
     try:
-        await runtime.batcher.infer(tensor, timeout_s=runtime.settings.request_timeout_s)
+        await model.infer(tensor, timeout_s=runtime.settings.request_timeout_s)
     except MattingError:
         return
 
@@ -85,23 +88,11 @@ async def metrics(runtime: RuntimeDependency) -> Response:
 
 @router.get("/v1/models", summary="Models that can be asked for")
 async def list_models(runtime: RuntimeDependency) -> dict[str, Any]:
-    return {"models": [describe_model(runtime)]}
-
-
-def describe_model(runtime: Runtime) -> dict[str, Any]:
-    info = runtime.engine.info
+    models = runtime.models
     return {
-        "name": info.name,
-        "version": info.version,
-        "sha256": info.sha256,
-        "weights_sha256": info.weights_sha256,
-        "licence": info.licence,
-        "precision": info.precision,
-        "ref_size": info.ref_size,
-        "takes_trimap": info.takes_trimap,
-        "provider": runtime.engine.provider,
-        "provider_note": runtime.engine.note,
-        "default": True,
+        "models": [
+            model.describe() | {"default": model is models.default} for model in models.values()
+        ]
     }
 
 
@@ -114,7 +105,7 @@ async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
             "input": [name.lower() for name in FORMATS],
             "outputs": {output: list(formats) for output, formats in OFFERS.items()},
             "ref_size": {
-                "default": runtime.engine.info.ref_size,
+                "default": runtime.models.default.info.ref_size,
                 "minimum": MIN_REF_SIZE,
                 "maximum": MAX_REF_SIZE,
             },

@@ -12,8 +12,8 @@ from service.api.disconnect import run_until_disconnect
 from service.api.downloads import stream_file
 from service.api.openapi import FILE, describe_upload
 from service.api.uploads import Accepted, Upload, read_upload
-from service.clips.run import refuse_trimap_model
 from service.errors import BadRequest, ImpossibleOutput, InvalidOption
+from service.frames.network import choose_frame_model
 from service.media.video.fragment_writer import choose_level, describe_mime
 from service.options import parse_options
 from service.runtime import Runtime
@@ -57,6 +57,7 @@ class SessionDocument(BaseModel):
     scene_cuts_total: int
     width: int | None = Field(description="pixels, known after the first frame")
     height: int | None
+    model: str | None = Field(description="what mattes it, known after the first frame")
     buffer_bytes: int = Field(description="memory that it holds")
     mime: str | None = Field(description="for Media Source Extensions, with packaging=fmp4")
 
@@ -90,7 +91,6 @@ async def open_session(
     """Open a session. Chunks then go to `PUT /v1/sessions/{id}/chunks/0`, `1`, `2` and so on, and
     `finish` answers the last frame. Mattes, times and, with packaging=fmp4, the coded pictures are
     those of the whole video in one chunk. A session ends after 60 s without use."""
-    refuse_trimap_model(runtime)
     accepted = Accepted("session", (), MAX_OPTION_BYTES, most=0, takes_json=True)
     async with read_upload(request, accepted) as upload:
         options = parse_options(SessionOptions, upload.options)
@@ -100,6 +100,7 @@ async def open_session(
         raise ImpossibleOutput("JPEG has no alpha", hint="ask for format=webp or format=png")
     if options.size is not None:
         check_frame_size(*options.size, runtime.settings)
+    choose_frame_model(runtime, options)
     session = sessions.open(request.scope["owner"], options)
     response.headers["Location"] = f"/v1/sessions/{session.id}"
     ticket = sessions.issue_ticket(session)
@@ -255,6 +256,7 @@ def describe_session(sessions: SessionStore, session: Session) -> dict[str, Any]
         "scene_cuts_total": state.segment.scene_cuts_total,
         "width": width,
         "height": height,
+        "model": state.model or None,
         "buffer_bytes": session.buffer_bytes,
         "mime": describe_mime(level) if options.packaging == "fmp4" else None,
     }

@@ -24,9 +24,11 @@ from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import ClipPlan, make_plan, read_background
-from service.clips.run import TOLD, describe_clip, refuse_trimap_model, run_clip
+from service.clips.run import TOLD, describe_clip, run_clip
 from service.clips.slots import VideoSlots
 from service.errors import MediaLimitExceeded
+from service.frames.network import choose_frame_model
+from service.inference.registry import Model
 from service.media.video.repairs import name_header
 from service.options import BACKGROUND, check_background_file, parse_options
 from service.runtime import Runtime
@@ -83,31 +85,33 @@ async def matte_video(
 
     `Prefer: respond-async` makes it a job, and so do several outputs. With an `Idempotency-Key`
     the same request makes one job only, for 24 hours."""
-    refuse_trimap_model(runtime)
     limit_bytes = runtime.settings.video_max_bytes
     accepted = Accepted("video", FILE_NAMES, limit_bytes, extra=(BACKGROUND,))
     owner, key = request.scope["owner"], read_idempotency_key(request)
     if prefers_job(request):
         async with intake.admit(owner, key) as admission:
             async with read_upload(request, accepted) as upload:
-                return await accept_job(request, intake, admission, upload, check_upload(upload))
+                options = check_upload(runtime, upload)
+                return await accept_job(request, intake, admission, upload, options)
     if not may_become_job(request):
         slots.check()  # before a long upload
     async with read_upload(request, accepted) as upload:
-        options = check_upload(upload)
+        options = check_upload(runtime, upload)
         if len(options.outputs) > 1:
             async with intake.admit(owner, key) as admission:
                 return await accept_job(request, intake, admission, upload, options)
         with slots.enter():
             background = await read_background(runtime, upload.extra.get(BACKGROUND))
-            work = make_video(runtime, slots, upload.file, make_plan(options, background))
+            model = choose_frame_model(runtime, options)
+            plan = make_plan(options, background)
+            work = make_video(runtime, slots, model, upload.file, plan)
             video, file = await run_until_disconnect(
                 request, work, timeout_s=runtime.settings.video_timeout_s
             )
             runtime.access.charge(owner, "video-seconds", video.duration_s)
     return StreamingResponse(
         stream_file(runtime.files, file),
-        headers=make_headers(runtime, video),
+        headers=make_headers(model, video),
         media_type=video.results[0].content_type,
     )
 
@@ -120,9 +124,9 @@ def may_become_job(request: Request) -> bool:
     return "," in outputs
 
 
-def make_headers(runtime: Runtime, video: MattedClip) -> dict[str, str]:
+def make_headers(model: Model, video: MattedClip) -> dict[str, str]:
     """Return the headers of an answer: what the report says, the unusual only where it is so."""
-    told = describe_clip(runtime, video)
+    told = describe_clip(model, video)
     headers = {
         "Content-Length": str(video.results[0].bytes),
         "X-Width": str(told["width"]),
@@ -143,15 +147,16 @@ def make_headers(runtime: Runtime, video: MattedClip) -> dict[str, str]:
     return headers
 
 
-def check_upload(upload: Upload) -> VideoOptions:
-    """Return the options of an upload; raises InvalidOption."""
+def check_upload(runtime: Runtime, upload: Upload) -> VideoOptions:
+    """Return the options of an upload; raises InvalidOption and ImpossibleOutput."""
     options = parse_options(VideoOptions, upload.options)
     check_background_file(options, BACKGROUND, upload.extra)
+    choose_frame_model(runtime, options)
     return options
 
 
 async def make_video(
-    runtime: Runtime, slots: VideoSlots, file: BinaryIO, plan: ClipPlan
+    runtime: Runtime, slots: VideoSlots, model: Model, file: BinaryIO, plan: ClipPlan
 ) -> tuple[MattedClip, BinaryIO]:
     """Return the facts of a matted clip and its one result, open; its folder is gone already."""
     settings = runtime.settings
@@ -160,7 +165,9 @@ async def make_video(
     max_s = min(sync_s, settings.video_max_s)
     with tempfile.TemporaryDirectory(dir=runtime.scratch.path) as folder:
         try:
-            clip = await run_clip(runtime, slots, file, plan, Path(folder), watch, max_s=max_s)
+            clip = await run_clip(
+                runtime, slots, model, file, plan, Path(folder), watch, max_s=max_s
+            )
         except MediaLimitExceeded as error:
             if error.limit == sync_s:
                 error.hint = (

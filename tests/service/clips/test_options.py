@@ -17,6 +17,8 @@ SERVED = {
     "crf": ("18", {"composite", "alpha", "green"}),
     "preset": ("fast", {"composite", "alpha", "green"}),
     "refine": ("off", set(NAMES)),
+    "model": ("modnet", set(NAMES)),
+    "prefer": ("speed", set(NAMES)),
     "smoothing": ("off", set(NAMES)),
     "ofd_threshold": ("0.2", set(NAMES)),
     "ref_size": ("64", set(NAMES)),

@@ -4,25 +4,18 @@ import shutil
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
 from service.inference.engine import InferenceError, OnnxEngine
 from service.inference.models import REQUIRED, ModelError
 from service.inference.preprocessing import make_tensor
-from service.inference.providers import (
-    CPU,
-    CUDA,
-    DeviceError,
-    count_threads,
-    cuda_unavailable_reason,
-)
+from service.inference.providers import CUDA
 from service.settings import DEFAULT_MODEL, Settings
 from tests.onnx_files import METADATA, write_model
+from tests.providers import BEST
 
 BATCH = np.zeros((2, 3, 32, 64), np.float32)
-needs_no_cuda = pytest.mark.skipif(cuda_unavailable_reason() is None, reason="CUDA is there")
 
 
 def load(path, **settings) -> OnnxEngine:
@@ -57,7 +50,7 @@ def test_info_is_that_of_the_file_and_its_report(engine):
     assert engine.info.weights_sha256 == report["checkpoint_sha256"]
     assert engine.info.name == report["model"] and engine.info.precision == report["precision"]
     assert engine.info.stride == 32 and engine.info.ref_size % 32 == 0
-    assert engine.provider == CPU and engine.note is None and engine.max_batch_size == 1
+    assert engine.provider == BEST and engine.max_batch_size == (8 if BEST == CUDA else 1)
 
 
 def test_metadata_is_read_from_the_file(model):
@@ -193,54 +186,6 @@ def test_operator_that_does_not_exist_is_refused(tmp_path):
     path = tmp_path / "tiny.onnx"
     path.write_bytes(model.SerializeToString())
     assert_refused(path, "tiny.onnx")
-
-
-# The device.
-
-
-@needs_no_cuda
-def test_cuda_without_cuda_is_refused_with_what_to_do(model):
-    with pytest.raises(DeviceError) as caught:
-        load(model, device="cuda")
-    text = str(caught.value)
-    assert "CUDA" in text and "MATTING_DEVICE=auto" in text and "[gpu]" in text
-
-
-@needs_no_cuda
-def test_auto_falls_back_to_the_cpu_and_says_so(model):
-    found = load(model, device="auto")
-    assert found.provider == CPU and "CUDA" in found.note
-
-
-def test_listed_cuda_provider_is_not_believed_without_a_driver(model, monkeypatch):
-    """The GPU wheel lists CUDA on any machine."""
-
-    def no_library(name):
-        raise OSError(name)
-
-    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
-    monkeypatch.setattr("service.inference.providers.ctypes.CDLL", no_library)
-    with pytest.raises(DeviceError, match="no NVIDIA driver"):
-        load(model, device="cuda")
-    assert load(model, device="auto").provider == CPU
-
-
-@pytest.mark.gpu
-def test_auto_uses_cuda_where_it_is(model):
-    if (reason := cuda_unavailable_reason()) is not None:
-        pytest.skip(reason)
-    found = load(model, device="auto")
-    assert found.provider == CUDA and found.note is None and found.max_batch_size == 8
-
-
-@pytest.mark.parametrize(
-    "text, cores", [("max 100000", 4), ("200000 100000", 2), ("50000 100000", 1), ("oops", 4)]
-)
-def test_threads_follow_affinity_and_quota(tmp_path, monkeypatch, text, cores):
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(4)))
-    (tmp_path / "cpu.max").write_text(text)
-    assert count_threads(tmp_path / "cpu.max") == cores
-    assert count_threads(tmp_path / "absent") == 4
 
 
 def test_telemetry_is_off_before_onnxruntime_is_imported():

@@ -180,7 +180,7 @@ def test_our_own_faults_keep_their_status(make_client, small, monkeypatch):
 
 def test_draining_service_is_503(make_client, small):
     client = make_client(FakeEngine(see_person))
-    client.portal.call(client.app.state.services.runtime.batcher.aclose)
+    client.portal.call(client.app.state.services.runtime.models.aclose)
     response = ask(client, small)
     assert_removebg_error(response, 503, "draining")
 
