@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # onnxruntime comes in two builds that overwrite each other: one is chosen, once.
 RUNTIME := $(shell test -e /proc/driver/nvidia/version && echo gpu || echo cpu)
 
-.PHONY: serve setup browser lint test gate bench bench-live bench-stills bench-video pictures clean
+.PHONY: serve setup browser lint test gate audit lock sbom bench bench-live bench-stills bench-video pictures clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT)
@@ -18,8 +18,26 @@ setup: $(VENV)/.setup
 test: setup browser lint
 	$(BIN)/pytest -m "not slow"
 
-gate: setup browser
-	$(BIN)/pytest -m slow
+gate: setup browser audit
+	GATE=full $(BIN)/pytest -m slow
+
+# Known vulnerabilities of what the images hold; needs the network.
+audit: setup
+	for lock in deploy/requirements-*.txt; do \
+	  $(BIN)/pip-audit --require-hashes --disable-pip --requirement $$lock || exit 1; done
+
+# The exact packages of the images, by their hashes.
+lock: setup
+	for kind in cpu gpu; do $(BIN)/uv pip compile pyproject.toml deploy/build.in --extra $$kind \
+	  --universal --python-version 3.11 --generate-hashes --only-binary :all: --upgrade \
+	  --no-header --no-emit-index-url --output-file deploy/requirements-$$kind.txt; done
+
+# What is in the images, as CycloneDX.
+sbom: setup
+	mkdir -p build
+	for kind in cpu gpu; do $(BIN)/cyclonedx-py requirements --output-reproducible \
+	  --pyproject pyproject.toml --output-file build/sbom-$$kind.json \
+	  deploy/requirements-$$kind.txt; done
 
 bench-stills: setup
 	$(BIN)/python -m benchmarks.stills

@@ -2,25 +2,21 @@
 
 import argparse
 import logging
+import os
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import uvicorn
-from starlette.types import ASGIApp
-
 from service import __version__
-from service.api.socket_protocol import SocketProtocol
-from service.settings import Settings, SettingsError, describe_settings, load_settings
+from service.settings import SettingsError, check_exposure, describe_settings, load_settings
 
 if TYPE_CHECKING:
     from service.inference.engine import OnnxEngine
 
-EXIT_CANNOT_START = 3
+EXIT_CANNOT_START, EXIT_STALLED = 3, 4
 OTHER_PORT = "choose another port with `make serve PORT=...` or MATTING_PORT"
 
 
@@ -37,14 +33,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="TCP port (MATTING_PORT)")
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--list-settings", action="store_true", help="print every setting")
+    parser.add_argument("--new-key", metavar="NAME", help="print a new key for MATTING_KEYS_FILE")
     flags = vars(parser.parse_args(argv))
     if flags.pop("list_settings"):
         print(describe_settings())
+        return 0
+    if name := flags.pop("new_key"):
+        from service.access import make_key
+
+        print(make_key(name))
         return 0
     try:
         settings = load_settings(
             **{name: value for name, value in flags.items() if value is not None}
         )
+        check_exposure(settings)
+        if settings.keys_file is not None:
+            from service.access import read_keys
+
+            read_keys(settings.keys_file)
         has_own_folder = "data_dir" not in settings.model_fields_set
         if has_own_folder:
             settings = settings.model_copy(update={"data_dir": make_folder(settings.port)})
@@ -52,14 +59,17 @@ def main(argv: list[str] | None = None) -> int:
     except SettingsError as error:
         return _refuse(str(error))
     # Imported after the settings are known to be good: a typing mistake is answered at once.
-    from service.app import create_app
+    from service.api.server import Server, make_config
+    from service.app import create_app, drain
     from service.inference.engine import OnnxEngine
     from service.inference.models import ModelError
     from service.inference.providers import DeviceError
     from service.jobs.schema import JobStoreBusy, JobStoreError
     from service.jobs.store import JobStore
     from service.log import configure_logging
+    from service.media.decoder.confinement import hide_memory
 
+    hide_memory()  # keys are in the environment, and decoder children run as the same user
     is_watched = sys.stderr.isatty()
     configure_logging(settings.log_level)
     if is_watched:  # the greeting says in one line what these say in several
@@ -72,65 +82,22 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse(f"{error}; {OTHER_PORT}" if has_own_folder else str(error))
     except (JobStoreError, ModelError, DeviceError) as error:
         return _refuse(str(error))
-    app = create_app(settings, engine, job_store)
+    # Whoever runs the service starts it anew; a thread that hangs cannot be waited for.
+    app = create_app(settings, engine, job_store, on_stall=lambda: os._exit(EXIT_STALLED))
     config = make_config(app, settings)
     level = "WARNING" if is_watched else settings.log_level.upper()
     logging.getLogger("uvicorn.error").setLevel(level)
     # uvicorn raises the signal again once it has shut down: ending when told to is a success.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    server = _Server(
+    server = Server(
         config,
+        settings,
         on_start=(lambda port: _greet(settings.host, port, engine)) if is_watched else None,
-        on_shutdown=lambda: app.state.services.jobs.drain(),
+        on_drain=lambda: drain(app.state.services),
     )
     server.run()
     return 0 if server.started else EXIT_CANNOT_START
-
-
-def make_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """Return how uvicorn serves the app."""
-    return uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http="h11",  # bounds the size of headers; httptools does not
-        ws=SocketProtocol,
-        ws_max_size=settings.socket_message_max_bytes,
-        ws_ping_interval=settings.socket_ping_s,
-        ws_ping_timeout=settings.socket_ping_s,
-        ws_per_message_deflate=False,  # pictures do not shrink, and a bomb would grow
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(settings.drain_timeout_s),
-    )
-
-
-class _Server(uvicorn.Server):
-    """Tells the port it listens on, and tells the app at once that it is ending.
-
-    Streams of events would hold up the end.
-    """
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        on_start: Callable[[int], None] | None,
-        on_shutdown: Callable[[], None],
-    ) -> None:
-        super().__init__(config)
-        self._on_start = on_start
-        self._on_shutdown = on_shutdown
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started and self._on_start is not None:
-            self._on_start(self.servers[0].sockets[0].getsockname()[1])
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._on_shutdown()
-        await super().shutdown(sockets)
 
 
 def make_folder(port: int) -> Path:

@@ -1,19 +1,20 @@
 """The application: starts and stops its parts, and adds layers and routes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from service import __version__
-from service.api.auth import AuthLayer, Keys
+from service.access import Access
+from service.api.auth import AuthLayer
 from service.api.body_layer import BodyLayer
 from service.api.compat import routes as compat
-from service.api.dependencies import Services
+from service.api.dependencies import Services, get_runtime
 from service.api.disconnect import ClientDisconnected
 from service.api.openapi import install_document
 from service.api.problems import install_error_handlers
@@ -30,6 +31,7 @@ from service.api.routes import (
 )
 from service.clips.slots import VideoSlots
 from service.inference.engine import Engine
+from service.inference.health import Health
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
 from service.jobs.store import JobStore
@@ -45,18 +47,25 @@ out. Errors are `application/problem+json` (RFC 9457)."""
 
 
 def create_app(
-    settings: Settings, engine: Engine | None = None, job_store: JobStore | None = None
+    settings: Settings,
+    engine: Engine | None = None,
+    job_store: JobStore | None = None,
+    on_stall: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """Build the ASGI app; an engine or a job store that is not given is opened when it starts.
 
+    `on_stall` is called when the network hangs, which only a new process can help.
     Starting raises ModelError or DeviceError when the model or the device cannot be used,
     JobStoreError when the jobs cannot.
     """
-    metrics = Metrics()
+    metrics, health = Metrics(), Health()
+    keys = Access(settings, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = await start_services(settings, metrics, engine, job_store)
+        services = await start_services(
+            settings, metrics, engine, job_store, keys, health=health, on_stall=on_stall
+        )
         app.state.services = services
         yield
         await stop_services(services)
@@ -72,7 +81,7 @@ def create_app(
     )
     # The last one added is the outermost: ids and logs, then the key, then the body.
     app.add_middleware(BodyLayer, settings=settings, metrics=metrics)
-    app.add_middleware(AuthLayer, keys=Keys(settings.api_keys), metrics=metrics)
+    app.add_middleware(AuthLayer, keys=keys, metrics=metrics)
     if settings.cors_origins:  # outside of the key: a browser asks without one whether it may
         app.add_middleware(
             CORSMiddleware,
@@ -82,7 +91,7 @@ def create_app(
             expose_headers=["*"],
             max_age=CORS_MAX_AGE_S,
         )
-    app.add_middleware(RequestLayer, metrics=metrics)
+    app.add_middleware(RequestLayer, metrics=metrics, health=health)
     install_error_handlers(app)
     for left in (ClientDisconnected, ClientDisconnect):  # with the body sent, and inside it
         app.add_exception_handler(left, on_client_disconnect)
@@ -93,19 +102,30 @@ def create_app(
     return app
 
 
-async def on_client_disconnect(request: object, error: Exception) -> Response:
+async def on_client_disconnect(request: Request, error: Exception) -> Response:
     """End a request whose client has left; 499 is only for the log."""
+    metrics = get_runtime(request).metrics
+    metrics.requests_rejected.labels("disconnected").inc()
     return Response(status_code=499)
 
 
 async def start_services(
-    settings: Settings, metrics: Metrics, engine: Engine | None, job_store: JobStore | None
+    settings: Settings,
+    metrics: Metrics,
+    engine: Engine | None,
+    job_store: JobStore | None,
+    keys: Access | None = None,
+    *,
+    health: Health | None = None,
+    on_stall: Callable[[], None] = lambda: None,
 ) -> Services:
     """Start the runtime and all that works on it, and go on with the jobs."""
     if job_store is None:
         job_store = await asyncio.to_thread(JobStore.open, settings.data_dir)
     try:
-        runtime = await Runtime.start(settings, metrics, engine)
+        runtime = await Runtime.start(
+            settings, metrics, engine, keys=keys, health=health, on_stall=on_stall
+        )
     except BaseException:
         await asyncio.to_thread(job_store.close)
         raise
@@ -125,14 +145,20 @@ async def start_services(
     return services
 
 
+def drain(services: Services) -> None:
+    """Take no more work, and say so; jobs that run go back to the queue of the next process."""
+    services.runtime.health.draining = True
+    services.runtime.metrics.ready.set(0)
+    services.jobs.drain()
+
+
 async def stop_services(services: Services) -> None:
     """End in the order of the data path; what waits for the network is answered 503.
 
     Jobs end first: they go on when the service starts again.
     """
     runtime = services.runtime
-    runtime.health.draining = True
-    runtime.metrics.ready.set(0)
+    drain(services)
     await services.jobs.aclose()
     await runtime.stop_network()
     services.slots.threads.shutdown(wait=False)

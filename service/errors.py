@@ -47,6 +47,11 @@ class MattingError(Exception):
         if retry_after_s is not None:
             self.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same request may succeed later, though nothing in it changes."""
+        return self.status in (429, 503, 504, 507)
+
     def describe(self) -> dict[str, Any]:
         """Return the members of the problem document, but for the request's own."""
         members = {
@@ -70,6 +75,10 @@ class BadRequest(MattingError):
 
 class Unauthorized(MattingError):
     status, slug, title = 401, "unauthorized", "A valid API key is needed"
+
+
+class Forbidden(MattingError):
+    status, slug, title = 403, "forbidden", "The key does not allow this"
 
 
 class NotFound(MattingError):
@@ -116,6 +125,10 @@ class RangeNotSatisfiable(MattingError):
     status, slug, title = 416, "range-not-satisfiable", "The file has no such range"
 
 
+class MisdirectedRequest(MattingError):
+    status, slug, title = 421, "misdirected-request", "The request is for another host"
+
+
 class InvalidOption(MattingError):
     status, slug, title = 422, "invalid-option", "An option cannot be used"
 
@@ -150,8 +163,16 @@ class MediaTooComplex(MattingError):
     status, slug, title = 422, "media-too-complex", "The media takes too much work to decode"
 
 
+class HeadersTooLarge(MattingError):
+    status, slug, title = 431, "headers-too-large", "The headers have too many bytes"
+
+
 class Overloaded(MattingError):
     status, slug, title = 429, "overloaded", "The service is busy"
+
+
+class QuotaExceeded(MattingError):
+    status, slug, title = 429, "quota-exceeded", "The quota of the key is used up"
 
 
 class NotReady(MattingError):
@@ -170,7 +191,19 @@ class InsufficientStorage(MattingError):
     status, slug, title = 507, "insufficient-storage", "There is no room on disk"
 
 
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_DISK_ERRORS = {
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "is full: its quota is used up",
+    errno.EIO: "fails to read or write",
+}
+
+
+def find_disk_error(error: BaseException | None) -> InsufficientStorage | None:
+    """Return what an OSError of a disk that is full or fails means; None for any other error."""
+    state = _DISK_ERRORS.get(error.errno or 0) if isinstance(error, OSError) else None
+    if state is None:
+        return None
+    return InsufficientStorage(f"the disk of the service {state}", retry_after_s=60)
 
 
 @contextmanager
@@ -179,9 +212,19 @@ def translate_disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL_DISK:
+        if (known := find_disk_error(error)) is None:
             raise
-        raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from error
+        raise known from error
+
+
+def refuse_draining() -> Draining:
+    """Return the error of work that a process which is about to end does not take."""
+    return Draining(
+        "the service is shutting down",
+        hint="send the request again: another process may take it",
+        retry_after_s=1,
+        headers={"Connection": "close"},
+    )
 
 
 def refuse_size(what: str, limit: int, actual: int) -> PayloadTooLarge:

@@ -98,3 +98,44 @@ class Ticket:
     ) -> None:
         self._gate.requests -= self._requests
         self._gate.pixels -= self._pixels
+
+
+class ByteBudget:
+    """Bytes of request bodies that may be on their way at once, counted before they come."""
+
+    def __init__(self, max_bytes: int, metrics: Metrics) -> None:
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        self._metrics = metrics
+
+    def take(self, count: int) -> "ByteTicket":
+        """Return a ticket for `count` bytes that must be closed; raises Overloaded.
+
+        A body alone always passes: the limit on one body is a different one.
+        """
+        total = self.bytes + count
+        if self.bytes and total > self.max_bytes:
+            self._metrics.requests_rejected.labels("overloaded").inc()
+            raise Overloaded(
+                f"bodies of {self.bytes} bytes are on their way, with this one they would be "
+                f"{total}, the limit is {self.max_bytes}",
+                hint="send the request again after Retry-After seconds, with a Content-Length",
+                limit=self.max_bytes,
+                actual=total,
+                retry_after_s=1,
+            )
+        self.bytes = total
+        return ByteTicket(self, count)
+
+
+class ByteTicket:
+    """The share of one body in the budget, until `close`."""
+
+    def __init__(self, budget: ByteBudget, count: int) -> None:
+        self._budget = budget
+        self._count = count
+
+    def close(self) -> None:
+        """Give the share back; more than once does no harm."""
+        self._budget.bytes -= self._count
+        self._count = 0

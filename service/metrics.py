@@ -21,7 +21,15 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series fo
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 STAGES = ("decode", "queue", "inference", "refine", "encode")
-REJECTIONS = ("overloaded", "too_large", "unauthorized", "timeout", "disconnected", "draining")
+REJECTIONS = (
+    "overloaded",
+    "too_large",
+    "unauthorized",
+    "quota",
+    "timeout",
+    "disconnected",
+    "draining",
+)
 
 
 class Metrics:
@@ -51,6 +59,15 @@ class Metrics:
             "Requests refused before any work.",
             ("reason",),
             registry=self.registry,
+        )
+        self.key_use = Counter(
+            "matting_key_use_total",
+            "Megapixels of images and seconds of video that keys have used.",
+            ("key", "unit"),
+            registry=self.registry,
+        )
+        self.upload_bytes = self._gauge(
+            "matting_upload_bytes", "Bytes of request bodies that are on their way."
         )
         self.queue_depth = self._gauge("matting_queue_depth", "Images waiting for the network.")
         self.batch_size = Histogram(

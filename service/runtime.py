@@ -1,48 +1,65 @@
 """The runtime: settings, metrics, threads, decoders, the engine and its batcher."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from service.access import Access
 from service.gate import AdmissionGate
 from service.inference.batcher import Batcher
 from service.inference.engine import Engine, OnnxEngine
 from service.inference.health import Health
 from service.inference.providers import count_threads
+from service.inference.watchdog import watch_network
 from service.media.decoder.pool import DecoderPool
 from service.metrics import Metrics
+from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.threads import Workers
 
 FILE_THREADS = 4
+PREFIX = "matting-work-"
 
 
 @dataclass(frozen=True)
 class Runtime:
     """The parts of a running service that know no route, job or session.
 
-    `workers` are threads for pixels, `files` are threads for the disk.
+    `workers` are threads for pixels, `files` are threads for the disk. `scratch` is for files of
+    work in progress; those of a process that was killed go when the next one starts.
     """
 
     settings: Settings
     metrics: Metrics
     health: Health
     gate: AdmissionGate
+    access: Access
     engine: Engine
     batcher: Batcher
     decoders: DecoderPool
     workers: Workers
     files: Workers
+    scratch: ScratchFolder
+    watchdog: asyncio.Task[None]
 
     @classmethod
     async def start(
-        cls, settings: Settings, metrics: Metrics, engine: Engine | None = None
+        cls,
+        settings: Settings,
+        metrics: Metrics,
+        engine: Engine | None = None,
+        *,
+        keys: Access | None = None,
+        health: Health | None = None,
+        on_stall: Callable[[], None] = lambda: None,
     ) -> "Runtime":
         """Load the model unless an engine is given, warm it up, start the decoder children.
 
+        `on_stall` is called when the network hangs for `engine_stall_s`.
         Raises ModelError or DeviceError when the model or the device cannot be used.
         """
         cores = count_threads()
-        health = Health()
+        health = health or Health()
         stills = settings.decoders or max(1, cores // 2)
         decoders = DecoderPool(
             settings,
@@ -63,6 +80,7 @@ class Runtime:
         )
         batcher = Batcher(engine, metrics, health, on_speed=gate.observe)
         batcher.start()
+        watching = watch_network(batcher, health, settings.engine_stall_s, on_stall)
         info = engine.info
         metrics.model_info.labels(info.name, info.sha256, engine.provider, info.precision).set(1)
         return cls(
@@ -70,15 +88,19 @@ class Runtime:
             metrics=metrics,
             health=health,
             gate=gate,
+            access=keys or Access(settings, metrics),
             engine=engine,
             batcher=batcher,
             decoders=decoders,
             workers=Workers(stills + cores, "pixels"),
             files=Workers(FILE_THREADS, "files"),
+            scratch=await asyncio.to_thread(ScratchFolder, settings.data_dir, PREFIX),
+            watchdog=asyncio.get_running_loop().create_task(watching),
         )
 
     async def stop_network(self) -> None:
         """End the queue of the network; what waits in it is answered 503."""
+        self.watchdog.cancel()
         await self.batcher.aclose()
 
     async def aclose(self) -> None:
@@ -86,3 +108,4 @@ class Runtime:
         await self.decoders.aclose()
         self.workers.close()
         self.files.close()
+        self.scratch.close()

@@ -1,4 +1,4 @@
-"""Temporary folders of a process, removed when it ends or crashed."""
+"""The disk of the service: the room on it, and folders that end with their process."""
 
 import fcntl
 import os
@@ -6,6 +6,10 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
+
+from service.errors import InsufficientStorage
+
+SPOOL_BYTES = 1 << 20  # an upload above this size lies on disk
 
 
 class ScratchFolder:
@@ -55,3 +59,19 @@ def remove_orphans(parent: Path, prefix: str) -> None:
             continue
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def check_free_space(folder: Path, more_bytes: int, *, min_bytes: int, min_percent: float) -> None:
+    """Raise InsufficientStorage when a clip of so many bytes would leave too little free."""
+    disk = os.statvfs(folder)
+    share = disk.f_blocks * disk.f_frsize * min_percent / 100
+    least, free = max(min_bytes, int(share)), disk.f_bavail * disk.f_frsize
+    if free - more_bytes < least:
+        raise InsufficientStorage(
+            f"{free} bytes are free on the disk of the service; besides the clip {least} must stay "
+            "free",
+            hint="try again later, or delete jobs that are no longer needed",
+            limit=least,
+            actual=free,
+            retry_after_s=60,
+        )

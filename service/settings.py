@@ -1,6 +1,7 @@
 """The settings class: every `MATTING_*` variable, its default and its meaning."""
 
 import difflib
+import ipaddress
 import os
 import tempfile
 from collections.abc import Mapping
@@ -33,6 +34,16 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated keys; none: everybody is one anonymous owner"
     )
+    keys_file: Path | None = Field(
+        None, description="file of keys with names, scopes and quotas; read again when it changes"
+    )
+    allow_anonymous: bool = Field(
+        False, description="serve everybody without a key on an address that others can reach"
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="comma-separated names that `Host` may give; none: any, on loopback its own",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated origins whose pages may call the service; * for all"
     )
@@ -58,6 +69,12 @@ class Settings(BaseSettings):
     queue_s: float = Field(1.0, gt=0, description="seconds of image work that may wait")
     max_requests: int = Field(64, ge=1, description="image requests in progress at once")
     max_megapixels: float = Field(200, gt=0, description="source megapixels in progress at once")
+    uploads_max_mb: int = Field(
+        4096, ge=1, description="MiB of request bodies on their way at once, spooled to disk"
+    )
+    uploads_memory_max_mb: int = Field(
+        256, ge=1, description="MiB of those of remove.bg's routes, which are held in memory"
+    )
     max_videos: int = Field(2, ge=1, description="videos in progress at once")
 
     image_max_bytes: int = Field(25 * 2**20, ge=1, description="bytes of an image")
@@ -90,6 +107,12 @@ class Settings(BaseSettings):
     job_max_attempts: int = Field(
         2, ge=1, description="runs of a job that may end in a crash of the service or a decoder"
     )
+    job_max_retries: int = Field(
+        6, ge=0, description="new tries of a job after errors that pass: a full disk, a long queue"
+    )
+    job_retry_s: float = Field(
+        5, gt=0, description="pause before the first new try; each one after it is twice as long"
+    )
     jobs_max_bytes: int = Field(20 * 2**30, ge=1, description="bytes of the files of all jobs")
     disk_min_free_bytes: int = Field(
         2**28, ge=0, description="no new job when less is free on the disk of the data folder"
@@ -116,11 +139,32 @@ class Settings(BaseSettings):
         20, gt=0, description="pause between pings on a live socket, and longest wait for a pong"
     )
 
+    header_max_bytes: int = Field(
+        16 * 2**10, ge=1024, description="bytes of a request's line and headers"
+    )
+    header_timeout_s: float = Field(10, gt=0, description="time until a request's head is whole")
+    send_timeout_s: float = Field(
+        30, gt=0, description="how often it is checked whether a client reads its answer"
+    )
+    body_min_bytes_per_s: int = Field(
+        4096, ge=0, description="least speed of a client that sends a body or reads an answer"
+    )
     body_idle_timeout_s: float = Field(10, gt=0, description="longest pause inside a body")
     image_body_timeout_s: float = Field(120, gt=0, description="whole body of an image request")
     video_body_timeout_s: float = Field(900, gt=0, description="whole body of a video request")
-    request_timeout_s: float = Field(60, gt=0, description="queue and network time of an image")
-    drain_timeout_s: float = Field(25, gt=0, description="time for requests in progress at exit")
+    request_timeout_s: float = Field(
+        60, gt=0, description="all work on an image, from the end of its body to its answer"
+    )
+    chunk_timeout_s: float = Field(300, gt=0, description="all work on a chunk of a session")
+    video_timeout_s: float = Field(900, gt=0, description="all work on a clip in one request")
+    job_timeout_s: float = Field(86_400, gt=0, description="one run of a job")
+    engine_stall_s: float = Field(
+        120, gt=0, description="a run of the network this long ends the process, exit code 4"
+    )
+    drain_delay_s: float = Field(
+        5, ge=0, description="after SIGTERM, time with the port open and readiness false"
+    )
+    drain_timeout_s: float = Field(20, gt=0, description="time for requests in progress after that")
 
     decoders: int = Field(0, ge=0, description="decoder children for stills; 0: half the cores")
     decoder_memory_bytes: int = Field(3 * 2**29, ge=2**28, description="address space, stills")
@@ -132,7 +176,7 @@ class Settings(BaseSettings):
         "info", description="JSON lines on standard error"
     )
 
-    @field_validator("api_keys", "cors_origins", mode="before")
+    @field_validator("api_keys", "allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def split_list(cls, value: object) -> object:
         if isinstance(value, str):
@@ -145,6 +189,24 @@ class Settings(BaseSettings):
         if not value.is_dir() or not os.access(value, os.W_OK | os.X_OK):
             raise ValueError("not a folder that can be written to")
         return value
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address to listen on is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raise SettingsError for a service that strangers could use without anybody's will."""
+    has_keys = settings.api_keys or settings.keys_file is not None
+    if not has_keys and not settings.allow_anonymous and not is_loopback(settings.host):
+        raise SettingsError(
+            f"MATTING_HOST={settings.host} is open to others and there are no keys: set "
+            "MATTING_API_KEYS or MATTING_KEYS_FILE, or MATTING_ALLOW_ANONYMOUS=1 to serve everybody"
+        )
 
 
 def load_settings(environ: Mapping[str, str] = os.environ, **overrides: object) -> Settings:

@@ -143,7 +143,8 @@ def start_live_server(log: Path, *prefix: str, **settings: object) -> LiveServer
 def launch_server(log: Path, *prefix: str, **settings: object) -> LiveServer:
     """Start `python -m service`, run by the command `prefix`, and do not wait for it."""
     port = find_free_port()
-    own = {"port": port, "decoders": 1, "disk_min_free_percent": 0} | settings
+    own = {"port": port, "decoders": 1, "disk_min_free_percent": 0, "drain_delay_s": 0}
+    own |= settings
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "service"],
@@ -166,7 +167,7 @@ class RawConnection:
 
     def send_head(self, line: str, **headers: object) -> None:
         """Send a request line and headers (`_` in names stands for `-`)."""
-        lines = [f"{line} HTTP/1.1", "Host: test"]
+        lines = [f"{line} HTTP/1.1", "Host: 127.0.0.1"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         self.send("\r\n".join([*lines, "", ""]).encode("latin-1"))
 

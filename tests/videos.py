@@ -62,5 +62,6 @@ def _read_cutout(frame: av.VideoFrame) -> np.ndarray:
 
 
 def list_leftovers(data_dir: Path) -> list[Path]:
-    """Return what is in a data folder besides the jobs."""
-    return [path for path in data_dir.iterdir() if path.name != FOLDER]
+    """Return the files in a data folder besides the jobs and the locks of folders."""
+    files = [path for path in data_dir.rglob("*") if path.is_file() and path.name != "lock"]
+    return [path for path in files if path.relative_to(data_dir).parts[0] != FOLDER]

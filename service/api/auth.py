@@ -1,44 +1,25 @@
-"""API keys, checked before the body is read."""
+"""Keys of requests, checked before a byte of the body is read."""
 
-import hashlib
-import hmac
-from collections.abc import Iterable
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
+from service import access
+from service.access import Access, Holder
 from service.api.problems import error_response
-from service.errors import BadRequest, Unauthorized
+from service.errors import BadRequest, MattingError, Unauthorized
 from service.metrics import Metrics
 
-ANONYMOUS = "anonymous"
 PROTECTED_PREFIXES = ("/v1/", "/v1.0/", "/api/")
-MAX_KEY_BYTES = 512
+# What a path asks for, and in which unit its work is counted.
+WORK: dict[str, tuple[access.Scope, access.Unit]] = {
+    "/v1/image": ("image", "megapixels"),
+    "/v1.0/": ("image", "megapixels"),
+    "/api/": ("image", "megapixels"),
+    "/v1/video": ("video", "video-seconds"),
+    "/v1/jobs": ("video", "video-seconds"),
+    "/v1/sessions": ("session", "video-seconds"),
+}
 # A browser cannot send a key with a socket; it offers `ticket.SECRET` as a sub-protocol instead.
 TICKET_PREFIX = "ticket."
-
-
-class Keys:
-    """The accepted keys, kept as SHA-256 digests.
-
-    Digests are compared, never keys: `hmac.compare_digest` refuses non-ASCII text, and equal
-    lengths leave no timing to measure.
-    """
-
-    def __init__(self, keys: Iterable[str]) -> None:
-        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
-
-    def find_owner(self, candidate: bytes | None) -> str | None:
-        """Return the owner id of a key, `anonymous` when no keys are set, None when refused."""
-        if not self._digests:
-            return ANONYMOUS
-        if not candidate or len(candidate) > MAX_KEY_BYTES:
-            return None
-        digest = hashlib.sha256(candidate).digest()
-        found = None
-        for known in self._digests:
-            if hmac.compare_digest(digest, known):
-                found = hashlib.sha256(b"owner:" + known).hexdigest()[:32]
-        return found
 
 
 def read_key(scope: Scope) -> bytes | None:
@@ -60,39 +41,68 @@ def read_ticket(scope: Scope) -> str | None:
 
 
 class AuthLayer:
-    """Refuses protected routes without a valid key; sets `scope["owner"]`.
+    """Refuses protected routes without a good key; sets `scope["owner"]` and `RateLimit` headers.
 
     A socket may bring a ticket instead of a key: then it has no owner, and its route checks the
     ticket.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, keys: Access, metrics: Metrics) -> None:
         self.app = app
         self.keys = keys
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_socket = scope["type"] == "websocket"
-        if is_socket and scope["query_string"]:
-            scope["query_string"] = b""  # it may be a key, and the server logs it
-            error = BadRequest(
-                "a live connection takes no query parameters",
-                hint="a key goes into a header, a ticket into the sub-protocols",
-            )
+        is_protected = scope["type"] != "lifespan" and scope["path"].startswith(PROTECTED_PREFIXES)
+        holder = None
+        try:
+            if scope["type"] == "websocket":
+                refuse_query(scope)
+            if is_protected:
+                holder = self._admit(scope)
+                scope["owner"] = None if holder is None else holder.owner
+        except MattingError as error:
             await error_response(error, scope)(scope, receive, send)
             return
-        if scope["type"] != "lifespan" and scope["path"].startswith(PROTECTED_PREFIXES):
-            key = read_key(scope)
-            owner = self.keys.find_owner(key)
-            has_ticket = is_socket and key is None and read_ticket(scope) is not None
-            if owner is None and not has_ticket:
-                self.metrics.requests_rejected.labels("unauthorized").inc()
-                refusal = Unauthorized(
-                    "no valid API key came with this request",
-                    hint="send `Authorization: Bearer KEY` or `X-API-Key: KEY`, one of them once",
-                    headers={"WWW-Authenticate": 'Bearer realm="matting"'},
-                )
-                await error_response(refusal, scope)(scope, receive, send)
-                return
-            scope["owner"] = owner
-        await self.app(scope, receive, send)
+        if holder is None or not any(holder.quotas.values()):
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_limits(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *self.keys.describe(holder)]
+            await send(message)
+
+        await self.app(scope, receive, send_with_limits)
+
+    def _admit(self, scope: Scope) -> Holder | None:
+        """Return who sends a request, None for a socket with a ticket.
+
+        Raises Unauthorized, Forbidden, QuotaExceeded.
+        """
+        key = read_key(scope)
+        holder = self.keys.find_holder(key)
+        if holder is None:
+            if scope["type"] == "websocket" and key is None and read_ticket(scope) is not None:
+                return None
+            self.metrics.requests_rejected.labels("unauthorized").inc()
+            raise Unauthorized(
+                "no valid API key came with this request",
+                hint="send `Authorization: Bearer KEY` or `X-API-Key: KEY`, one of them once",
+                headers={"WWW-Authenticate": 'Bearer realm="matting"'},
+            )
+        for prefix, (name, unit) in WORK.items():
+            if scope["path"].startswith(prefix):
+                is_work = scope.get("method", "GET") in ("POST", "PUT")
+                self.keys.check(holder, name, unit if is_work else None)
+        return holder
+
+
+def refuse_query(scope: Scope) -> None:
+    """Raise BadRequest for a socket with a query: it may be a key, and the server logs it."""
+    if scope["query_string"]:
+        scope["query_string"] = b""
+        raise BadRequest(
+            "a live connection takes no query parameters",
+            hint="a key goes into a header, a ticket into the sub-protocols",
+        )

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import ExitStack
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,7 +14,9 @@ from service.errors import (
     UnsupportedMedia,
     refuse_size,
 )
+from service.gate import ByteBudget
 from service.metrics import Metrics
+from service.scratch import SPOOL_BYTES, check_free_space
 from service.settings import Settings
 
 # What multipart framing and form fields may add to the file itself.
@@ -29,6 +32,9 @@ class BodyLayer:
         self.app = app
         self.settings = settings
         self.metrics = metrics
+        self.uploads = ByteBudget(settings.uploads_max_mb * 2**20, metrics)
+        self.held = ByteBudget(settings.uploads_memory_max_mb * 2**20, metrics)
+        metrics.upload_bytes.set_function(lambda: self.uploads.bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,8 +47,44 @@ class BodyLayer:
         if refusal := self._refuse_by_headers(scope, limit):
             await error_response(refusal, scope)(scope, receive, send)
             return
-        body = _BoundedBody(receive, limit, settings.body_idle_timeout_s, timeout_s, self.metrics)
-        await self.app(scope, body.receive, send)
+        try:
+            tickets = await self._admit(scope, limit)
+        except MattingError as error:
+            await error_response(error, scope)(scope, receive, send)
+            return
+
+        async def send_and_free(message: Message) -> None:
+            if message["type"] == "http.response.start":  # the body has been read, or never will be
+                tickets.close()
+            await send(message)
+
+        body = _BoundedBody(receive, limit, settings, timeout_s, self.metrics)
+        with tickets:
+            await self.app(scope, body.receive, send_and_free)
+
+    async def _admit(self, scope: Scope, limit: int) -> ExitStack:
+        """Count the bytes of a body before one of them is read; raises Overloaded.
+
+        Without a Content-Length they are as many as the route takes. A clip needs room on the disk,
+        too: raises InsufficientStorage.
+        """
+        declared = read_header(scope, b"content-length")
+        if declared is None and read_header(scope, b"transfer-encoding") is None:
+            return ExitStack()
+        count = int(declared) if declared is not None and declared.isdigit() else limit
+        if count > SPOOL_BYTES and scope["path"].startswith("/v1/video"):
+            await asyncio.to_thread(
+                check_free_space,
+                self.settings.data_dir,
+                count,
+                min_bytes=self.settings.disk_min_free_bytes,
+                min_percent=self.settings.disk_min_free_percent,
+            )
+        with ExitStack() as taken:
+            taken.callback(self.uploads.take(count).close)
+            if scope["path"].startswith(REMOVEBG_PREFIX):  # whose forms have files in text fields
+                taken.callback(self.held.take(count).close)
+            return taken.pop_all()
 
     def _refuse_by_headers(self, scope: Scope, limit: int) -> MattingError | None:
         encodings = [value for name, value in scope["headers"] if name == b"content-encoding"]
@@ -58,30 +100,40 @@ class BodyLayer:
 
 
 class _BoundedBody:
+    """A body that must come whole, small enough, without long pauses, and not too slowly.
+
+    Only the time counts in which the app waits for the client: in between, the client may not send.
+    """
+
     def __init__(
-        self, receive: Receive, limit: int, idle_s: float, total_s: float, metrics: Metrics
+        self, receive: Receive, limit: int, settings: Settings, total_s: float, metrics: Metrics
     ) -> None:
         self._receive = receive
         self._limit = limit
-        self._idle_s = idle_s
+        self._idle_s = settings.body_idle_timeout_s
+        self._least_bytes = settings.body_min_bytes_per_s * self._idle_s
         self._end_s = time.monotonic() + total_s
         self._metrics = metrics
         self._bytes = 0
+        self._window_bytes = 0  # since so many seconds of waiting:
+        self._window_s = 0.0
         self._complete = False
 
     async def receive(self) -> Message:
         if self._complete:  # what comes now is the disconnect, and it may take any time
             return await self._receive()
-        wait_s = min(self._idle_s, self._end_s - time.monotonic())
+        start_s = time.monotonic()
         try:
-            message = await asyncio.wait_for(self._receive(), max(0.0, wait_s))
+            message = await asyncio.wait_for(
+                self._receive(), max(0.0, min(self._idle_s, self._end_s - start_s))
+            )
         except TimeoutError:
-            self._metrics.requests_rejected.labels("timeout").inc()
-            raise RequestTimeout(
-                f"the body stopped after {self._bytes} bytes",
-                hint=f"send without pauses of over {self._idle_s:g} s",
-                headers={"Connection": "close"},
-            ) from None
+            raise self._refuse_silence() from None
+        self._window_s += time.monotonic() - start_s
+        if self._window_s >= self._idle_s:
+            if self._bytes - self._window_bytes < self._least_bytes:
+                raise self._refuse_silence()
+            self._window_s, self._window_bytes = 0.0, self._bytes
         if message["type"] == "http.request":
             self._bytes += len(message.get("body", b""))
             self._complete = not message.get("more_body", False)
@@ -89,6 +141,15 @@ class _BoundedBody:
                 self._metrics.requests_rejected.labels("too_large").inc()
                 raise refuse_size("body", self._limit, self._bytes)
         return message
+
+    def _refuse_silence(self) -> RequestTimeout:
+        self._metrics.requests_rejected.labels("timeout").inc()
+        speed = f" and at {self._least_bytes / self._idle_s:g} bytes a second at least"
+        return RequestTimeout(
+            f"the body came too slowly: {self._bytes} bytes until now",
+            hint=f"send without pauses of over {self._idle_s:g} s{speed}",
+            headers={"Connection": "close"},
+        )
 
 
 def find_body_limit(scope: Scope, settings: Settings) -> int:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from service.metrics import Metrics
+from service.errors import DeadlineExceeded
 
 T = TypeVar("T")
 
@@ -16,19 +16,26 @@ class ClientDisconnected(Exception):
 
 
 async def run_until_disconnect(
-    request: Request, metrics: Metrics, work: Coroutine[Any, Any, T]
+    request: Request, work: Coroutine[Any, Any, T], *, timeout_s: float
 ) -> T:
-    """Return the result of `work`; cancel it and raise ClientDisconnected when the client leaves.
+    """Return the result of `work`; cancel it when the client leaves or `timeout_s` is over.
 
-    Starlette does not cancel a handler whose client has gone. The body must have been read.
+    Raises ClientDisconnected or DeadlineExceeded then. Starlette does not cancel a handler whose
+    client has gone. The body must have been read.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        metrics.requests_rejected.labels("disconnected").inc()
+        if not gone.done():
+            raise DeadlineExceeded(
+                f"the work took longer than {timeout_s:g} s",
+                hint="send the request again later, or a smaller file",
+                limit=timeout_s,
+                retry_after_s=1,
+            )
         raise ClientDisconnected
     finally:
         gone.cancel()

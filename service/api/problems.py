@@ -43,6 +43,8 @@ _REMOVEBG: dict[str, tuple[int, str, str | None]] = {
     "media-too-complex": (400, "failed_to_read_image", "There was an error reading the image."),
     "media-limit-exceeded": (400, "resolution_too_high", "Image resolution too high"),
     "unknown-foreground": (400, "unknown_foreground", UnknownForeground.title),
+    "forbidden": (403, "auth_failed", "API Key invalid"),
+    "quota-exceeded": (429, "rate_limit_exceeded", "Rate limit exceeded"),
     "overloaded": (429, "rate_limit_exceeded", "Rate limit exceeded"),
 }
 

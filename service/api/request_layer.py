@@ -1,5 +1,6 @@
 """Outermost ASGI layer: request ids, access log, and 500 for unforeseen errors."""
 
+import asyncio
 import logging
 import re
 import time
@@ -7,7 +8,9 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import internal_error_response
+from service.api.problems import error_response, internal_error_response
+from service.errors import refuse_draining
+from service.inference.health import Health
 from service.log import current_request_id
 from service.metrics import Metrics
 
@@ -24,15 +27,22 @@ def read_header(scope: Scope, name: bytes) -> bytes | None:
     return values[0] if len(values) == 1 else None
 
 
+def brings_work(scope: Scope) -> bool:
+    """Say whether a request asks for more than to look at what is there."""
+    return scope["type"] == "websocket" or scope["method"] in ("POST", "PUT", "PATCH")
+
+
 class RequestLayer:
     """Gives every request its id, counts it, logs it, and answers what nobody foresaw.
 
+    While the service ends, new work is refused, and so is what has not come to an end in time.
     `X-Request-ID` is echoed when it matches `[A-Za-z0-9._-]{1,128}`, else a new one is made.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, health: Health) -> None:
         self.app = app
         self.metrics = metrics
+        self.health = health
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -58,7 +68,16 @@ class RequestLayer:
         start_s = time.perf_counter()
         with self.metrics.requests_in_progress.track_inprogress():
             try:
-                await self.app(scope, receive, send_with_id)
+                if self.health.draining and brings_work(scope):
+                    await self._refuse_draining(scope, receive, send_with_id)
+                else:
+                    await self.app(scope, receive, send_with_id)
+            except asyncio.CancelledError:
+                if not self.health.draining:
+                    raise
+                # The server's time to end is over: who still waits is told, and tries again.
+                if not status:
+                    await self._refuse_draining(scope, receive, send_with_id)
             except Exception:
                 log.exception("unforeseen error")
                 if not status:
@@ -66,6 +85,10 @@ class RequestLayer:
                 elif status == SWITCHING_PROTOCOLS:
                     await send({"type": "websocket.close", "code": INTERNAL_ERROR})
         self._finish(scope, status, time.perf_counter() - start_s)
+
+    async def _refuse_draining(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.metrics.requests_rejected.labels("draining").inc()
+        await error_response(refuse_draining(), scope)(scope, receive, send)
 
     def _finish(self, scope: Scope, status: int, duration_s: float) -> None:
         # Route templates and known methods only: free text would let clients create series.

@@ -15,12 +15,11 @@ from starlette.datastructures import FormData, UploadFile
 from service.api.base64_json import read_json_upload
 from service.api.multipart import MAX_FIELDS, read_multipart, read_text
 from service.errors import BadRequest, InvalidOption, UnsupportedMedia, refuse_size
+from service.scratch import SPOOL_BYTES
 from service.stills.encode import JSON_TYPE
 
 MAX_FIELD_BYTES = 64 * 1024
 MULTIPART_TYPE, FORM_TYPE = "multipart/form-data", "application/x-www-form-urlencoded"
-# Above this size an upload is spooled to disk.
-SPOOL_BYTES = 1 << 20
 T = TypeVar("T")
 
 
@@ -87,8 +86,12 @@ async def read_upload(request: Request, accepted: Accepted) -> AsyncIterator[Upl
         async with request.form(max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
             yield _sort_form(form, query, accepted)
     elif kind == JSON_TYPE and accepted.takes_json:
-        content = await _read_body(request, accepted)
-        files, extra, members = await asyncio.to_thread(read_json_upload, content, accepted)
+        # Base64 takes four bytes for three.
+        limit_bytes = accepted.limit_bytes * 4 // 3 + MAX_FIELD_BYTES
+        async with spool_body(request, "body", limit_bytes) as spool:
+            files, extra, members = await asyncio.to_thread(
+                lambda: read_json_upload(spool.read(), accepted)
+            )
         yield Upload(
             [UploadedFile(io.BytesIO(data)) for data in files],
             merge_options([*query, *members]),
@@ -102,9 +105,8 @@ async def read_upload(request: Request, accepted: Accepted) -> AsyncIterator[Upl
         kind.startswith(f"{accepted.media}/") or kind == "application/octet-stream"
     ):
         options = merge_options(query)
-        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
-            await _spool_body(request, cast(BinaryIO, spool), accepted.limit_bytes)
-            yield Upload([UploadedFile(cast(BinaryIO, spool))], options)
+        async with spool_body(request, "file", accepted.limit_bytes) as spool:
+            yield Upload([UploadedFile(spool)], options)
     else:
         raise UnsupportedMedia(
             f"the content type is {kind[:64] or 'missing'}", hint=_explain_types(accepted, kind)
@@ -184,25 +186,19 @@ def check_count(count: int, accepted: Accepted) -> None:
         raise BadRequest(f"{count} files came, {needed}, as the part `{accepted.names[0]}`")
 
 
-async def _read_body(request: Request, accepted: Accepted) -> bytes:
-    """Return a JSON body; base64 takes four bytes for three."""
-    content = bytearray()
-    limit = accepted.limit_bytes * 4 // 3 + MAX_FIELD_BYTES
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > limit:
-            raise refuse_size("body", limit, len(content))
-    return bytes(content)
-
-
-async def _spool_body(request: Request, spool: BinaryIO, limit_bytes: int) -> None:
+@asynccontextmanager
+async def spool_body(request: Request, what: str, limit_bytes: int) -> AsyncIterator[BinaryIO]:
+    """Yield a body as a file at its start, on disk when it is large; raises PayloadTooLarge."""
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit_bytes:
-            raise refuse_size("file", limit_bytes, size)
-        if size > SPOOL_BYTES:
-            await asyncio.to_thread(spool.write, chunk)
-        else:
-            spool.write(chunk)
-    spool.seek(0)
+    with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
+        spool = cast(BinaryIO, file)
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit_bytes:
+                raise refuse_size(what, limit_bytes, size)
+            if size > SPOOL_BYTES:
+                await asyncio.to_thread(spool.write, chunk)
+            else:
+                spool.write(chunk)
+        spool.seek(0)
+        yield spool

@@ -56,6 +56,11 @@ class MattedClip:
     repairs: Repairs = Repairs()
     is_stretched: bool = False
 
+    @property
+    def duration_s(self) -> float:
+        """How long the results are, seconds."""
+        return float(self.report.end_pts * self.info.time_base)
+
 
 @dataclass(frozen=True)
 class ProgressCallbacks:

@@ -79,7 +79,7 @@ async def read_background(
         if len(data) > limit_bytes:
             raise refuse_size(BACKGROUND, limit_bytes, len(data))
         picture = await decode_picture(runtime, decoder, BACKGROUND, data)
-    return picture.flat
+    return await runtime.workers.run(picture.lay_over_white)
 
 
 async def is_clip(runtime: Runtime, decoder: Decoder, head: bytes) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from service.frames.network import Network
 from service.frames.overlap import WriteBehind, read_ahead
-from service.frames.report import ReportWriter, SegmentReport
+from service.frames.report import MAX_LISTED, ReportWriter, SegmentReport
 from service.frames.smoothing import (
     OneFrameDelay,
     OneFrameDelayState,
@@ -63,13 +63,15 @@ class Segment:
 class SegmentState:
     """What one piece of a clip hands to the next: the default is where a clip begins.
 
-    `thumbnail` is that of the last frame; `frames` and `scene_cuts` came so far.
+    `thumbnail` is that of the last frame; `frames` and `scene_cuts_total` came so far;
+    `scene_cuts` are the first frames of the newest MAX_LISTED scenes.
     """
 
     delay: OneFrameDelayState[PreparedFrame] = OneFrameDelayState()
     thumbnail: NDArray[np.uint8] | None = None
     frames: int = 0
     scene_cuts: tuple[int, ...] = ()
+    scene_cuts_total: int = 0
 
 
 def process_segment(
@@ -216,11 +218,13 @@ class Smoother:
             self._delay = OneFrameDelay(ofd_threshold, start.delay)
         self._frames = start.frames
         self._scene_cuts = start.scene_cuts
+        self._scene_cuts_total = start.scene_cuts_total
 
     @property
     def state(self) -> SegmentState:
         delay = self._delay.state if self._delay is not None else OneFrameDelayState()
-        return SegmentState(delay, self._previous, self._frames, self._scene_cuts)
+        cuts = self._scene_cuts, self._scene_cuts_total
+        return SegmentState(delay, self._previous, self._frames, *cuts)
 
     def add(self, frame: PreparedFrame, alpha: NDArray[np.float32]) -> None:
         thumbnail = make_thumbnail(frame.network_image)
@@ -229,7 +233,8 @@ class Smoother:
                 self._send_raw(self._delay.reset())
             if self._report is not None:
                 self._report.begin_scene()
-            self._scene_cuts += (self._frames,)
+            self._scene_cuts = (*self._scene_cuts, self._frames)[-MAX_LISTED:]
+            self._scene_cuts_total += 1
         self._previous = thumbnail
         self._frames += 1
         if self._delay is None:

@@ -66,6 +66,7 @@ class Batcher:
         self._queues: dict[tuple[int, ...], deque[Entry]] = {}
         self._arrived = asyncio.Event()
         self._closed = False
+        self._run_start_s: float | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._task: asyncio.Task[None] | None = None
 
@@ -86,7 +87,17 @@ class Batcher:
         queue.append(Entry(tensor, now_s + timeout_s, now_s, future))
         self._arrived.set()
         self._count_waiting()
-        return await future
+        try:
+            # Also while a run hangs, and nothing is taken out of the queue.
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            raise _refuse_late(timeout_s) from None
+
+    @property
+    def run_s(self) -> float:
+        """Seconds since the run in progress began, 0 when there is none."""
+        return 0.0 if self._run_start_s is None else self._clock() - self._run_start_s
 
     async def aclose(self) -> None:
         """Finish the batch that runs; fail what waits."""
@@ -122,13 +133,7 @@ class Batcher:
                     continue
                 if self._clock() > entry.deadline_s:
                     waited_s = self._clock() - entry.queued_s
-                    entry.future.set_exception(
-                        DeadlineExceeded(
-                            f"waited {waited_s:.1f} s for the network",
-                            hint="send the request again later",
-                            retry_after_s=1,
-                        )
-                    )
+                    entry.future.set_exception(_refuse_late(waited_s))
                     continue
                 entries.append(entry)
             if not queue:
@@ -150,6 +155,7 @@ class Batcher:
         start_s = self._clock()
         tensors = [entry.tensor for entry in entries]
         loop = asyncio.get_running_loop()
+        self._run_start_s = start_s
         try:
             alphas = await loop.run_in_executor(self._thread, self._run_engine, tensors)
         except Exception as error:  # whatever an engine throws, the loop must live
@@ -167,6 +173,8 @@ class Batcher:
                     InferenceFailed("the network failed on this picture")
                 )
             return
+        finally:
+            self._run_start_s = None
         self._health.report_success()
         run_s = self._clock() - start_s
         self._metrics.batch_size.observe(len(entries))
@@ -174,3 +182,11 @@ class Batcher:
         for entry, alpha in zip(entries, alphas, strict=True):
             if not entry.future.done():
                 entry.future.set_result(Matte(alpha, start_s - entry.queued_s, run_s))
+
+
+def _refuse_late(waited_s: float) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"waited {waited_s:.1f} s for the network",
+        hint="send the request again later",
+        retry_after_s=1,
+    )

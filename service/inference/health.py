@@ -7,13 +7,15 @@ from dataclasses import dataclass
 class Health:
     """The state behind `/readyz`.
 
-    `started` and `draining` are the life of the process. After a failed run of the network the
+    `started` and `draining` are the life of the process. `stalled`: a run of the network does not
+    end, and only a new process helps. After a failed run of the network the
     service is `suspect`: readiness then has to run a probe, because the next failure would
     otherwise be a user's.
     """
 
     started: bool = False
     draining: bool = False
+    stalled: bool = False
     failure: str | None = None
 
     def report_success(self) -> None:
@@ -25,7 +27,9 @@ class Health:
     def not_ready_reason(self) -> str | None:
         """Return why the service takes no work, None when it does."""
         if self.draining:
-            return "shutting down"
+            return "draining"
         if not self.started:
             return "starting"
+        if self.stalled:
+            return "the network hangs"
         return self.failure

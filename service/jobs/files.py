@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from service.errors import InsufficientStorage, translate_disk_errors
+from service.scratch import check_free_space
 from service.settings import Settings
 
 PIECE_BYTES = 1 << 20
@@ -105,18 +106,12 @@ class JobFiles:
 def check_room(settings: Settings, files: JobFiles, uploads: Mapping[str, BinaryIO]) -> None:
     """Raise InsufficientStorage when the disk has no room for one more job with these files."""
     upload_bytes = sum(file.seek(0, os.SEEK_END) for file in uploads.values())
-    disk = os.statvfs(files.folder.parent)
-    share = disk.f_blocks * disk.f_frsize * settings.disk_min_free_percent / 100
-    least, free = max(settings.disk_min_free_bytes, int(share)), disk.f_bavail * disk.f_frsize
-    if free - upload_bytes < least:
-        raise InsufficientStorage(
-            f"{free} bytes are free on the disk of the service; besides the clip {least} must stay "
-            "free",
-            hint="try again later, or delete jobs that are no longer needed",
-            limit=least,
-            actual=free,
-            retry_after_s=60,
-        )
+    check_free_space(
+        files.folder.parent,
+        upload_bytes,
+        min_bytes=settings.disk_min_free_bytes,
+        min_percent=settings.disk_min_free_percent,
+    )
     check_budget(settings, files, upload_bytes)
 
 

@@ -8,12 +8,26 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from service.clips.slots import VideoSlots
-from service.errors import DecoderCrashed, InsufficientStorage, MattingError, NotFound
+from service.errors import (
+    DecoderCrashed,
+    InsufficientStorage,
+    MattingError,
+    NotFound,
+    NotReady,
+)
+from service.jobs.changes import Changes
 from service.jobs.files import check_budget
-from service.jobs.recovery import EXPIRED_S, count_life_s, crash_error, fail, recover
+from service.jobs.recovery import (
+    EXPIRED_S,
+    count_life_s,
+    crash_error,
+    fail,
+    recover,
+    refuse_long_run,
+)
+from service.jobs.retries import Retries
 from service.jobs.run import Progress, run_job
 from service.jobs.store import Job, JobStore
 from service.jobs.watch import Watchers
@@ -22,7 +36,6 @@ from service.threads import wait_for_thread
 
 log = logging.getLogger(__name__)
 PROGRESS_S = 1.0
-RETRY_S = 1.0
 SWEEP_S = 10.0
 KEEP_ALIVE_S = 15.0
 
@@ -60,7 +73,9 @@ class Jobs:
         self._is_waiting = asyncio.Event()
         self._running: dict[str, _Run] = {}
         self._due: dict[str, float] = {}  # when a finished job goes a step further, by `timer`
+        self._retries = Retries(self._settings, self._append)
         self._watchers = Watchers()
+        self._changes = Changes(store, runtime, self._watchers)
         self._tasks: list[asyncio.Task[None]] = []
         self.is_draining = False
 
@@ -73,13 +88,14 @@ class Jobs:
                 self._due[job.id] = self._timer() + count_life_s(job, now_s)
             else:
                 self._append(job.id)
-        await self._count_states()
+        await self._changes.count_states()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._dispatch()), loop.create_task(self._sweep_for_ever())]
 
     def drain(self) -> None:
         """Take no more jobs and stop those that run: they wait for the next process."""
         self.is_draining = True
+        self._retries.close()
         for task in (*self._tasks, *(run.task for run in self._running.values())):
             task.cancel()
         self._watchers.notify_all()
@@ -93,7 +109,7 @@ class Jobs:
     async def enqueue(self, job_id: str) -> None:
         """Run a job, whose row is there, when its turn has come."""
         self._append(job_id)
-        await self._count_states()
+        await self._changes.count_states()
 
     async def find(self, owner: str, job_id: str) -> Job:
         """Return a job as it is now; raises NotFound, for the job of another owner too."""
@@ -123,6 +139,7 @@ class Jobs:
         while run := self._running.get(job_id):
             run.task.cancel()
             await asyncio.wait([run.task])
+        self._retries.forget(job_id)
         with suppress(ValueError):
             self.queue.remove(job_id)
         try:
@@ -160,7 +177,7 @@ class Jobs:
                 await self._forget(job_id)
                 continue
             expire = partial(self.store.update, job_id, state="expired", results=())
-            await self._change(job_id, expire, files_go=True)
+            await self._changes.apply(job_id, expire, files_go=True)
             self._due[job_id] = now_s + EXPIRED_S
 
     async def _sweep_for_ever(self) -> None:
@@ -172,7 +189,7 @@ class Jobs:
                 log.exception("jobs could not expire")
 
     async def _forget(self, job_id: str) -> None:
-        await self._change(job_id, partial(self.store.delete, job_id), files_go=True)
+        await self._changes.apply(job_id, partial(self.store.delete, job_id), files_go=True)
         self._due.pop(job_id, None)
 
     def _append(self, job_id: str) -> None:
@@ -192,8 +209,15 @@ class Jobs:
             job_id, progress = self.queue.popleft(), Progress(self._timer)
             task = asyncio.get_running_loop().create_task(self._work(job_id, progress))
             self._running[job_id] = _Run(task, progress)
+            # Not in the task: one that is cancelled before its first turn runs no line of its own.
+            task.add_done_callback(partial(self._end_run, job_id))
             if not self.queue:
                 self._is_waiting.clear()
+
+    def _end_run(self, job_id: str, task: asyncio.Task[None]) -> None:
+        del self._running[job_id]
+        self._slots.leave()
+        self._watchers.notify(job_id)
 
     async def _work(self, job_id: str, progress: Progress) -> None:
         """Run a job once, in the slot that is held for it, and write down what came of it."""
@@ -206,13 +230,11 @@ class Jobs:
             if self.is_draining:
                 await wait_for_thread(self.store.ask(self.store.requeue, job_id))
             raise
-        except Exception:  # the next start of the service tries again
-            log.exception("a job could not be brought to an end")
+        except Exception as error:  # else the next start of the service tries again
+            if not (isinstance(error, MattingError) and self._retries.schedule(job_id, error)):
+                log.exception("a job could not be brought to an end")
         finally:
             ticker.cancel()
-            del self._running[job_id]
-            self._slots.leave()
-            self._watchers.notify(job_id)
 
     async def _attempt(self, job: Job, progress: Progress) -> None:
         attempts = job.attempts + 1
@@ -220,54 +242,33 @@ class Jobs:
         try:
             # Before the run: a clip that takes the process with it must not do so for ever.
             await wait_for_thread(self.store.ask(self.store.update, job.id, **columns))
-            await self._count_states()
+            await self._changes.count_states()
             self._watchers.notify(job.id)
-            columns = await run_job(self._runtime, self._slots, self.store, job, progress)
+            async with asyncio.timeout(self._settings.job_timeout_s):
+                columns = await run_job(self._runtime, self._slots, self.store, job, progress)
+        except TimeoutError:
+            columns = fail(job, refuse_long_run(self._settings.job_timeout_s))
         except DecoderCrashed:
             if attempts < self._settings.job_max_attempts:
-                await self._write(job.id, state="queued")
+                await self._changes.write(job.id, state="queued")
                 self._append(job.id)
                 return
             columns = fail(job, crash_error(attempts))
         except MattingError as error:
+            if self._retries.schedule(job.id, error):
+                return await self._changes.write(job.id, state="queued", attempts=job.attempts)
             columns = fail(job, error)
         except Exception:
             log.exception("a job failed")
             columns = fail(job, MattingError("an internal error happened"))
+        self._retries.forget(job.id)
         ttl_s, has_failed = self._settings.job_ttl_s, columns["state"] == "failed"
         columns["expires_s"] = self._clock() + ttl_s
-        await self._write(job.id, files_go=has_failed, **columns)
+        await self._changes.write(job.id, files_go=has_failed, **columns)
         self._due[job.id] = self._timer() + ttl_s
         if not has_failed:
             files = self.store.files
             await wait_for_thread(self._runtime.files.run(files.keep_results_only, job.id))
-
-    async def _write(self, job_id: str, *, files_go: bool = False, **columns: Any) -> None:
-        """Change a row for sure: a full disk is waited for."""
-        change = partial(self.store.update, job_id, **columns)
-        while True:
-            try:
-                return await self._change(job_id, change, files_go=files_go)
-            except InsufficientStorage:
-                await asyncio.sleep(RETRY_S)
-
-    async def _change(self, job_id: str, change: Callable[[], None], *, files_go: bool) -> None:
-        """Change a row and tell everybody; raises InsufficientStorage.
-
-        `files_go`: the files of the job go too, and first where there is no room for the row.
-        """
-        disk, files = self._runtime.files, self.store.files
-        try:
-            await wait_for_thread(self.store.ask(change))
-        except InsufficientStorage:
-            if not files_go:
-                raise
-            await wait_for_thread(disk.run(files.remove, job_id))
-            await wait_for_thread(self.store.ask(change))
-        if files_go:
-            await wait_for_thread(disk.run(files.remove, job_id))
-        await self._count_states()
-        self._watchers.notify(job_id)
 
     async def _follow(self, job_id: str, progress: Progress) -> None:
         """Write the progress of a job down as it goes, and end it when it needs too much room."""
@@ -285,6 +286,8 @@ class Jobs:
                     self._watchers.notify(job_id)
             except InsufficientStorage as error:
                 progress.refusal = error
+            except NotReady:
+                continue  # a locked database; the next second writes it down
 
     def _with_progress(self, job: Job) -> Job:
         run = self._running.get(job.id)
@@ -292,7 +295,3 @@ class Jobs:
             return job
         progress = run.progress
         return replace(job, frames_done=progress.frames_done, frames_total=progress.frames_total)
-
-    async def _count_states(self) -> None:
-        for state, count in (await self.store.ask(self.store.count_states)).items():
-            self._metrics.jobs.labels(state).set(count)

@@ -60,6 +60,12 @@ def crash_error(attempts: int) -> MattingError:
     )
 
 
+def refuse_long_run(limit_s: float) -> MattingError:
+    return MediaTooComplex(
+        f"the job ran for over {limit_s:g} s", hint="send the clip in parts", limit=limit_s
+    )
+
+
 def fail(job: Job, error: MattingError) -> dict[str, Any]:
     """Return the columns of a job that has failed."""
     return {"state": "failed", "error": error.describe() | {"instance": job.id}, "results": ()}

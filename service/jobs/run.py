@@ -81,6 +81,7 @@ async def run_job(
         watch = ProgressCallbacks(on_open=progress.open, on_frame=count_frame)
         max_s = runtime.settings.video_max_s
         clip = await run_clip(runtime, slots, file, plan, folder, watch, max_s=max_s)
+    runtime.access.charge(job.owner, "video-seconds", clip.duration_s)
     await check_results(runtime, slots, clip)
     return await wait_for_thread(disk.run(publish, runtime, store, job, clip))
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, Self, TypeVar, get_args
 
-from service.errors import InsufficientStorage
+from service.errors import InsufficientStorage, NotReady
 from service.jobs.files import JobFiles
 from service.jobs.schema import MIGRATIONS, JobStoreError, lock_folder, open_database
 from service.threads import start_in
@@ -113,11 +113,10 @@ class JobStore:
     async def ask(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
         """Return what a method of the store returns, run in its thread.
 
-        Raises InsufficientStorage when the disk is full or fails.
+        Raises InsufficientStorage when the disk is full or fails, NotReady when another program
+        has locked the database.
         """
-        return await start_in(
-            self._thread, _translate_disk_errors, partial(function, *args, **more)
-        )
+        return await start_in(self._thread, _translate_errors, partial(function, *args, **more))
 
     def close(self) -> None:
         """Wait for what is being written, and let another process have the folder."""
@@ -201,11 +200,14 @@ class JobStore:
             raise
 
 
-def _translate_disk_errors(call: Callable[[], T]) -> T:
+def _translate_errors(call: Callable[[], T]) -> T:
     try:
         return call()
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        kind = error.sqlite_errorcode & 0xFF
+        if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise NotReady("the database of jobs is locked", retry_after_s=1) from None
+        if kind not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise
         raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from None
 

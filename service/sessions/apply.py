@@ -94,6 +94,8 @@ def commit(
         discard(session, step)
         raise Gone("the session was deleted", hint="open a new one")
     session.state, session.encoder = step.state, step.encoder
+    used_s = max(0.0, float(step.state.timeline.end_s - before.timeline.end_s))
+    runtime.access.charge(session.owner, "video-seconds", used_s)
     if step.state.is_finished:
         session.encoder = None
         store.answers.drop(session.id)

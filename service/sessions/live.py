@@ -194,6 +194,8 @@ class LiveStream:
             self._step, self._session.state, picture, network_image, matte
         )
         self._session.state = step.state
+        runtime = self._runtime
+        runtime.access.charge(self._session.owner, "video-seconds", 1 / self._session.options.fps)
         self._inside[step.pts] = LiveFrame(frame.number, frame.arrived_s)
         return [self._answer(pts, content) for pts, content in step.pictures]
 

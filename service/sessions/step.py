@@ -225,7 +225,7 @@ def describe_step(
         "X-Frames-Out": str(after.frames_out - before.frames_out),
         "X-Frames-Pending": str(after.frames_pending),
         "X-Next-Sequence": str(after.next_sequence),
-        "X-Scene-Cuts": str(len(after.segment.scene_cuts) - len(before.segment.scene_cuts)),
+        "X-Scene-Cuts": str(after.segment.scene_cuts_total - before.segment.scene_cuts_total),
     }
 
 

@@ -37,6 +37,8 @@ async def make_answer(
     still = await matte_still(runtime, files, options, ticket, times)
     answer = await _finish(runtime, still, options, format, times)
     runtime.metrics.frames.labels("image").inc()
+    height, width = still.picture.image.shape[:2]
+    runtime.access.charge(owner, "megapixels", width * height / 1e6)
     if not options.keep_s:
         return answer
     kept = KeptResult(files.image, still.matte)

@@ -87,6 +87,10 @@ def make_zip(files: dict[str, bytes]) -> bytes:
     """Return a ZIP; its files are compressed already and therefore only stored."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
+        add_files(archive, files)
     return buffer.getvalue()
+
+
+def add_files(archive: zipfile.ZipFile, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        archive.writestr(name, data)

@@ -74,11 +74,13 @@ async def decode_still(runtime: Runtime, files: StillFiles, ticket: Ticket) -> M
         for name, data in named.items():
             if data is not None:
                 pictures[name] = await decode_picture(runtime, decoder, name, data, ticket)
-    background = pictures.get(BACKGROUND)
+    background = None
+    if BACKGROUND in pictures:
+        background = await runtime.workers.run(pictures[BACKGROUND].lay_over_white)
     return MattedStill(
         pictures[IMAGE],
         trimap=pictures[TRIMAP].image[:, :, 1] if TRIMAP in pictures else None,  # any channel
-        background=None if background is None else background.flat,
+        background=background,
         notes=tuple(collect_notes(pictures)),
     )
 

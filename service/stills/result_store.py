@@ -37,6 +37,7 @@ class _Entry:
     owner: str
     expires_s: float
     bytes: int
+    has_matte: bool
 
 
 class ResultStore:
@@ -82,7 +83,9 @@ class ResultStore:
             self._forget(next(iter(self._entries)))
         result_id = secrets.token_urlsafe(24)
         # In the index first: what is written at the same time must find the room taken.
-        self._entries[result_id] = _Entry(owner, self._clock() + keep_s, result.bytes)
+        self._entries[result_id] = _Entry(
+            owner, self._clock() + keep_s, result.bytes, result.matte is not None
+        )
         try:
             with translate_disk_errors():
                 await self._workers.run(self._write, result_id, result)
@@ -104,7 +107,7 @@ class ResultStore:
             raise NotFound("there is no kept result with this id", hint="ids come in X-Result-ID")
         self._entries.move_to_end(result_id)
         try:
-            return await self._workers.run(self._read, result_id)
+            return await self._workers.run(self._read, result_id, entry.has_matte)
         except FileNotFoundError:  # dropped while this request waited for a worker
             self._forget(result_id)
             raise Gone("the result is no longer kept", hint="send the image again") from None
@@ -127,10 +130,11 @@ class ResultStore:
             image.unlink(missing_ok=True)
             matte.unlink(missing_ok=True)
 
-    def _read(self, result_id: str) -> KeptResult:
+    def _read(self, result_id: str, has_matte: bool) -> KeptResult:
+        """Raise FileNotFoundError when one of the files is gone: either both count or none."""
         image, matte = self._paths(result_id)
         content = image.read_bytes()
-        return KeptResult(content, np.load(matte, allow_pickle=False) if matte.exists() else None)
+        return KeptResult(content, np.load(matte, allow_pickle=False) if has_matte else None)
 
     def _forget(self, result_id: str) -> None:
         entry = self._entries.pop(result_id, None)

@@ -2,20 +2,28 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from cli.__main__ import COMMANDS
 from tests.deploy.dockerfile import Instruction, find_last, read_env, read_target
 
 ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+LOCKED = (
+    "pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements.txt "
+    "&& pip install --no-cache-dir --no-deps --no-build-isolation ."
+)
 
 
 def test_dockerfile_passes_the_linter() -> None:
@@ -31,7 +39,9 @@ def test_image_is_not_root_and_has_a_health_check(target: str) -> None:
     assert "/readyz" in find_last(steps, "HEALTHCHECK")
     assert json.loads(find_last(steps, "CMD")) == ["python", "-m", "service"]
     pip_steps = [step.value for step in steps if step.name == "RUN" and "pip" in step.value]
-    assert pip_steps == [f'pip install --no-cache-dir ".[{target}]"']
+    assert pip_steps == [LOCKED]
+    copied = [step.value for step in steps if step.name == "COPY"]
+    assert f"deploy/requirements-{target}.txt ./requirements.txt" in copied
 
 
 def copy_context(steps: list[Instruction], folder: Path) -> None:
@@ -92,9 +102,10 @@ def bin_folder(steps: list[Instruction], tmp_path_factory: pytest.TempPathFactor
     pip_step = next(step for step in steps if step.name == "RUN" and "pip" in step.value)
     # The cache is kept: a container has none to fill, this machine has one to use.
     command = pip_step.value.replace("--no-cache-dir ", "--quiet ")
-    subprocess.run(
-        [found / "python", "-m", *shlex.split(command)], cwd=context, check=True, timeout=500
-    )
+    for part in command.split(" && "):
+        subprocess.run(
+            [found / "python", "-m", *shlex.split(part)], cwd=context, check=True, timeout=500
+        )
     return found
 
 
@@ -113,6 +124,16 @@ def test_install_steps_of_the_image_give_a_service_without_network(
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
         "MATTING_DATA_DIR": str(tmp_path),
     }
+    refused = subprocess.run(
+        [python, *serve[1:]],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert refused.returncode == 3 and "MATTING_ALLOW_ANONYMOUS=1" in refused.stderr
+    environment["MATTING_ALLOW_ANONYMOUS"] = "1"
     isolated = ["unshare", "-rn", python, "-c", IN_THE_IMAGE, json.dumps(as_in_image)]
     answer = subprocess.run(
         isolated, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
@@ -146,6 +167,20 @@ def test_clip_is_matted_by_the_command_of_the_image(bin_folder: Path, tmp_path: 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "alpha.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_lock_file_pins_every_package_by_hash_and_satisfies_the_project(target: str) -> None:
+    text = (ROOT / "deploy" / f"requirements-{target}.txt").read_text()
+    pins = dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", text, re.MULTILINE))
+    for entry in re.split(r"\n(?=[a-z0-9])", text):
+        assert "--hash=sha256:" in entry, entry[:80]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"][target]]
+    for requirement in map(Requirement, wanted):
+        version = pins[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{requirement}: run `make lock`"
+    assert not {"torch", "ray"} & set(pins)
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
 """Request bodies of remove.bg's clients: multipart, urlencoded forms and JSON."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -14,9 +15,11 @@ from service.api.compat.removebg import RemoveBgOptions, refuse
 from service.api.multipart import MAX_FIELDS, read_multipart, read_text
 from service.api.uploads import (
     FORM_TYPE,
+    MAX_FIELD_BYTES,
     MULTIPART_TYPE,
     merge_options,
     read_content_type,
+    spool_body,
 )
 from service.errors import BadRequest, refuse_size
 from service.stills.encode import JSON_TYPE
@@ -50,9 +53,9 @@ async def read_removebg_body(request: Request, limit_bytes: int) -> RemoveBgBody
         ) as parts:
             given = [(name, await _read_part(part)) for name, part in parts.multi_items()]
     elif kind == FORM_TYPE:
-        given = await asyncio.to_thread(parse_form, await request.body())
+        given = await _parse_spooled(request, parse_form, limit_bytes)
     elif kind == JSON_TYPE:
-        given = await asyncio.to_thread(load_pairs, await request.body(), HOW)
+        given = await _parse_spooled(request, partial(load_pairs, hint=HOW), limit_bytes)
     else:
         raise BadRequest(
             f"No image given: the content type is {kind[:64] or 'missing'}",
@@ -61,6 +64,15 @@ async def read_removebg_body(request: Request, limit_bytes: int) -> RemoveBgBody
         )
     everything = [*request.query_params.multi_items(), *given]
     return await asyncio.to_thread(sort_given, everything, limit_bytes)
+
+
+async def _parse_spooled(
+    request: Request, parse: Callable[[bytes], list[tuple[str, Any]]], limit_bytes: int
+) -> list[tuple[str, Any]]:
+    """Return what a body has that was whole on disk before memory was taken for it."""
+    most = limit_bytes * 3 // 2 + MAX_FIELD_BYTES  # base64, its `+` and `/` as %XX
+    async with spool_body(request, "body", most) as spool:
+        return await asyncio.to_thread(lambda: parse(spool.read()))
 
 
 async def _read_part(part: UploadFile | str) -> bytes | str:

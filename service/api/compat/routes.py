@@ -143,4 +143,6 @@ async def run(
         making = make_answer(
             runtime, results, files, options, format, ticket, request.scope["owner"]
         )
-        return await run_until_disconnect(request, runtime.metrics, making)
+        return await run_until_disconnect(
+            request, making, timeout_s=runtime.settings.request_timeout_s
+        )

@@ -79,14 +79,20 @@ async def matte_image(
         check_model(runtime, options, TRIMAP in upload.extra)
         if len(upload.files) > 1:
             work = answer_batch(runtime, results, upload, options, request.scope["owner"])
-            return await run_until_disconnect(request, runtime.metrics, work)
+            return await run_until_disconnect(
+                request,
+                work,
+                timeout_s=settings.request_timeout_s * len(upload.files),
+            )
         format = choose_format(options, request.headers.get("accept"))
         files = await read_files(runtime, upload)
     with runtime.gate.try_enter() as ticket:
         making = make_answer(
             runtime, results, files, options, format, ticket, request.scope["owner"]
         )
-        answer = await run_until_disconnect(request, runtime.metrics, making)
+        answer = await run_until_disconnect(
+            request, making, timeout_s=runtime.settings.request_timeout_s
+        )
     return await respond(runtime, answer, format)
 
 
@@ -131,7 +137,9 @@ async def rerender_image(
         options = options.model_copy(update={"existing_alpha": "return"})
     with runtime.gate.try_enter() as ticket:
         making = rerender_stored(runtime, kept, background, options, format, ticket)
-        answer = await run_until_disconnect(request, runtime.metrics, making)
+        answer = await run_until_disconnect(
+            request, making, timeout_s=runtime.settings.request_timeout_s
+        )
     return await respond(runtime, answer, format)
 
 

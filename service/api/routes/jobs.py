@@ -7,13 +7,14 @@ from typing import Annotated, BinaryIO
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from service.access import ANONYMOUS
 from service.api.dependencies import JobsDependency, RuntimeDependency
 from service.api.downloads import send_file
 from service.api.routes.job_documents import JOBS, JobDocument, JobList, describe_job
 from service.api.uploads import Upload
 from service.clips.options import VideoOptions
 from service.clips.plan import make_plan
-from service.errors import BadRequest, Conflict, Gone, NotFound
+from service.errors import BadRequest, Conflict, Gone, NotFound, Unauthorized
 from service.jobs import files as job_files
 from service.jobs.intake import Admission, JobIntake
 from service.jobs.jobs import Jobs
@@ -36,7 +37,12 @@ async def list_jobs(
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 20,
     before: Annotated[str | None, Query(description="id of a job: list older ones")] = None,
 ) -> JobList:
-    """List jobs, newest first; `next` leads to older ones."""
+    """List jobs, newest first; `next` leads to older ones. Without keys there is no list: a job is
+    known to those who have its id."""
+    if request.scope["owner"] == ANONYMOUS:
+        raise Unauthorized(
+            "a list of jobs needs a key", hint="GET /v1/jobs/{id} shows a job to who has its id"
+        )
     found = await jobs.list_owned(request.scope["owner"], limit + 1, before)
     shown, more = found[:limit], found[limit:]
     return JobList(

@@ -15,7 +15,7 @@ from service.api.negotiation import OFFERS
 from service.api.routes.live import PROTOCOL
 from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS, Output
-from service.errors import MattingError, NotReady
+from service.errors import MattingError, NotReady, refuse_draining
 from service.jobs.intake import IDEMPOTENCY_S
 from service.media.audio.types import CARRIED_AUDIO
 from service.media.image.types import FORMATS
@@ -33,8 +33,10 @@ PROBE_SIDE = 64
 
 
 @router.get("/livez", summary="Is the process alive")
-async def live() -> dict[str, str]:
-    """Answer as long as the event loop turns."""
+async def live(runtime: RuntimeDependency) -> dict[str, str]:
+    """Answer 200 as long as the event loop turns, and 503 once the network hangs for good."""
+    if runtime.health.stalled:
+        raise NotReady("the network hangs", hint="restart the service")
     return {"status": "ok"}
 
 
@@ -49,6 +51,8 @@ async def ready(
         await probe(runtime)
     reason = runtime.health.not_ready_reason()
     runtime.metrics.ready.set(0 if reason else 1)
+    if runtime.health.draining:
+        raise refuse_draining()
     if reason:
         raise NotReady(f"not ready: {reason}", hint="try again soon", retry_after_s=1)
     answer: dict[str, Any] = {"status": "ok"}

@@ -53,7 +53,8 @@ class SessionDocument(BaseModel):
     frames_in: int = Field(description="frames that came")
     frames_out: int = Field(description="frames that were answered")
     frames_pending: int
-    scene_cuts: list[int] = Field(description="first frame after each")
+    scene_cuts: list[int] = Field(description="first frame after each, the newest 100")
+    scene_cuts_total: int
     width: int | None = Field(description="pixels, known after the first frame")
     height: int | None
     buffer_bytes: int = Field(description="memory that it holds")
@@ -165,7 +166,9 @@ async def send_chunk(
         async with read_upload(request, accepted) as upload:
             chunk = await sort_parts(runtime, upload)
             work = apply_chunk(runtime, sessions, session, sequence, chunk)
-            answer = await run_until_disconnect(request, runtime.metrics, work)
+            answer = await run_until_disconnect(
+                request, work, timeout_s=runtime.settings.chunk_timeout_s
+            )
     return respond(runtime, answer)
 
 
@@ -184,7 +187,9 @@ async def finish(
         async for _ in request.stream():  # only then can a disconnect be waited for
             pass
         work = finish_session(runtime, sessions, session)
-        answer = await run_until_disconnect(request, runtime.metrics, work)
+        answer = await run_until_disconnect(
+            request, work, timeout_s=runtime.settings.chunk_timeout_s
+        )
     return respond(runtime, answer)
 
 
@@ -247,6 +252,7 @@ def describe_session(sessions: SessionStore, session: Session) -> dict[str, Any]
         "frames_out": state.frames_out,
         "frames_pending": state.frames_pending,
         "scene_cuts": list(state.segment.scene_cuts),
+        "scene_cuts_total": state.segment.scene_cuts_total,
         "width": width,
         "height": height,
         "buffer_bytes": session.buffer_bytes,

@@ -101,7 +101,10 @@ async def matte_video(
         with slots.enter():
             background = await read_background(runtime, upload.extra.get(BACKGROUND))
             work = make_video(runtime, slots, upload.file, make_plan(options, background))
-            video, file = await run_until_disconnect(request, runtime.metrics, work)
+            video, file = await run_until_disconnect(
+                request, work, timeout_s=runtime.settings.video_timeout_s
+            )
+            runtime.access.charge(owner, "video-seconds", video.duration_s)
     return StreamingResponse(
         stream_file(runtime.files, file),
         headers=make_headers(runtime, video),
@@ -155,7 +158,7 @@ async def make_video(
     sync_s = settings.sync_video_max_s
     watch = ProgressCallbacks(on_frame=runtime.metrics.frames.labels("video").inc)
     max_s = min(sync_s, settings.video_max_s)
-    with tempfile.TemporaryDirectory(prefix="matting-", dir=settings.data_dir) as folder:
+    with tempfile.TemporaryDirectory(dir=runtime.scratch.path) as folder:
         try:
             clip = await run_clip(runtime, slots, file, plan, Path(folder), watch, max_s=max_s)
         except MediaLimitExceeded as error:

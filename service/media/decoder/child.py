@@ -1,13 +1,16 @@
 """The decoder child: the only process that decodes clients' bytes.
 
-Started as `python -m service.media.decoder.child FD`; FD is its end of a Unix stream socket. It
-answers one request after another until the socket closes. Limits on memory and CPU time are set
-anew for each item; a limit that strikes ends the child, never the service.
+Started as `python -m service.media.decoder.child FD PID`; FD is its end of a Unix stream socket,
+PID the service. It says when it is ready, then answers one request after another until the socket
+closes. Limits on memory and CPU time are set anew for each item; a limit that strikes ends the
+child, never the service.
 """
 
-import ctypes
+import codecs
+import importlib
 import logging
 import os
+import pkgutil
 import resource
 import signal
 import socket
@@ -17,21 +20,30 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import av
+from PIL import Image
+
+from service.media.decoder.confinement import confine, die_with_parent
 from service.media.image.reader import OpenedImage, decode_image, open_image
 from service.media.image.types import UndecodableImage, UnknownFormat
+from service.media.video.reader import read_video
+from service.media.video.repairs import Repairs
+from service.media.video.types import (
+    ClipSelection,
+    EmptySelection,
+    UndecodableVideo,
+    UnsupportedVideo,
+    VideoInfo,
+    VideoLimitExceeded,
+    VideoLimits,
+)
 from service.media.wire.channel import Channel, ChannelClosed
 from service.media.wire.sealed import seal
 
 MAX_OPEN_FILES = 64
 PULSE_S = 0.5  # well below the shortest time that the service waits for a message
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends (prctl(2))."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it ended before the call above
-        sys.exit(1)
+# Text in files; each is a module of its own, which a confined process cannot load any more.
+ENCODINGS = ("ascii", "latin-1", "utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-16-le", "idna")
 
 
 def set_limits(*, memory_bytes: int, cpu_s: int) -> None:
@@ -123,23 +135,6 @@ class Child:
                 self.stream_video(request, fd)
 
     def stream_video(self, request: dict[str, Any], fd: int) -> None:
-        # Imported late: stills need neither the time nor the address space of FFmpeg.
-        import av
-
-        from service.media.video.reader import read_video
-        from service.media.video.repairs import Repairs
-        from service.media.video.types import (
-            ClipSelection,
-            EmptySelection,
-            UndecodableVideo,
-            UnsupportedVideo,
-            VideoInfo,
-            VideoLimitExceeded,
-            VideoLimits,
-        )
-
-        av.logging.set_level(None)
-        logging.disable()
         pulse = Pulse(self.channel, partial(renew_limits, request))
         with os.fdopen(fd, "rb") as file:
             try:
@@ -164,13 +159,31 @@ class Child:
                 self.refuse("limit", str(error), limit=error.limit, actual=error.actual)
 
 
-def main() -> None:
-    die_with_parent(int(sys.argv[2]))
+def prepare() -> bool:
+    """Load what decoding loads late, then confine this process; return whether that was possible.
+
+    A module that is first imported while a file is decoded would be missing.
+    """
+    Image.preinit()
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in ENCODINGS:
+        codecs.lookup(name)
+    av.logging.set_level(None)
+    logging.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the service's to handle
+    return confine()
+
+
+def main() -> None:
+    die_with_parent(int(sys.argv[2]))
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    is_confined = prepare()
     try:
+        channel.send({"kind": "ready", "confined": is_confined})
         Child(channel).serve()
     except ChannelClosed:
         pass

@@ -18,6 +18,7 @@ from service.errors import (
     MattingError,
     MediaLimitExceeded,
     MediaTooComplex,
+    NotReady,
     UndecodableMedia,
     UnsupportedMedia,
 )
@@ -49,12 +50,15 @@ _MAX_METADATA_BYTES = 1 << 23
 # Up to 64 MiB stay with a child: fresh pages for each picture took half of its time (mallopt(3)).
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 ALL = ClipSelection()
+START_TIMEOUT_S = 60.0
 CHILD = "service.media.decoder.child"
 
 
 class Decoder:
     """One decoder child; blocking calls, for one worker thread at a time.
 
+    It is made when the child is up, or raises NotReady. `is_confined` says whether the system let
+    the child give up its rights (see `confinement`).
     Every call raises UnsupportedMedia, UndecodableMedia, MediaTooComplex or MediaLimitExceeded
     when the input is at fault; `broken` then says whether the child must be replaced.
     """
@@ -62,24 +66,26 @@ class Decoder:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.broken = False
+        self.items = 0  # files that it has opened
         self.repairs = Repairs()
         self._info: ImageInfo | None = None
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", CHILD, str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-P", "-m", CHILD, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 env={
-                    "PATH": os.environ.get("PATH", os.defpath),
                     "PYTHONPATH": str(Path(service.__file__).parent.parent),
                     "OPENBLAS_NUM_THREADS": "1",  # each thread would reserve address space
                     **_MALLOC,
                 },
+                cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
         self._channel = Channel(ours)
+        self.is_confined = self._wait_for_start()
 
     @property
     def pid(self) -> int:
@@ -187,8 +193,21 @@ class Decoder:
         self._process.wait()
         self._channel.close()
 
+    def _wait_for_start(self) -> bool:
+        """Return whether the child could give up its rights; raises NotReady."""
+        try:
+            header, _, _ = self._channel.receive(max_payload_bytes=0, timeout_s=START_TIMEOUT_S)
+            return header["confined"] is True
+        except (ChannelClosed, KeyError, ProtocolError, TimeoutError) as error:
+            self.close()
+            log.error("a decoder child did not start", extra={"fields": {"why": repr(error)}})
+            raise NotReady(
+                "no decoder could be started", hint="try again later", retry_after_s=5
+            ) from None
+
     def _send(self, op: str, data: bytes = b"", fd: int | None = None, **more: Any) -> None:
         settings = self._settings
+        self.items += op != "decode"
         request = {"op": op, "cpu_s": settings.decoder_cpu_s, **more}
         try:
             self._channel.send(request, data, fd, timeout_s=settings.decoder_timeout_s)

@@ -1,7 +1,9 @@
 """A warm pool of decoder children."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -9,6 +11,10 @@ from service.errors import MattingError
 from service.media.decoder.client import Decoder
 from service.metrics import Metrics
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
+MAX_ITEMS = 1000  # what leaks in a codec ends with its child
+IDLE_S = 60.0  # so long a child beyond those for stills waits for another clip
 
 
 class DecoderPool:
@@ -21,20 +27,32 @@ class DecoderPool:
     """
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, *, stills: int, videos: int, chunks: int = 0
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        stills: int,
+        videos: int,
+        chunks: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._stills = stills
         counts = {"still": stills, "video": videos, "background": videos, "chunk": chunks}
         self._free = {kind: asyncio.Semaphore(count) for kind, count in counts.items()}
-        self._idle: list[Decoder] = []
+        self._idle: list[tuple[Decoder, float]] = []  # and since when; the latest to come last
+        self._clock = clock
         # The kernel kills a child when the thread that started it ends, so that thread must live
         # as long as the pool.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="decoder-starter")
 
     async def start(self) -> None:
-        self._idle = [await self._start_child() for _ in range(self._stills)]
+        """Start the children for stills; raises NotReady."""
+        for _ in range(self._stills):
+            self._idle.append((await self._start_child(), self._clock()))
+        if not all(decoder.is_confined for decoder, _ in self._idle):
+            log.warning("this system cannot filter system calls: decoders are bounded only")
 
     @asynccontextmanager
     async def borrow(self, kind: str) -> AsyncIterator[Decoder]:
@@ -54,24 +72,34 @@ class DecoderPool:
                 self._give_back(decoder)
 
     async def aclose(self) -> None:
-        for decoder in self._idle:
-            decoder.close()
-        self._idle.clear()
+        while self._idle:
+            self._idle.pop()[0].close()
         self._starter.shutdown()
+
+    def trim(self) -> None:
+        """End children that nobody has needed for a while, but for those that stills will need."""
+        latest_s = self._clock() - IDLE_S
+        while len(self._idle) > self._stills and self._idle[0][1] <= latest_s:
+            decoder, _ = self._idle.pop(0)
+            self._starter.submit(decoder.close)
 
     async def _take(self) -> Decoder:
         while self._idle:
-            decoder = self._idle.pop()
+            decoder, _ = self._idle.pop()
             if decoder.is_alive():
                 return decoder
             self._discard(decoder)
         return await self._start_child()
 
     def _give_back(self, decoder: Decoder) -> None:
-        if decoder.is_alive():
-            self._idle.append(decoder)
-        else:
+        if not decoder.is_alive():
             self._discard(decoder)
+        elif decoder.items >= MAX_ITEMS:
+            self._starter.submit(decoder.close)
+        else:
+            self._idle.append((decoder, self._clock()))
+            if len(self._idle) > self._stills:
+                asyncio.get_running_loop().call_later(IDLE_S, self.trim)
 
     def _discard(self, decoder: Decoder) -> None:
         self._metrics.decoder_restarts.inc()

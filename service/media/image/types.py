@@ -79,7 +79,11 @@ class Picture:
 
     @cached_property
     def flat(self) -> NDArray[np.uint8]:
-        """The picture over white, (H, W, 3) uint8: what a viewer without alpha shows."""
+        """The picture over white, made when it is first asked for: never on the event loop."""
+        return self.lay_over_white()
+
+    def lay_over_white(self) -> NDArray[np.uint8]:
+        """Return what a viewer without alpha shows, (H, W, 3) uint8."""
         if self.alpha is None:
             return self.image
         weight = np.float32(self.alpha) / 255

@@ -5,6 +5,7 @@ Nothing is pickled, so a child that a hostile file has taken over can send only 
 
 import array
 import json
+import os
 import socket
 import struct
 import threading
@@ -83,7 +84,21 @@ class Channel:
     def _receive(
         self, max_payload_bytes: int, end_s: float | None
     ) -> tuple[dict[str, Any], bytearray, int | None]:
-        prefix, fd = self._read_prefix(end_s)
+        start, fd = self._read_start(end_s)
+        try:
+            header, payload = self._read_rest(start, max_payload_bytes, end_s)
+        except BaseException:
+            if fd is not None:
+                os.close(fd)
+            raise
+        return header, payload, fd
+
+    def _read_rest(
+        self, start: bytes, max_payload_bytes: int, end_s: float | None
+    ) -> tuple[dict[str, Any], bytearray]:
+        prefix = bytearray(_PREFIX.size)
+        prefix[: len(start)] = start
+        self._fill(memoryview(prefix)[len(start) :], end_s)
         header_bytes, payload_bytes = _PREFIX.unpack(prefix)
         if header_bytes > MAX_HEADER_BYTES or payload_bytes > max_payload_bytes:
             raise ProtocolError(f"a message of {header_bytes} + {payload_bytes} bytes")
@@ -97,29 +112,27 @@ class Channel:
             raise ProtocolError("the header is not an object")
         payload = bytearray(payload_bytes)
         self._fill(memoryview(payload), end_s)
-        return header, payload, fd
+        return header, payload
 
-    def _read_prefix(self, end_s: float | None) -> tuple[bytearray, int | None]:
-        """Read the prefix and the file descriptor that may ride on its first byte."""
-        prefix = bytearray(_PREFIX.size)
+    def _read_start(self, end_s: float | None) -> tuple[bytes, int | None]:
+        """Read the first bytes of the prefix and the file descriptor that may ride on them."""
         self._set_deadline(end_s)
         fds = array.array("i")
         try:
             # CMSG_LEN, not CMSG_SPACE: its padding has room for a second file, never closed.
-            count, ancillary, _, _ = self._socket.recvmsg_into(
-                [prefix], socket.CMSG_LEN(fds.itemsize)
+            start, ancillary, _, _ = self._socket.recvmsg(
+                _PREFIX.size, socket.CMSG_LEN(fds.itemsize)
             )
         except TimeoutError:
             raise
         except OSError as error:
             raise ChannelClosed from error
-        if not count:
+        if not start:
             raise ChannelClosed
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(data[: fds.itemsize])
-        self._fill(memoryview(prefix)[count:], end_s)
-        return prefix, (fds[0] if fds else None)
+        return start, (fds[0] if fds else None)
 
     def _fill(self, view: memoryview, end_s: float | None) -> None:
         while view.nbytes:

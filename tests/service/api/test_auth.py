@@ -1,6 +1,6 @@
 import pytest
 
-from service.api.auth import ANONYMOUS, MAX_KEY_BYTES, Keys, read_key
+from service.api.auth import read_key
 from tests.fakes import FakeEngine
 from tests.helpers import assert_problem, encode, read_metric
 
@@ -9,39 +9,6 @@ KEY, OTHER = "alpha-key-1234", "beta-key-5678"
 
 def scope(*headers: tuple[str, str]) -> dict:
     return {"headers": [(name.encode(), value.encode("latin-1")) for name, value in headers]}
-
-
-def test_owner_ids_differ_by_key_and_do_not_contain_it():
-    keys = Keys([KEY, OTHER])
-    first, second = keys.find_owner(KEY.encode()), keys.find_owner(OTHER.encode())
-    assert first != second and len(first) == len(second) == 32
-    assert KEY not in first and first == Keys([KEY]).find_owner(KEY.encode())
-
-
-@pytest.mark.parametrize(
-    "candidate",
-    [
-        None,
-        b"",
-        b" ",
-        b"alpha-key-123",
-        b"alpha-key-12345",
-        b"ALPHA-KEY-1234",
-        b"\xe9\xff\0",
-        b"k" * 10**6,
-    ],
-)
-def test_wrong_key_has_no_owner(candidate):
-    assert Keys([KEY]).find_owner(candidate) is None
-
-
-def test_without_keys_everybody_is_anonymous():
-    assert Keys([]).find_owner(None) == ANONYMOUS == Keys([]).find_owner(b"whatever")
-
-
-def test_key_over_the_size_limit_is_refused_even_when_it_is_set():
-    long = "k" * (MAX_KEY_BYTES + 1)
-    assert Keys([long]).find_owner(long.encode()) is None
 
 
 @pytest.mark.parametrize(

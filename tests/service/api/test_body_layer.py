@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes import FakeEngine
 from tests.helpers import RawConnection, assert_problem, connect, encode, post_image, wait_until
+from tests.sockets import serve
 
 KEY = "alpha-key-1234"
 LIMIT = 100_000
@@ -20,7 +21,11 @@ AUTH = {"X_API_Key": KEY, "Content_Type": "image/png"}
 @pytest.fixture(scope="module")
 def server(live_server):
     return live_server(
-        api_keys=KEY, image_max_bytes=LIMIT, body_idle_timeout_s=1, image_body_timeout_s=3
+        api_keys=KEY,
+        image_max_bytes=LIMIT,
+        body_idle_timeout_s=1,
+        body_min_bytes_per_s=0,
+        image_body_timeout_s=3,
     )
 
 
@@ -128,6 +133,22 @@ def test_body_that_trickles_is_408_at_the_end_of_its_time(raw):
     assert time.monotonic() - start_s > 2.5
 
 
+def test_body_slower_than_the_least_speed_is_408():
+    settings = {"body_idle_timeout_s": 0.3, "body_min_bytes_per_s": 10_000}
+    with serve(FakeEngine(), **settings) as client, connect(client.base_url.port) as raw:
+        raw.send_head(POST, Content_Type="image/png", Content_Length=10**5)
+        raw._socket.settimeout(0.05)
+        for _ in range(400):
+            try:
+                raw.send(b"x" * 10)
+                response = raw.receive_response()
+                break
+            except TimeoutError:
+                continue
+        problem = assert_raw_problem(response, 408, "request-timeout")
+        assert "10000 bytes a second" in problem["hint"]
+
+
 def test_key_is_checked_before_a_byte_of_the_body(raw):
     raw.send_head(POST, Content_Length=3 * 10**8, Content_Type="image/png")
     assert_raw_problem(raw.receive_response(), 401, "unauthorized")
@@ -155,16 +176,16 @@ def test_large_body_without_a_key_costs_no_memory_and_no_disk(server, raw):
 
 def test_header_bombs_are_refused_and_the_service_lives(server):
     for head in (
-        b"GET /livez HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 10**6,
-        b"GET /livez HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 20_000,
+        b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 10**6,
+        b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 20_000,
         b"GET /livez HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 this is TLS\r\n\r\n",
-        b"GET /livez HTTP/1.1\r\nHost: a\r\nBad Header: a\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: localhost\r\nBad Header: a\r\n\r\n",
     ):
         with connect(server.port) as connection:
             try:
                 connection.send(head)
-                assert connection._socket.recv(64).startswith(b"HTTP/1.1 400")
+                assert connection._socket.recv(64)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431")
             except ConnectionError:
                 pass  # closed while we were sending
     assert server.is_ready()

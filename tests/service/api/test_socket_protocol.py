@@ -28,7 +28,7 @@ class RawPeer:
         self._socket.settimeout(20)
         self._socket.connect(("127.0.0.1", session.port))
         head = (
-            f"GET {session.path}/live HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\n"
+            f"GET {session.path}/live HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
             "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
             f"Sec-WebSocket-Protocol: matting.v1, ticket.{session.ticket}\r\n\r\n"

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.frames.report import MAX_LISTED
 from service.frames.segment import (
     MattedFrame,
     Segment,
@@ -87,3 +88,10 @@ def test_failing_piece_leaves_the_state_before_as_it_was() -> None:
         frames[2:], SEGMENT, written.append, threading.Event(), before, is_last=False
     )
     assert [item.frame for item in written] == frames[:3] and after.frames == 4
+
+
+def test_state_stays_small_however_many_scenes_there_are() -> None:
+    frames = make_frames([0, 255] * (MAX_LISTED + 5))
+    _, state = run_pieces(frames, [7, 50, 99])
+    assert state.scene_cuts_total == len(frames) - 1
+    assert state.scene_cuts == tuple(range(len(frames) - MAX_LISTED, len(frames)))

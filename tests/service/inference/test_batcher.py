@@ -8,6 +8,7 @@ from service.errors import DeadlineExceeded, Draining
 from service.inference.batcher import Batcher, InferenceFailed
 from service.inference.engine import InferenceError
 from service.inference.health import Health
+from service.inference.watchdog import watch_network
 from service.metrics import Metrics
 from tests.fakes import BlockedEngine, BrokenEngine, FakeEngine, opaque
 
@@ -284,3 +285,35 @@ def test_close_of_an_idle_batcher_ends_at_once():
         await asyncio.wait_for(bench.batcher.aclose(), 5)
 
     run(story, FakeEngine())
+
+
+def test_deadline_holds_while_a_run_hangs():
+    async def story():
+        bench = Bench(BlockedEngine())
+        running = await bench.block()
+        late = bench.put(1, timeout_s=0.05)
+        with pytest.raises(DeadlineExceeded):
+            await asyncio.wait_for(late, 10)
+        assert not running.done() and bench.batcher.run_s > 0
+        bench.engine.release.set()
+        await running
+        assert bench.batcher.run_s == 0
+        await bench.batcher.aclose()
+        assert bench.engine.batches == [[-1.0]], "nobody waits for the late one any more"
+
+    asyncio.run(story())
+
+
+def test_watchdog_calls_when_a_run_does_not_end():
+    async def story():
+        bench, calls = Bench(BlockedEngine()), []
+        running = await bench.block()
+        await asyncio.wait_for(
+            watch_network(bench.batcher, bench.health, 0.05, lambda: calls.append("stall")), 10
+        )
+        assert calls == ["stall"] and bench.health.not_ready_reason() == "the network hangs"
+        bench.engine.release.set()
+        await running
+        await bench.batcher.aclose()
+
+    asyncio.run(story())

@@ -166,3 +166,20 @@ def test_folders_of_killed_processes_go_and_those_in_use_stay(tmp_path):
         run(tmp_path, scenario)
     finally:
         os.close(lock)
+
+
+def test_result_dropped_between_its_two_files_is_gone(tmp_path, monkeypatch):
+    async def scenario(store, clock):
+        result_id = await store.keep("a", RESULT, 60)
+        read = Path.read_bytes
+
+        def read_and_drop(path: Path) -> bytes:
+            content = read(path)
+            path.with_suffix(".npy").unlink()
+            return content
+
+        monkeypatch.setattr(Path, "read_bytes", read_and_drop)
+        with pytest.raises(Gone):
+            await store.load("a", result_id)
+
+    run(tmp_path, scenario)

@@ -30,7 +30,7 @@ SOON_S = 15.0  # the decoder's own limit is 10 s; what hangs would not come back
 
 def find_child_pid(client) -> int:
     """Return the decoder child that the next image will go to."""
-    (child,) = client.app.state.services.runtime.decoders._idle
+    ((child, _),) = client.app.state.services.runtime.decoders._idle
     return child.pid
 
 

@@ -51,7 +51,7 @@ def test_bad_option_is_refused_at_once_and_makes_no_job(make_client, brief):
     client = make_client(FakeEngine())
     assert_problem(bring(client, brief, crf=99), 422, "invalid-option")
     assert_problem(client.post("/v1/video", content=b"x", headers=ASYNC), 415, "unsupported-media")
-    assert client.get("/v1/jobs").json()["jobs"] == []
+    assert client.app.state.services.jobs.store.list_all() == []
     assert client.app.state.services.jobs.store.files.list_ids() == []
 
 
@@ -96,7 +96,7 @@ def test_disk_that_is_full_while_the_upload_is_spooled_is_507(make_client, monke
     response = client.post("/v1/video", headers=headers, **how)
     assert_problem(response, 507, "insufficient-storage")
     monkeypatch.undo()
-    assert client.get("/v1/jobs").json()["jobs"] == []
+    assert client.app.state.services.jobs.store.list_all() == []
 
 
 def test_same_key_and_request_is_the_same_answer(app, brief):
@@ -135,7 +135,7 @@ def test_key_that_is_being_received_is_409_and_free_when_the_client_leaves(make_
     exchange.disconnect()
     exchange.wait()
     assert bring(client, brief, keyed).status_code == 202
-    assert len(client.get("/v1/jobs").json()["jobs"]) == 1
+    assert len(client.app.state.services.jobs.store.list_all()) == 1
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])

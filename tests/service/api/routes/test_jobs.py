@@ -148,7 +148,8 @@ def test_job_of_another_key_is_not_there(app, finished):
 
 
 def test_jobs_are_listed_newest_first_page_by_page(make_client, brief):
-    client = make_client(FakeEngine())
+    client = make_client(FakeEngine(), api_keys="one")
+    client.headers["X-API-Key"] = "one"
     ids = [bring(client, brief).json()["id"] for _ in range(5)]
     assert [job["id"] for job in client.get("/v1/jobs").json()["jobs"]] == ids[::-1]
     found, url = [], "/v1/jobs?limit=2"

@@ -288,7 +288,7 @@ def test_client_that_leaves_frees_place_and_disk(live_server, portrait_clip, tmp
         return answer["videos"]
 
     wait_until(lambda: count_videos() == 1)
-    wait_until(lambda: list(data.glob("matting-*/*.mp4")))
+    wait_until(lambda: list(data.glob("matting-work-*/*/*.mp4")))
     connection.sock.close()
     wait_until(lambda: count_videos() == 0, timeout_s=5)
     wait_until(lambda: not list_leftovers(data), timeout_s=2)

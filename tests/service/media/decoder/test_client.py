@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from service.errors import MediaTooComplex, UndecodableMedia, UnsupportedMedia
+from service.errors import MediaTooComplex, NotReady, UndecodableMedia, UnsupportedMedia
 from service.media.decoder.client import Decoder
 from service.media.wire.channel import Channel
 from service.media.wire.sealed import seal
@@ -79,6 +79,13 @@ def test_child_inherits_no_keys_and_no_files(monkeypatch, tmp_path):
         child.open_image(encode(np.zeros((4, 4, 3), np.uint8), "PNG"))  # it is up
         assert "MATTING_API_KEYS" not in process.environ()
         assert process.open_files() == []
+
+
+def test_child_that_does_not_start_is_no_error_of_a_file(monkeypatch):
+    monkeypatch.setattr("service.media.decoder.client.CHILD", "service.no_such_module")
+    with pytest.raises(NotReady) as caught:
+        Decoder(Settings())
+    assert caught.value.headers["Retry-After"] == "5"
 
 
 def test_limits_of_the_process_are_set(decoder, portrait_jpeg):

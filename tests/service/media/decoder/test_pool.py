@@ -1,12 +1,13 @@
 import asyncio
 import os
 import signal
+import time
 
 import psutil
 import pytest
 
 from service.errors import UnsupportedMedia
-from service.media.decoder.pool import DecoderPool
+from service.media.decoder.pool import IDLE_S, MAX_ITEMS, DecoderPool
 from service.metrics import Metrics
 from service.settings import Settings
 from service.threads import Workers
@@ -21,12 +22,12 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def run_with_pool(story, **settings):
+def run_with_pool(story, clock=time.monotonic, **settings):
     """Run the coroutine function `story(pool, metrics)` with a started pool."""
 
     async def main():
         metrics = Metrics()
-        pool = DecoderPool(Settings(**settings), metrics, stills=1, videos=1)
+        pool = DecoderPool(Settings(**settings), metrics, stills=1, videos=1, clock=clock)
         await pool.start()
         try:
             await story(pool, metrics)
@@ -167,3 +168,40 @@ def test_closed_pool_leaves_no_process():
 
     run_with_pool(story)
     assert len(pids) == 2 and not any(map(psutil.pid_exists, pids))
+
+
+def test_child_that_clips_no_longer_need_ends():
+    now_s = [0.0]
+
+    async def story(pool, metrics):
+        async with pool.borrow("still") as kept, pool.borrow("video") as extra:
+            pass
+        pool.trim()
+        now_s[0] = IDLE_S - 1
+        pool.trim()
+        assert kept.is_alive() and extra.is_alive()
+        now_s[0] = IDLE_S
+        pool.trim()
+        await asyncio.to_thread(wait_until, lambda: kept.is_alive() != extra.is_alive())
+        now_s[0] = 10 * IDLE_S
+        pool.trim()
+        async with pool.borrow("still") as child:
+            assert child in (kept, extra) and child.is_alive()
+        assert count_restarts(metrics) == 0
+
+    run_with_pool(story, clock=lambda: now_s[0])
+
+
+def test_child_is_replaced_after_very_many_files():
+    async def story(pool, metrics):
+        async with pool.borrow("still") as child:
+            child.items = MAX_ITEMS - 1
+        async with pool.borrow("still") as same:
+            assert same is child
+            with pytest.raises(UnsupportedMedia):
+                same.open_image(b"text")
+        async with pool.borrow("still") as fresh:
+            assert fresh.pid != child.pid and fresh.items == 0
+        assert count_restarts(metrics) == 0
+
+    run_with_pool(story)

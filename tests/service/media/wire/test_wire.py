@@ -170,3 +170,36 @@ def test_more_files_than_one_are_not_kept(raw_pair, tmp_path):
     assert fd is not None
     os.close(fd)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+BROKEN = {
+    "prefix cut short": b"\0\0",
+    "header too long": struct.pack("!IQ", MAX_HEADER_BYTES + 1, 0),
+    "payload too long": struct.pack("!IQ", 2, 11) + b"{}",
+    "header cut short": struct.pack("!IQ", 9, 0) + b"{}",
+    "not JSON": struct.pack("!IQ", 2, 0) + b"{{",
+    "not an object": struct.pack("!IQ", 2, 0) + b"[]",
+    "payload cut short": struct.pack("!IQ", 2, 5) + b"{}x",
+}
+
+
+@pytest.mark.parametrize("message", BROKEN.values(), ids=BROKEN)
+def test_file_of_a_broken_message_is_closed(raw_pair, message: bytes) -> None:
+    raw, channel = raw_pair
+    with open(os.devnull) as file:
+        socket.send_fds(raw, [message], [file.fileno()])
+    raw.shutdown(socket.SHUT_WR)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises((ChannelClosed, ProtocolError)):
+        channel.receive(max_payload_bytes=10, timeout_s=10)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_file_of_a_message_that_never_ends_is_closed(raw_pair) -> None:
+    raw, channel = raw_pair
+    with open(os.devnull) as file:
+        socket.send_fds(raw, [b"\0"], [file.fileno()])
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(TimeoutError):
+        channel.receive(max_payload_bytes=10, timeout_s=0.1)
+    assert len(os.listdir("/proc/self/fd")) == before
