@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 import av
 from av.filter import Graph
@@ -155,6 +155,23 @@ class AudioEncoder:
         except (av.FFmpegError, ValueError):
             self.frames_lost += 1
         return to_items(packets, self.track.index)
+
+
+class LossyReader(Protocol):
+    """What counts the packets that it could not decode."""
+
+    packets_lost: int
+
+
+def decode_packet(reader: LossyReader, context: Any, packet: Any) -> list[Any]:
+    """Return the frames of a packet; a damaged one is counted."""
+    try:
+        return list(context.decode(packet))
+    except MemoryError:
+        raise
+    except (av.FFmpegError, ValueError):
+        reader.packets_lost += packet is not None
+        return []
 
 
 def to_items(packets: Iterable[Any], index: int) -> list[AudioPacket]:

@@ -13,7 +13,7 @@ from service.media.decoder.client import Decoder
 from tests.clips import make_clip, make_concat_script, make_playlist, make_sound_only, truncate
 from tests.fakes import BlockedEngine, BrokenEngine, FakeEngine
 from tests.helpers import assert_problem, decode, encode, wait_until
-from tests.videos import Clip, list_leftovers, post
+from tests.videos import Clip, list_leftovers, post, read_cutouts
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,8 @@ def test_frames_are_refined_as_stills_are(client, portrait_clip: bytes) -> None:
     for refine in ("auto", "off"):
         options = {"ref_size": 128, "refine": refine}
         still = client.post("/v1/image", params=options, files={"file": picture})
-        clip = post(client, portrait_clip, outputs="alpha", smoothing="off", crf=0, **options)
-        mattes[refine] = decode(still.content).astype(int), Clip(clip.content).images[6][..., 1]
+        clip = post(client, portrait_clip, outputs="frames", smoothing="off", **options)
+        mattes[refine] = decode(still.content).astype(int), read_cutouts(clip.content)[6][..., 3]
     own = [np.abs(still - frame).mean() for still, frame in mattes.values()]
     other = np.abs(mattes["auto"][0] - mattes["off"][1]).mean()
     assert max(own) < 1 and other > 2 * max(own), (own, other)
