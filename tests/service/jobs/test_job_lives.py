@@ -62,15 +62,15 @@ def test_download_in_progress_outlives_the_job(tmp_path, clip):
     async def story(bench: Bench):
         job = await bench.wait(await bench.bring(clip))
         (result,) = job.results
-        services = bench.services
-        file = await open_result(services, job, result)
+        disk = bench.services.runtime.files
+        file = await open_result(bench.jobs, disk, job, result)
         bench.clock.elapsed_s += 60
         await bench.jobs.sweep()
         with pytest.raises(Gone):
-            await open_result(services, job, result)
+            await open_result(bench.jobs, disk, job, result)
         with pytest.raises(Gone):
             choose_result(await bench.jobs.find("a", job.id), result.name)
-        content = b"".join([piece async for piece in stream_file(services, file)])
+        content = b"".join([piece async for piece in stream_file(disk, file)])
         assert hashlib.sha256(content).hexdigest() == result.sha256 and file.closed
 
     run_with_jobs(tmp_path, story, job_ttl_s=60)

@@ -249,7 +249,7 @@ def as_nobody():
 @pytest.mark.parametrize("name", [DATABASE, "."])
 def test_what_cannot_be_written_is_refused(tmp_path, name):
     tmp_path.chmod(0o777)
-    for parent in list(tmp_path.parents)[:2]:
+    for parent in list(tmp_path.parents)[:3]:
         parent.chmod(0o755)
     with as_nobody(), open_store(tmp_path):
         pass

@@ -127,7 +127,7 @@ def test_table_of_the_zip_has_every_frame(answers, clip: bytes) -> None:
         ({"outputs": "webm,"}, "invalid-option", "outputs"),
         ({"outputs": "webm", "background": "red"}, "invalid-option", "composite among outputs"),
         ({"outputs": "green", "background": "blur"}, "invalid-option", "composite among outputs"),
-        ({"outputs": "webm", "crf": 20}, "invalid-option", "H.264"),
+        ({"outputs": "webm", "crf": 21}, "invalid-option", "H.264"),
         ({"outputs": "prores", "preset": "fast"}, "invalid-option", "H.264"),
         ({"outputs": "frames", "audio": "drop"}, "invalid-option", "output with audio"),
         ({"outputs": "alpha", "foreground": "off"}, "invalid-option", "another output"),
