@@ -87,10 +87,6 @@ def make_zip(files: dict[str, bytes]) -> bytes:
     """Return a ZIP; its files are compressed already and therefore only stored."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        add_files(archive, files)
+        for name, data in files.items():
+            archive.writestr(name, data)
     return buffer.getvalue()
-
-
-def add_files(archive: zipfile.ZipFile, files: dict[str, bytes]) -> None:
-    for name, data in files.items():
-        archive.writestr(name, data)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import tempfile
 import zipfile
 
 import numpy as np
@@ -126,24 +125,3 @@ def test_client_that_leaves_ends_the_batch(make_client, photos):
     engine.release.set()
     wait_until(lambda: client.app.state.services.runtime.gate.requests == 0)
     assert len(engine.batches) == 1, "the others are not matted for nobody"
-
-
-def test_large_answer_lies_on_disk_until_it_is_sent(client, photos, monkeypatch):
-    spools = []
-
-    class Spool(tempfile.SpooledTemporaryFile):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            spools.append(self)
-
-        def rollover(self):
-            super().rollover()
-            self.on_disk = True
-
-    monkeypatch.setattr("service.api.routes.image_batch.SpooledTemporaryFile", Spool)
-    monkeypatch.setattr("service.api.routes.image_batch.SPOOL_BYTES", 1000)
-    response = post(client, [("a", photos[0]), ("b", photos[1])], **SMALL)
-    files, _ = unpack(response)
-    assert len(files) == 2 and int(response.headers["content-length"]) == len(response.content)
-    (spool,) = spools
-    assert spool.on_disk and spool.closed
