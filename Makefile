@@ -22,7 +22,7 @@ serve: $(VENV)/.serve
 setup: $(VENV)/.setup
 
 test: setup browser lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 gate: setup browser audit
 	GATE=full $(BIN)/pytest -m slow

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from cli.__main__ import main as matte
-from cli.video import build_parser, choose_paths, list_marks
+from cli.video import build_parser, choose_paths
+from cli.video_screen import list_marks
 from service.clips.options import VideoOptions
 from service.errors import ImpossibleOutput
 from service.media.decoder.client import Decoder
