@@ -252,7 +252,7 @@ def test_fifty_megapixels_of_a_phone_are_taken(square_client):
 
 @pytest.mark.parametrize("size", [(1, 50), (2, 3000), (3000, 2), (1, 1)])
 def test_thin_picture_is_not_enlarged_beyond_use(square_client, size):
-    engine = square_client.app.state.services.runtime.engine
+    engine = square_client.app.state.services.runtime.models.default.engine
     before = len(engine.batches)
     response = post_image(square_client, encode(Image.new("RGB", size), "PNG"))
     assert response.status_code == 200
