@@ -34,14 +34,14 @@ audit: setup
 
 # The exact packages of the images, by their hashes.
 lock: setup
-	for kind in cpu gpu; do $(BIN)/uv pip compile pyproject.toml deploy/build.in --extra $$kind \
+	for kind in cpu openvino gpu; do $(BIN)/uv pip compile pyproject.toml deploy/build.in --extra $$kind \
 	  --universal --python-version 3.11 --generate-hashes --only-binary :all: --upgrade \
 	  --no-header --no-emit-index-url --output-file deploy/requirements-$$kind.txt; done
 
 # What is in the images, as CycloneDX.
 sbom: setup
 	mkdir -p build
-	for kind in cpu gpu; do $(BIN)/cyclonedx-py requirements --output-reproducible \
+	for kind in cpu openvino gpu; do $(BIN)/cyclonedx-py requirements --output-reproducible \
 	  --pyproject pyproject.toml --output-file build/sbom-$$kind.json \
 	  deploy/requirements-$$kind.txt; done
 

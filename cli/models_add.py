@@ -6,7 +6,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from training.command import fail
 
 from service.inference.description import PRESETS, DescriptionError, parse_description
 from service.inference.description import format_description as format_toml
@@ -16,6 +15,7 @@ from service.inference.preprocessing import fit_to_network
 from service.inference.providers import DeviceError
 from service.matting.refine import refine_alpha
 from service.settings import Settings
+from training.commands.common import fail
 
 TRIAL_SIDE = 512
 

@@ -58,7 +58,9 @@ def test_every_example_is_run_by_a_test() -> None:
         "train.md",
         "video.md",
     }
-    assert sorted({line for _, line in EXAMPLES}) == sorted({*run, *ELSEWHERE})
+    # Those of a network of others have a test beside its file (tests/cli/test_models_add.py).
+    here = {line for page, line in EXAMPLES if page != "models.md"}
+    assert sorted(here) == sorted({*run, *ELSEWHERE})
 
 
 @pytest.fixture(scope="module")

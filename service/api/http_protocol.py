@@ -80,6 +80,7 @@ class HttpProtocol(H11Protocol):
         self.conn = _Connection(self._limits)
         self._head_timer: TimerHandle | None = None
         self._send_timer: TimerHandle | None = None
+        self._is_upgraded = False  # a socket's own protocol has the connection from then on
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -95,6 +96,7 @@ class HttpProtocol(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._stop_timers()
+        self._is_upgraded = True
         super().handle_websocket_upgrade(event)
 
     def on_response_complete(self) -> None:
@@ -139,6 +141,8 @@ class HttpProtocol(H11Protocol):
 
     def _is_head_due(self) -> bool:
         """Say whether the peer has the word: for a head, or the rest of a body nobody reads."""
+        if self._is_upgraded:
+            return False
         return self.cycle is None or self.cycle.response_complete
 
     def _await_head(self) -> None:

@@ -145,7 +145,7 @@ def test_failing_network_is_500_and_not_ready_until_a_probe_passes(make_client, 
     assert "secret" not in response.text
     not_ready = client.get("/readyz")
     problem = assert_problem(not_ready, 503, "not-ready")
-    assert "network failed" in problem["detail"] and int(not_ready.headers["retry-after"]) >= 1
+    assert "`fake` failed" in problem["detail"] and int(not_ready.headers["retry-after"]) >= 1
     assert client.get("/livez").status_code == 200
     assert len(engine.batches) == 2, "readiness tried a picture of its own"
     assert read_metric(client, "matting_ready") == 0

@@ -28,6 +28,31 @@ TEXTS = {
             "Keys are set by whoever runs the service, in `MATTING_API_KEYS`.",
         ),
     ),
+    "forbidden": ProblemText(
+        "The key is valid, and its scopes do not include this.",
+        (
+            "Use a key that allows it.",
+            "Scopes are set by whoever runs the service, in the file `MATTING_KEYS_FILE`.",
+        ),
+    ),
+    "misdirected-request": ProblemText(
+        "The header `Host` names another machine than this one.",
+        (
+            "Use the address that the operator gave you.",
+            "Whoever runs the service adds names with `MATTING_ALLOWED_HOSTS`.",
+        ),
+    ),
+    "headers-too-large": ProblemText(
+        "The headers of the request have more bytes than the service takes.",
+        ("Send fewer or shorter headers; cookies are not needed here.",),
+    ),
+    "quota-exceeded": ProblemText(
+        "The key has used up what it may use in this minute.",
+        (
+            "Wait as long as `Retry-After` says; `RateLimit` tells what is left.",
+            "Quotas are set by whoever runs the service, in the file `MATTING_KEYS_FILE`.",
+        ),
+    ),
     "not-found": ProblemText(
         "Nothing has this address: no route, or no job, session or result with this id that "
         "belongs to your key.",

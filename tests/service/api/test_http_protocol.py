@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 
 import pytest
 
@@ -9,14 +10,16 @@ from service.api.http_protocol import find_hosts, split_host
 from service.settings import Settings
 from tests.fakes import FakeEngine
 from tests.helpers import RawConnection, connect
-from tests.sockets import serve
+from tests.sessions import number_picture
+from tests.sockets import LiveSession, receive_answer, serve
 
+HEADER_TIMEOUT_S = 0.3
 HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.fixture(scope="module")
 def site():
-    with serve(FakeEngine(), header_timeout_s=0.3, send_timeout_s=0.3) as client:
+    with serve(FakeEngine(), header_timeout_s=HEADER_TIMEOUT_S, send_timeout_s=0.3) as client:
         yield client
 
 
@@ -161,3 +164,16 @@ def test_hosts_follow_the_settings() -> None:
     assert find_hosts(Settings(host="localhost")) == {"localhost", "127.0.0.1", "::1"}
     assert find_hosts(Settings(allowed_hosts="A.example, b")) == {"a.example", "b"}
     assert split_host("[::1]:80") == "::1" and split_host("B:1") == "b"
+
+
+def test_live_socket_outlives_the_deadline_of_a_head(site) -> None:
+    """The connection belongs to the socket's own protocol once it is upgraded."""
+    session = LiveSession(site, smoothing="off")
+    end_s = time.monotonic() + 4 * HEADER_TIMEOUT_S
+    with session.connect() as socket:
+        answers = 0
+        while time.monotonic() < end_s:
+            socket.send(number_picture(answers))
+            assert receive_answer(socket).facts["frame"] == answers
+            answers += 1
+    assert answers

@@ -35,7 +35,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_full_disk_fails_jobs_and_nothing_else_and_heals_by_itself(
     make_client, disk: Path, clip: bytes, portrait_jpeg: bytes
 ) -> None:
-    client = make_client(FakeEngine(), data_dir=disk, disk_min_free_bytes=0)
+    client = make_client(FakeEngine(), data_dir=disk, disk_min_free_bytes=0, job_max_retries=0)
 
     def bring(**options: object):
         return client.post(
