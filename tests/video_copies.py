@@ -5,11 +5,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from service.media.audio.types import AudioPacket
-from service.media.video.encoders import h264
 from service.media.video.reader import read_video
 from service.media.video.repairs import Repairs
 from service.media.video.types import ClipSelection, VideoFrame, VideoInfo, VideoLimits
-from service.media.video.writer import VideoWriter
+from service.media.video.writing.encoders import h264
+from service.media.video.writing.writer import VideoWriter
 
 LIMITS = VideoLimits(max_frames=36_000, max_duration_s=600, max_frame_megapixels=9, max_side=4096)
 WANTED = ClipSelection()

@@ -13,8 +13,8 @@ from service.errors import InsufficientStorage
 from service.frames.overlap import WriteBehind
 from service.frames.render import PictureName
 from service.media.audio.types import AudioPacket
-from service.media.video.result_writer import ResultWriter
 from service.media.video.types import Image, VideoInfo
+from service.media.video.writing.result_writer import ResultWriter
 
 # Pictures that wait for each encoder; of the same picture all hold one copy.
 WAITING_PICTURES = 2

@@ -20,8 +20,8 @@ from service.frames.segment import MattedFrame, Segment, process_segment
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
 from service.media.video.repairs import Repairs
-from service.media.video.result_writer import VideoWriteError
 from service.media.video.types import VideoInfo
+from service.media.video.writing.result_writer import VideoWriteError
 from service.settings import Settings
 
 log = logging.getLogger(__name__)

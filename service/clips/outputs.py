@@ -8,11 +8,11 @@ from typing import Literal, get_args
 from service.frames.render import PictureName
 from service.inference.providers import count_threads
 from service.media.audio.types import Container
-from service.media.video.encoders import PRORES, VP9, h264
-from service.media.video.frames_writer import FramesWriter
-from service.media.video.result_writer import ResultWriter
 from service.media.video.types import VideoInfo
-from service.media.video.writer import VideoWriter
+from service.media.video.writing.encoders import PRORES, VP9, h264
+from service.media.video.writing.frames_writer import FramesWriter
+from service.media.video.writing.result_writer import ResultWriter
+from service.media.video.writing.writer import VideoWriter
 
 OutputName = Literal["composite", "alpha", "webm", "prores", "frames", "green"]
 NAMES: tuple[OutputName, ...] = get_args(OutputName)

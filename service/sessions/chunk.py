@@ -18,8 +18,14 @@ from service.errors import (
 )
 from service.media.decoder.client import Decoder
 from service.media.image.types import Picture
+from service.media.video.recording.slices import (
+    Slices,
+    begins_file,
+    is_later_slice,
+    join,
+    write_slices,
+)
 from service.media.video.repairs import Repairs
-from service.media.video.slices import Slices, begins_file, is_later_slice, join, write_slices
 from service.media.video.types import ClipSelection, VideoFrame
 from service.sessions.options import SessionOptions
 from service.sessions.timeline import TimedImage

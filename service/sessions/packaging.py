@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from service.errors import MediaLimitExceeded
 from service.media.image.writer import CONTENT_TYPES, PixelFormat, encode_image
-from service.media.video.fragment_writer import TICKS_PER_S, FragmentWriter
 from service.media.video.types import VideoFrame
+from service.media.video.writing.fragment_writer import TICKS_PER_S, FragmentWriter
 
 MP4_TYPE = "video/mp4"
 PICTURE_QUALITY = 90  # of WebP; its alpha is exact

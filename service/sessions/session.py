@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from service.errors import ChunkConflict, ChunkOutOfOrder, Conflict, Gone
 from service.frames.segment import SegmentState
-from service.media.video.fragment_writer import FragmentWriter, count_encoder_bytes
+from service.media.video.writing.fragment_writer import FragmentWriter, count_encoder_bytes
 from service.sessions.answers import Answer, AnswerSpool
 from service.sessions.chunk import Recording
 from service.sessions.options import SessionOptions

@@ -17,9 +17,13 @@ from service.frames.segment import MattedFrame, Segment, SegmentStopped, process
 from service.inference.registry import Model
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
-from service.media.video.fragment_writer import FragmentWriteError, FragmentWriter, choose_level
 from service.media.video.repairs import Repairs, name_header
 from service.media.video.types import VideoFrame
+from service.media.video.writing.fragment_writer import (
+    FragmentWriteError,
+    FragmentWriter,
+    choose_level,
+)
 from service.sessions.answers import Answer, AnswerSpool
 from service.sessions.chunk import Chunk, ChunkReader, Recording, check_same_size
 from service.sessions.options import SessionOptions

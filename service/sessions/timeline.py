@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from service.errors import ImpossibleOutput, MediaLimitExceeded
-from service.media.video.fragment_writer import TICKS_PER_S
 from service.media.video.types import Image, VideoFrame
+from service.media.video.writing.fragment_writer import TICKS_PER_S
 from service.media.wire.fields import MAX_TICKS
 
 MAX_GAP_S = 3600  # MP4 counts a frame's duration in 31 bits

@@ -14,7 +14,7 @@ from service.api.openapi import FILE, describe_upload
 from service.api.uploads import Accepted, Upload, read_upload
 from service.errors import BadRequest, ImpossibleOutput, InvalidOption
 from service.frames.network import choose_frame_model
-from service.media.video.fragment_writer import choose_level, describe_mime
+from service.media.video.writing.fragment_writer import choose_level, describe_mime
 from service.options import parse_options
 from service.runtime import Runtime
 from service.sessions.apply import OpenAnswer, apply_chunk, finish_session

@@ -18,9 +18,9 @@ from service.errors import ImpossibleOutput, InsufficientStorage
 from service.frames.render import RenderOptions
 from service.inference.preprocessing import prepare_input
 from service.media.decoder.client import Decoder
-from service.media.video.frames_writer import FramesWriter
-from service.media.video.result_writer import VideoWriteError
 from service.media.video.types import ClipSelection, VideoFrame
+from service.media.video.writing.frames_writer import FramesWriter
+from service.media.video.writing.result_writer import VideoWriteError
 from service.settings import Settings
 from tests.clips import make_clip
 from tests.compat_helpers import see_person

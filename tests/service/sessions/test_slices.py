@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from service.media.video.slices import join
+from service.media.video.recording.slices import join
 from tests import clips
 from tests.fakes import FakeEngine
 from tests.helpers import assert_problem

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import ImpossibleOutput, MediaLimitExceeded
-from service.media.video.fragment_writer import TICKS_PER_S
+from service.media.video.writing.fragment_writer import TICKS_PER_S
 from service.sessions.timeline import MAX_GAP_S, ChunkClock, TimedImage, Timeline
 
 IMAGE = np.zeros((1, 1, 3), np.uint8)

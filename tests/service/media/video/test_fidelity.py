@@ -10,10 +10,10 @@ import pytest
 from av.video.reformatter import ColorRange
 
 from service.media.audio.types import CARRIED_AUDIO, AudioPacket
-from service.media.video.encoders import PRORES, VP9, h264
 from service.media.video.reader import read_video
 from service.media.video.types import ClipSelection, VideoFrame, VideoInfo, VideoLimits
-from service.media.video.writer import VideoWriter
+from service.media.video.writing.encoders import PRORES, VP9, h264
+from service.media.video.writing.writer import VideoWriter
 from tests import clips
 
 LIMITS = VideoLimits(max_frames=36_000, max_duration_s=600, max_frame_megapixels=9, max_side=4096)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.media.video.fragment_writer import (
+from service.media.video.writing.fragment_writer import (
     TICKS_PER_S,
     FragmentWriter,
     choose_level,

@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from service.media.video.frames_writer import FramesWriter
-from service.media.video.result_writer import VideoWriteError
+from service.media.video.writing.frames_writer import FramesWriter
+from service.media.video.writing.result_writer import VideoWriteError
 from tests.helpers import decode
 from tests.video_copies import INFO
 

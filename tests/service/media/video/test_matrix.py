@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange
 
-from service.media.video.encoders import h264
-from service.media.video.frames_writer import FramesWriter
 from service.media.video.types import ClipSelection
-from service.media.video.writer import VideoWriter
+from service.media.video.writing.encoders import h264
+from service.media.video.writing.frames_writer import FramesWriter
+from service.media.video.writing.writer import VideoWriter
 from tests import clips
 from tests.helpers import ROOT
 from tests.video_copies import read_clip

@@ -7,9 +7,9 @@ import pytest
 from av.video.reformatter import ColorRange
 
 from service.media.audio.types import TrackLabels
-from service.media.video.encoders import PRESETS, h264
 from service.media.video.types import ClipSelection
-from service.media.video.writer import VideoWriter
+from service.media.video.writing.encoders import PRESETS, h264
+from service.media.video.writing.writer import VideoWriter
 from tests import clips
 from tests.video_copies import INFO, copy, read, seconds
 

@@ -6,9 +6,9 @@ import resource
 import numpy as np
 import pytest
 
-from service.media.video.encoders import h264
-from service.media.video.result_writer import VideoWriteError
-from service.media.video.writer import VideoWriter
+from service.media.video.writing.encoders import h264
+from service.media.video.writing.result_writer import VideoWriteError
+from service.media.video.writing.writer import VideoWriter
 from tests import clips
 from tests.video_copies import INFO, read
 

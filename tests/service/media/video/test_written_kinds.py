@@ -14,11 +14,11 @@ from PIL import Image
 
 from service.media.audio.types import TrackLabels
 from service.media.decoder.messages import read_video_info
-from service.media.video.encoders import PRORES, VP9, h264
-from service.media.video.frames_writer import FramesWriter
 from service.media.video.labels import Chapter, ClipLabels
 from service.media.video.types import ClipSelection
-from service.media.video.writer import VideoWriter
+from service.media.video.writing.encoders import PRORES, VP9, h264
+from service.media.video.writing.frames_writer import FramesWriter
+from service.media.video.writing.writer import VideoWriter
 from tests import clip_kinds, clips
 from tests.video_copies import INFO, copy, read_clip
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from service.media.audio.types import AudioPacket, AudioTrack
 from service.media.audio.writer import AudioWriter
-from service.media.video.encoders import Encoding, add_video, h264, state_colour
 from service.media.video.labels import write_labels
-from service.media.video.result_writer import ResultWriter
 from service.media.video.types import Image, VideoInfo
-from service.media.video.yuv import YuvConverter
+from service.media.video.writing.encoders import Encoding, add_video, h264, state_colour
+from service.media.video.writing.result_writer import ResultWriter
+from service.media.video.writing.yuv import YuvConverter
 
 # MP4 counts a frame's duration in 31 bits; a finer clock is rounded to this one.
 MAX_TIMESCALE = 1_000_000

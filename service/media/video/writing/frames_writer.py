@@ -11,9 +11,9 @@ import numpy as np
 
 from service.media.audio.types import AudioPacket
 from service.media.image.writer import encode_image
-from service.media.video.encoders import choose_square_size
-from service.media.video.result_writer import ResultWriter
 from service.media.video.types import Image, VideoInfo
+from service.media.video.writing.encoders import choose_square_size
+from service.media.video.writing.result_writer import ResultWriter
 
 TABLE = "timestamps.csv"
 COLUMNS = ("frame", "name", "pts_s", "duration_s")

@@ -9,8 +9,8 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from service.media.video.mp4_parts import PARTS, scan_mp4
-from service.media.video.webm_parts import CLUSTER, EBML, is_webm, scan_webm
+from service.media.video.recording.mp4_parts import PARTS, scan_mp4
+from service.media.video.recording.webm_parts import CLUSTER, EBML, is_webm, scan_webm
 
 MAX_HEADER_BYTES = 1 << 20
 

@@ -12,7 +12,7 @@ from av.codec.context import Flags
 from av.video.reformatter import ColorRange
 
 from service.media.video.types import Image
-from service.media.video.yuv import YuvConverter
+from service.media.video.writing.yuv import YuvConverter
 
 # Frames of 24, 25, 30 and 60 Hz, those of NTSC, milliseconds and MPEG's 90 kHz are exact on it.
 TICKS_PER_S = 360_000

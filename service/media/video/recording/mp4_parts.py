@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 
-from service.media.video.parts import Found
+from service.media.video.recording.parts import Found
 
 PARTS = (b"moof", b"styp", b"sidx", b"emsg", b"prft")
 _NOT_SYNC = 0x10000  # of the sample flags

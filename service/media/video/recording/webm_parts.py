@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from service.media.video.parts import Found
+from service.media.video.recording.parts import Found
 
 EBML, _SEGMENT, CLUSTER, _TRACKS, _TRACK = (
     b"\x1a\x45\xdf\xa3",
