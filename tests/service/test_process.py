@@ -92,9 +92,9 @@ def test_port_stays_open_while_readiness_is_false(live_server, portrait):
 
 def test_request_that_is_cut_off_is_told_503(live_server, portrait):
     server = live_server(queue_s=600, drain_timeout_s=0.2)
-    slow = encode(portrait[:10], "PNG")
+    slow, url = encode(portrait, "PNG"), f"{server.url}/v1/image?ref_size=1024"
     with ThreadPoolExecutor(4) as threads:
-        running = [threads.submit(find_status, f"{server.url}/v1/image", slow) for _ in range(4)]
+        running = [threads.submit(find_status, url, slow) for _ in range(4)]
         wait_until(lambda: get_json(f"{server.url}/readyz?verbose")["requests"] == 4, 30)
         server.process.send_signal(signal.SIGTERM)
         answers = [future.result() for future in running]
