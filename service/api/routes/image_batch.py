@@ -3,14 +3,14 @@
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 
+from service.api.downloads import stream_file
 from service.api.negotiation import choose_format
 from service.api.uploads import Upload
 from service.errors import (
@@ -28,7 +28,6 @@ from service.stills.options import ImageOptions
 from service.stills.result_store import ResultStore
 
 REPORT = "report.json"
-PIECE_BYTES = 1 << 20
 
 
 async def answer_batch(
@@ -71,7 +70,7 @@ async def answer_batch(
         await runtime.files.run(archive.close)
         raise
     return StreamingResponse(
-        iterate_file(archive.file),
+        stream_file(runtime.files, archive.file),
         media_type=ZIP_TYPE,
         headers={"Content-Length": str(size)},
         background=BackgroundTask(archive.close),  # whoever left before the first piece
@@ -83,7 +82,7 @@ class BatchArchive:
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.entries: list[dict[str, Any]] = []
-        self.file: IO[bytes] = tempfile.TemporaryFile(dir=folder)
+        self.file = cast(BinaryIO, tempfile.TemporaryFile(dir=folder))
         self._max_bytes = max_bytes
         # What is in it is compressed already.
         self._archive = zipfile.ZipFile(self.file, "w", zipfile.ZIP_STORED)
@@ -115,13 +114,6 @@ class BatchArchive:
         """Forget everything."""
         self._archive.close()
         self.file.close()
-
-
-def iterate_file(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield a file in pieces and close it."""
-    with file:
-        while piece := file.read(PIECE_BYTES):
-            yield piece
 
 
 def name_results(number: int, encoded: Encoded) -> dict[str, bytes]:

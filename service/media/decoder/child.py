@@ -164,7 +164,7 @@ def prepare() -> bool:
 
     A module that is first imported while a file is decoded would be missing.
     """
-    Image.init()
+    Image.preinit()
     importlib.import_module("numpy.random")  # numpy loads it at its first use
     for module in pkgutil.walk_packages(av.__path__, "av."):
         if not module.name.endswith("__main__"):
