@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from export.__main__ import main
+from cli.__main__ import main as matte
 from export.to_onnx import MatteOnly
 from export.verify import TOLERANCE, compare
 from training.network.checkpoint import build_model, read_checkpoint
@@ -77,7 +77,7 @@ def test_file_does_what_the_checkpoint_does(onnx_bytes, report):
 @pytest.mark.slow
 def test_command_of_the_model_card_makes_the_file_again(tmp_path, report):
     out = tmp_path / "modnet.onnx"
-    assert main([str(CHECKPOINT), str(out), "--version", "3", "--ref-size", "320"]) == 0
+    assert matte(["export", str(CHECKPOINT), str(out), "--version", "3", "--ref-size", "320"]) == 0
     made = json.loads((tmp_path / "modnet.json").read_text())
     if made["versions"] != report["versions"]:
         pytest.skip("other package versions than those of the file")
