@@ -24,7 +24,7 @@ def export(
     name: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", show_default="modnet, the fast network modnet-fast", help="in the API"
+            metavar="TEXT", show_default="modnet, the fast network modnet-fast", help="in the API"
         ),
     ] = None,
     version: Annotated[str, typer.Option(metavar="TEXT", help="of the weights")] = "1",
