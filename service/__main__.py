@@ -7,7 +7,7 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,7 +53,7 @@ def serve(
         raise typer.Exit(code)
 
 
-def run(flags: dict[str, object]) -> int:
+def run(flags: dict[str, Any]) -> int:
     """Serve with the settings of the environment and these; return the exit code."""
     try:
         settings = load_settings(**flags)
