@@ -14,7 +14,8 @@ from training.commands.common import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, 
 
 PROGRAM, COMPLETE_VARIABLE = "matte", "_MATTE_COMPLETE"
 # What comes with an extra, and so is not there after `make serve` or in an image.
-OPTIONAL = ("matplotlib", "onnx", "onnxruntime", "onnxscript", "torch")
+OF_CLIENT = ("httpx", "matting_client")
+OPTIONAL = ("matplotlib", "onnx", "onnxruntime", "onnxscript", "torch", *OF_CLIENT)
 app = typer.Typer(cls=Group, add_completion=False, rich_markup_mode="markdown")
 
 
@@ -51,10 +52,13 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in OPTIONAL:
             raise
-        print_error(
-            f"matte {arguments[0]} needs {error.name}: `make setup` in a checkout of the project "
-            "installs what training and export need"
-        )
+        if error.name in OF_CLIENT:
+            print_error(f"--server needs {error.name}: pip install 'matting-service[client]'")
+        else:
+            print_error(
+                f"matte {arguments[0]} needs {error.name}: `make setup` in a checkout of the "
+                "project installs what training and export need"
+            )
         return EXIT_FAILED
     except KeyboardInterrupt:  # before the command was there to say something about it
         return EXIT_INTERRUPTED

@@ -7,6 +7,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,47 @@ OWN_FILES = {
     "max_megapixels": 10**6,
     "max_videos": 1,
 }
+USAGE = (InvalidOption.slug, ImpossibleOutput.slug)  # here or on a service
 MODEL_SUFFIXES = (".onnx", ".ckpt", ".npz", ".pt", ".pth")
 
 
-def choose_network(model: str | None, device: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (options of a request, settings) for --model, a file or a name, and --device."""
-    settings: dict[str, Any] = {} if device is None else {"device": device}
-    if model is None:
-        return {}, settings
-    path = Path(model)
-    if len(path.parts) > 1 or path.suffix in MODEL_SUFFIXES:
-        return {}, settings | {"model_path": path}
-    return {"model": model}, settings
+class CannotGoOn(Exception):
+    """The command cannot go on, whatever the file; the text is one line that says why."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the network runs, as the command line says: in this process, or on a service."""
+
+    model: str | None
+    device: str | None
+    server: str | None
+    key: str | None
+
+    def __post_init__(self) -> None:
+        """Raises InvalidOption for what only this machine has, with a service."""
+        if self.server and (self.device or self.model_path):
+            raise InvalidOption(
+                "a device or a file of a model is for this machine",
+                hint="name a model that the service has, or leave out --server",
+            )
+
+    @property
+    def model_path(self) -> Path | None:
+        """The file of the network, None for a model by its name."""
+        path = Path(self.model or "")
+        return path if len(path.parts) > 1 or path.suffix in MODEL_SUFFIXES else None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The option of a request that names the model, if a name was given."""
+        return {"model": self.model} if self.model and not self.model_path else {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the network in this process, without limits on the user's own files."""
+        given = {"model_path": self.model_path, "device": self.device}
+        return OWN_FILES | {name: value for name, value in given.items() if value is not None}
 
 
 def explain(error: MattingError) -> str:
@@ -67,11 +97,11 @@ def report_errors(place: object, interrupted: str) -> Iterator[None]:
     try:
         yield
     except MattingError as error:
-        is_usage = isinstance(error, InvalidOption | ImpossibleOutput)
+        is_usage = error.describe().get("code") in USAGE
         fail(explain(error), EXIT_USAGE if is_usage else EXIT_FAILED)
     except SettingsError as error:
         fail(str(error), EXIT_USAGE)
-    except (ModelError, DeviceError) as error:
+    except (ModelError, DeviceError, CannotGoOn) as error:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename or place}: {error.strerror or error}")

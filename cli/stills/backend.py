@@ -4,18 +4,22 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from cli.local import OWN_FILES, choose_network
+from cli.local import Place
 from cli.stills.request import StillRequest
 from service import __version__
 from service.inference.providers import count_threads
 from service.metrics import Metrics, StageTimes
+from service.options import BACKGROUND, TRIMAP
 from service.runtime import Runtime
 from service.settings import load_settings
 from service.stills.answer import finish_answer
 from service.stills.encode import pack
 from service.stills.matte import StillFiles, check_model, matte_still
+
+if TYPE_CHECKING:
+    from cli.remote import RemoteService
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class StillResult:
 class Backend(Protocol):
     """Mattes photos, several at once."""
 
-    async def matte(self, name: str, image: bytes, request: StillRequest) -> StillResult:
-        """Return the result of the photo `name`; raises MattingError."""
+    async def matte(self, image: bytes, request: StillRequest) -> StillResult:
+        """Return the result of a photo; raises MattingError."""
         ...
 
     async def identify(self, request: StillRequest) -> str:
@@ -45,7 +49,7 @@ class LocalBackend:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    async def matte(self, name: str, image: bytes, request: StillRequest) -> StillResult:
+    async def matte(self, image: bytes, request: StillRequest) -> StillResult:
         runtime, options = self._runtime, request.options
         check_model(runtime, options, request.trimap is not None)
         files = StillFiles(image, request.trimap, request.background)
@@ -64,15 +68,33 @@ class LocalBackend:
         return f"{__version__} {info.sha256}"
 
 
+class RemoteBackend:
+    """A running service."""
+
+    def __init__(self, service: "RemoteService") -> None:
+        self._service = service
+
+    async def matte(self, image: bytes, request: StillRequest) -> StillResult:
+        files = {BACKGROUND: request.background, TRIMAP: request.trimap}
+        matte, told = await self._service.matte(image, request.given | files)
+        return StillResult(matte.content, matte.content_type, told)
+
+    async def identify(self, request: StillRequest) -> str:
+        return await self._service.identify(request.options.model)
+
+
 @asynccontextmanager
-async def open_backend(
-    model: str | None, device: str | None, photos: int
-) -> AsyncIterator[Backend]:
-    """Start what mattes in this process, with decoders for so many photos at once."""
-    _, network = choose_network(model, device)
-    decoders = min(photos, count_threads())
+async def open_backend(place: Place, photos: int) -> AsyncIterator[Backend]:
+    """Open what mattes so many photos at once; raises ModelError, DeviceError, SettingsError."""
+    if place.server:
+        from cli.remote import open_service  # needs the extra [client]
+
+        async with open_service(place.server, place.key) as service:
+            yield RemoteBackend(service)
+        return
     with tempfile.TemporaryDirectory(prefix="matte-") as folder:
-        settings = load_settings(data_dir=folder, decoders=decoders, **OWN_FILES, **network)
+        decoders = min(photos, count_threads())
+        settings = load_settings(data_dir=folder, decoders=decoders, **place.settings)
         runtime = await Runtime.start(settings, Metrics())
         try:
             yield LocalBackend(runtime)

@@ -24,7 +24,7 @@ from cli.flags import (
     add_option_flags,
     list_given,
 )
-from cli.local import cancel_on_signals, choose_network, explain, report_errors
+from cli.local import Place, cancel_on_signals, explain, report_errors
 from cli.stills.backend import Backend, open_backend
 from cli.stills.journal import Journal
 from cli.stills.request import NO_FLAG, StillRequest, make_request
@@ -93,8 +93,8 @@ def folder(
     have not changed are skipped. Exit code 1 when some failed; the report says why.
     """
     with report_errors(out, "interrupted; the same command goes on from here"):
-        more, _ = choose_network(model, device)
-        request = make_request(list_given(options) | more, background=background_file)
+        place = Place(model, device, server, key)
+        request = make_request(list_given(options) | place.options, background=background_file)
         check_folders(source, out)
         work = Run(
             source,
@@ -104,7 +104,7 @@ def folder(
             jobs or min(count_threads(), MOST_AT_ONCE),
             force,
         )
-        asyncio.run(run(work, model, device))
+        asyncio.run(run(work, place))
     counts = work.counts
     if as_json:
         print(json.dumps(vars(counts) | {"report": str(work.report)}))
@@ -117,13 +117,13 @@ def folder(
         raise typer.Exit(1)
 
 
-async def run(work: Run, model: str | None, device: str | None) -> None:
+async def run(work: Run, place: Place) -> None:
     """Matte the photos, `jobs` at once; raises MattingError, OSError."""
     cancel_on_signals()
     photos = find_photos(work.source, work.out, work.request.suffix)
     if not photos:
         fail(f"{work.source}: there are no photos in it")
-    async with open_backend(model, device, photos=work.jobs) as backend:
+    async with open_backend(place, photos=work.jobs) as backend:
         identity = identify(work.request, await backend.identify(work.request))
         with Journal(work.source, work.out, work.report, identity) as journal:
             waiting = [one for one in photos if work.force or not journal.is_done(one)]
@@ -160,7 +160,7 @@ async def matte_photo(
             name = str(photo.result)
             raise FileExistsError(errno.EEXIST, "is there already; --force overwrites", name)
         content, source = await asyncio.to_thread(journal.read, photo)
-        result = await backend.matte(photo.file.name, content, work.request)
+        result = await backend.matte(content, work.request)
     except MattingError as error:
         problem, text = error.describe(), explain(error)
     except OSError as error:

@@ -21,8 +21,8 @@ from cli.flags import (
     list_given,
 )
 from cli.local import (
+    Place,
     cancel_on_signals,
-    choose_network,
     make_folder,
     refuse_overwriting,
     report_errors,
@@ -66,10 +66,10 @@ def image(
     `--output composite`.
     """
     with report_errors(out, "interrupted; nothing was written"):
-        more, _ = choose_network(model, device)
+        place = Place(model, device, server, key)
         is_file = out != PIPE and not out.is_dir()
         request = make_request(
-            list_given(options) | more,
+            list_given(options) | place.options,
             suffix=out.suffix or "." if is_file else "",
             background=background_file,
             trimap=trimap_file,
@@ -77,7 +77,7 @@ def image(
         target = choose_target(photo, out, request)
         refuse_overwriting([target] if target != PIPE else [], force)
         content = sys.stdin.buffer.read() if photo == PIPE else photo.read_bytes()
-        result = asyncio.run(run(photo.name, content, request, model, device))
+        result = asyncio.run(run(place, content, request))
         write(result, target, force)
     say = sys.stderr if target == PIPE else sys.stdout
     if as_json:
@@ -101,13 +101,11 @@ def choose_target(photo: Path, out: Path, request: StillRequest) -> Path:
     return out / (photo.stem + request.suffix)
 
 
-async def run(
-    name: str, content: bytes, request: StillRequest, model: str | None, device: str | None
-) -> StillResult:
+async def run(place: Place, content: bytes, request: StillRequest) -> StillResult:
     """Matte the photo; SIGTERM and SIGHUP cancel, as Ctrl-C."""
     cancel_on_signals()
-    async with open_backend(model, device, photos=1) as backend:
-        return await backend.matte(name, content, request)
+    async with open_backend(place, photos=1) as backend:
+        return await backend.matte(content, request)
 
 
 def write(result: StillResult, target: Path, force: bool) -> None:

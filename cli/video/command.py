@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +23,13 @@ from cli.flags import (
     list_given,
 )
 from cli.local import (
-    OWN_FILES,
+    Place,
     cancel_on_signals,
-    choose_network,
     make_folder,
     refuse_overwriting,
     report_errors,
 )
-from cli.video.screen import show_progress, summarise
+from cli.video.screen import show_progress, show_remote_progress, summarise
 from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS
@@ -70,7 +70,7 @@ def video(
     """
     with report_errors(out, "interrupted; nothing was written"):
         work = ClipWork(clip, out, background_file, list_given(options), force)
-        results, report = matte_file(work, model, device)
+        results, report = matte_file(work, Place(model, device, server, key))
     if as_json:
         print(json.dumps({"results": results, "report": report}, indent=2))
     else:
@@ -106,29 +106,54 @@ class ClipWork:
 Results = tuple[list[dict[str, Any]], dict[str, Any]]
 
 
-def matte_file(work: ClipWork, model: str | None, device: str | None) -> Results:
+def matte_file(work: ClipWork, place: Place) -> Results:
     """Return the files that are there now and the report, both for JSON.
 
     Results are made in a folder beside OUT and moved when they are whole.
     """
-    more, network = choose_network(model, device)
-    options, paths = work.check(more)
+    options, paths = work.check(place.options)
     with ExitStack() as stack:
         file = stack.enter_context(work.clip.open("rb"))
         picture = stack.enter_context(work.background.open("rb")) if work.background else None
         folder = Path(stack.enter_context(make_folder(work.home)))
-        settings = load_settings(data_dir=folder, decoders=1, **OWN_FILES, **network)
-        watch = stack.enter_context(show_progress())
-        clip, report = asyncio.run(run(settings, file, picture, options, folder, watch))
+        if place.server:
+            watch = stack.enter_context(show_remote_progress())
+            made, report = asyncio.run(send(place, work, options, folder, watch))
+        else:
+            settings = load_settings(data_dir=folder, decoders=1, **place.settings)
+            callbacks = stack.enter_context(show_progress())
+            clip, report = asyncio.run(run(settings, file, picture, options, folder, callbacks))
+            made = [result.path for result in clip.results]
         refuse_overwriting(paths, work.force)
-        for result, path in zip(clip.results, paths, strict=True):
+        for part, path in zip(made, paths, strict=True):
             path.parent.mkdir(exist_ok=True)
-            os.replace(result.path, path)
+            os.replace(part, path)
     written = [
-        {"path": str(path), "bytes": result.bytes, "content_type": result.content_type}
-        for result, path in zip(clip.results, paths, strict=True)
+        {
+            "path": str(path),
+            "bytes": path.stat().st_size,
+            "content_type": OUTPUTS[name].content_type,
+        }
+        for name, path in zip(options.outputs, paths, strict=True)
     ]
     return written, report
+
+
+async def send(
+    place: Place,
+    work: ClipWork,
+    options: VideoOptions,
+    folder: Path,
+    progress: Callable[[Any], None],
+) -> tuple[list[Path], dict[str, Any]]:
+    """Matte the clip on a service; return the files in `folder`, in order, and the report."""
+    from cli.remote import open_service  # needs the extra [client]
+
+    cancel_on_signals()
+    given = options.model_dump(exclude_unset=True) | {BACKGROUND: work.background}
+    async with open_service(str(place.server), place.key) as service:
+        video = await service.matte_video(work.clip, folder, given, progress)
+    return [video.files[OUTPUTS[name].file] for name in options.outputs], video.report
 
 
 def choose_paths(out: Path, names: list[str]) -> list[Path]:
