@@ -1,7 +1,7 @@
 """A client of the matting service: photos, clips, jobs, sessions and live video."""
 
-from matting_client.aio import AsyncClient, AsyncJob
-from matting_client.client import Client, Job
+from matting_client.aio import AsyncClient, AsyncJob, AsyncLive, AsyncSession
+from matting_client.client import Client, Job, Live, Session
 from matting_client.errors import (
     AccessDenied,
     BadRequest,
@@ -22,27 +22,43 @@ from matting_client.errors import (
     UnsupportedMedia,
     UnusableMedia,
 )
-from matting_client.results import Box, JobResult, JobStatus, Matte, MattedVideo, Progress
+from matting_client.results import (
+    Box,
+    Frame,
+    JobResult,
+    JobStatus,
+    LiveMatte,
+    Matte,
+    MattedVideo,
+    Progress,
+)
 from matting_client.retry import Retry
+from matting_client.sessions import ChunkAnswer
 from matting_client.version import __version__
 
 __all__ = [
     "AccessDenied",
     "AsyncClient",
     "AsyncJob",
+    "AsyncLive",
+    "AsyncSession",
     "BadRequest",
     "Box",
     "Busy",
+    "ChunkAnswer",
     "ChunkConflict",
     "Client",
     "Conflict",
     "DamagedDownload",
+    "Frame",
     "Gone",
     "InvalidOption",
     "Job",
     "JobFailed",
     "JobResult",
     "JobStatus",
+    "Live",
+    "LiveMatte",
     "Matte",
     "MattedVideo",
     "MattingError",
@@ -51,6 +67,7 @@ __all__ = [
     "Progress",
     "Retry",
     "ServiceFailed",
+    "Session",
     "TooLarge",
     "Unavailable",
     "Unreachable",

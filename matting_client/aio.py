@@ -3,17 +3,16 @@
 import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, Unpack
 
 import httpx
 
-from matting_client import jobs
+from matting_client import jobs, live, sessions
 from matting_client.client import DEFAULT_URL, TIMEOUT_S
 from matting_client.core import Core
 from matting_client.inputs import File, Photo
-from matting_client.options import ImageOptions, RenderOptions, VideoOptions
-from matting_client.results import JobStatus, Matte, MattedVideo
+from matting_client.options import ImageOptions, RenderOptions, SessionOptions, VideoOptions
+from matting_client.results import Frame, JobStatus, LiveMatte, Matte, MattedVideo
 from matting_client.retry import Retry
 from matting_client.transport import AsyncTransport
 
@@ -65,6 +64,12 @@ class AsyncClient:
     async def list_jobs(self, limit: int = 20) -> list[JobStatus]:
         return await jobs.list_jobs(self._core, limit)
 
+    async def open_session(self, **options: Unpack[SessionOptions]) -> "AsyncSession":
+        return AsyncSession(await sessions.open_session(self._core, options))
+
+    async def open_live(self, **options: Unpack[SessionOptions]) -> "AsyncLive":
+        return AsyncLive(await live.open_live(self._core, options))
+
     async def capabilities(self) -> Mapping[str, Any]:
         return await self._core.get_document("/v1/capabilities")
 
@@ -77,12 +82,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
 
@@ -119,3 +119,71 @@ class AsyncJob:
 
     async def cancel(self) -> None:
         await self._core.cancel()
+
+
+class AsyncSession:
+    """What Session is, for asyncio; chunks may come from an asynchronous iterator."""
+
+    def __init__(self, core: sessions.SessionCore) -> None:
+        self._core = core
+
+    @property
+    def id(self) -> str:
+        return self._core.id
+
+    @property
+    def mime(self) -> str | None:
+        return self._core.mime
+
+    def frames(self, chunks: sessions.Source[sessions.Chunk]) -> AsyncIterator[Frame]:
+        return self._core.frames(chunks)
+
+    def pieces(self, chunks: sessions.Source[sessions.Chunk]) -> AsyncIterator[bytes]:
+        return self._core.pieces(chunks)
+
+    async def send(self, chunk: sessions.Chunk) -> sessions.ChunkAnswer:
+        return await self._core.send(chunk)
+
+    async def finish(self) -> sessions.ChunkAnswer:
+        return await self._core.finish()
+
+    async def close(self) -> None:
+        await self._core.drop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+
+class AsyncLive:
+    """What Live is, for asyncio; one task may send while another one receives."""
+
+    def __init__(self, core: live.LiveCore) -> None:
+        self._core = core
+
+    @property
+    def id(self) -> str:
+        return self._core.session.id
+
+    def mattes(self, frames: sessions.Source[Photo]) -> AsyncIterator[LiveMatte]:
+        return self._core.mattes(frames)
+
+    async def send(self, frame: Photo) -> None:
+        await self._core.send(frame)
+
+    async def receive(self) -> LiveMatte:
+        return await self._core.receive()
+
+    async def finish(self) -> LiveMatte | None:
+        return await self._core.finish()
+
+    async def close(self) -> None:
+        await self._core.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()

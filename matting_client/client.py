@@ -1,18 +1,17 @@
 """The synchronous client."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, Unpack
 
 import httpx
 
-from matting_client import jobs
+from matting_client import jobs, live, sessions
 from matting_client.core import Core
 from matting_client.inputs import File, Photo
-from matting_client.options import ImageOptions, RenderOptions, VideoOptions
-from matting_client.results import JobStatus, Matte, MattedVideo
+from matting_client.options import ImageOptions, RenderOptions, SessionOptions, VideoOptions
+from matting_client.results import Frame, JobStatus, LiveMatte, Matte, MattedVideo
 from matting_client.retry import Retry
 from matting_client.transport import BlockingTransport, iterate, run
 
@@ -86,6 +85,14 @@ class Client:
         """Return the jobs of the key, newest first, at most 100; without a key there is no list."""
         return run(jobs.list_jobs(self._core, limit))
 
+    def open_session(self, **options: Unpack[SessionOptions]) -> "Session":
+        """Open a session for a video in chunks."""
+        return Session(run(sessions.open_session(self._core, options)))
+
+    def open_live(self, **options: Unpack[SessionOptions]) -> "Live":
+        """Open a live connection; its answers are pictures in the session's `format`."""
+        return Live(run(live.open_live(self._core, options)))
+
     def capabilities(self) -> Mapping[str, Any]:
         """Return formats, codecs and limits of the service."""
         return run(self._core.get_document("/v1/capabilities"))
@@ -100,12 +107,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -151,3 +153,86 @@ class Job:
     def cancel(self) -> None:
         """Stop the job and remove its files."""
         run(self._core.cancel())
+
+
+class Session:
+    """A video in chunks; leaving its `with` block forgets what has not ended."""
+
+    def __init__(self, core: sessions.SessionCore) -> None:
+        self._core = core
+
+    @property
+    def id(self) -> str:
+        return self._core.id
+
+    @property
+    def mime(self) -> str | None:
+        """What Media Source Extensions call the pieces; None with packaging="frames"."""
+        return self._core.mime
+
+    def frames(self, chunks: Iterable[sessions.Chunk]) -> Iterator[Frame]:
+        """Yield each frame of all chunks, in order, and end the session; packaging="frames"."""
+        return iterate(self._core.frames(chunks))
+
+    def pieces(self, chunks: Iterable[sessions.Chunk]) -> Iterator[bytes]:
+        """Yield the pieces of one MP4, to be written one after another, and end the session."""
+        return iterate(self._core.pieces(chunks))
+
+    def send(self, chunk: sessions.Chunk) -> sessions.ChunkAnswer:
+        """Send the next chunk: a clip of its own, or a list of pictures."""
+        return run(self._core.send(chunk))
+
+    def finish(self) -> sessions.ChunkAnswer:
+        """End the session and get the frame that waited."""
+        return run(self._core.finish())
+
+    def close(self) -> None:
+        """Forget the session."""
+        run(self._core.drop())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Live:
+    """Live frames; one thread may send while another one receives."""
+
+    def __init__(self, core: live.LiveCore) -> None:
+        self._core = core
+
+    @property
+    def id(self) -> str:
+        """The id of its session."""
+        return self._core.session.id
+
+    def mattes(self, frames: Iterable[Photo]) -> Iterator[LiveMatte]:
+        """Yield the matte of each frame and end the session.
+
+        Frames are taken as the service gets done with those before, so that none is dropped.
+        """
+        return iterate(self._core.mattes(frames))
+
+    def send(self, frame: Photo) -> None:
+        """Send a frame; of those that the service cannot do in time the oldest are dropped."""
+        run(self._core.send(frame))
+
+    def receive(self) -> LiveMatte:
+        """Return the next answer, in order; raises ProblemError for a frame that is no picture."""
+        return run(self._core.receive())
+
+    def finish(self) -> LiveMatte | None:
+        """End the session and return the frame that waited, if one did."""
+        return run(self._core.finish())
+
+    def close(self) -> None:
+        """Forget the session."""
+        run(self._core.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

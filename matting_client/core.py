@@ -27,8 +27,9 @@ HOPELESS = (httpx.ReadTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolErr
 class Call:
     """One request, which can be sent more than once.
 
-    `files` are parts by name, in order; without any, `options` go as a form. `is_repeatable`:
-    that it was sent once already does no harm, so a lost connection is no reason to give up.
+    `files` are parts by name, in order; without any, `options` go as a form, or `json` goes.
+    `is_repeatable`: that it was sent once already does no harm, so that a lost connection is no
+    reason to give up.
     `progress(bytes_done, bytes_total)` is told how much of the first file was read.
     """
 
@@ -37,6 +38,7 @@ class Call:
     options: Mapping[str, str] = field(default_factory=dict)
     files: tuple[tuple[str, Part], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    json: Mapping[str, Any] | None = None
     is_repeatable: bool = True
     read_timeout_s: float | None = None
     progress: Callable[[int, int], None] | None = None
@@ -133,6 +135,7 @@ class Core:
             self.url + call.path,
             data=dict(call.options) or None,
             files=parts or None,
+            json=call.json,
             headers={**self.headers, **call.headers},
             timeout=timeout,
         )

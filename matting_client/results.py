@@ -29,27 +29,11 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Matte:
-    """The result of a photo: an encoded picture, or a ZIP with `output="bundle"`.
-
-    What is None the service did not tell: `confidence` (0 to 1) and `shows_person` where the
-    network did not run, `person` where nobody is, `result_id` without `keep_s`. `timings_ms` has
-    the stages of the service, `notes` what was mended or converted.
-    """
+class Picture:
+    """An encoded picture."""
 
     content: bytes
     content_type: str
-    width: int | None
-    height: int | None
-    person: Box | None
-    confidence: float | None
-    shows_person: bool | None
-    model: str | None
-    provider: str | None
-    result_id: str | None
-    notes: str | None
-    timings_ms: Mapping[str, float]
-    request_id: str | None
 
     @property
     def image(self) -> "Image.Image":
@@ -66,10 +50,55 @@ class Matte:
         return np.asarray(self.image)
 
     def save(self, path: str | Path) -> Path:
-        """Write the file as it came; `format` or the option `output` decide what it is."""
+        """Write the file as it came; the options `output` and `format` decide what it is."""
         target = Path(path)
         target.write_bytes(self.content)
         return target
+
+
+@dataclass(frozen=True)
+class Matte(Picture):
+    """The result of a photo: an encoded picture, or a ZIP with `output="bundle"`.
+
+    What is None the service did not tell: `confidence` (0 to 1) and `shows_person` where the
+    network did not run, `person` where nobody is, `result_id` without `keep_s`. `timings_ms` has
+    the stages of the service, `notes` what was mended or converted.
+    """
+
+    width: int | None
+    height: int | None
+    person: Box | None
+    confidence: float | None
+    shows_person: bool | None
+    model: str | None
+    provider: str | None
+    result_id: str | None
+    notes: str | None
+    timings_ms: Mapping[str, float]
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class Frame(Picture):
+    """A frame of a session: its number, counted from 0, and its time in seconds."""
+
+    number: int
+    time_s: float
+
+
+@dataclass(frozen=True)
+class LiveMatte(Picture):
+    """The result of one frame.
+
+    `frame` counts the frames that were sent, from 0; `dropped` how many were left out so far,
+    `latency_ms` is the service's own, `fps` the rate of the last 30. The last three are None for
+    the frame that `finish` answers.
+    """
+
+    frame: int
+    dropped: int | None = None
+    latency_ms: float | None = None
+    fps: float | None = None
 
 
 def read_matte(response: httpx.Response) -> Matte:

@@ -103,7 +103,8 @@ class BlockingTransport:
     async def connect(self, url: str, protocols: list[str], headers: Mapping[str, str]) -> Socket:
         from websockets.sync.client import connect
 
-        return connect(url, **socket_options(protocols, headers))
+        # From version 17 on only a `with` block, or what it does, opens a connection.
+        return connect(url, **socket_options(protocols, headers)).__enter__()
 
     async def send_message(self, socket: Socket, message: bytes) -> None:
         socket.send(message)
