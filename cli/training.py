@@ -14,7 +14,6 @@ DeviceName = Annotated[Literal["cpu", "cuda"], typer.Option(help="where the netw
 
 
 def train(
-    ctx: typer.Context,
     config: Annotated[Path, typer.Argument(help="a TOML file, see training/configs")],
     resume: Annotated[bool, typer.Option("--resume", help="go on from last.pt in --out")] = False,
     out: Annotated[
@@ -31,11 +30,19 @@ def train(
     """Train a network."""
     from training.commands.train import TrainOptions, run
 
-    run(TrainOptions(**ctx.params))
+    run(
+        TrainOptions(
+            config=config,
+            resume=resume,
+            out=out,
+            max_minutes=max_minutes,
+            data=data,
+            init=init,
+        )
+    )
 
 
 def adapt(
-    ctx: typer.Context,
     clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="footage to learn from")],
     model: Annotated[Path, typer.Option(metavar="CHECKPOINT", help="to start from")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="checkpoint to write (.pt)")],
@@ -54,11 +61,25 @@ def adapt(
     """Adapt a network to your own clips, without labels (SOC)."""
     from training.commands.adapt import AdaptOptions, run
 
-    run(AdaptOptions(**ctx.params))
+    run(
+        AdaptOptions(
+            clips=clips,
+            model=model,
+            out=out,
+            held_out=held_out,
+            epochs=epochs,
+            lr=lr,
+            ref_size=ref_size,
+            every=every,
+            max_frames=max_frames,
+            threads=threads,
+            seed=seed,
+            json=json,
+        )
+    )
 
 
 def evaluate(
-    ctx: typer.Context,
     model: Annotated[Path, typer.Argument(help="checkpoint (.ckpt, .pt, .pth, .npz) or .onnx")],
     data: Annotated[
         list[Path],
@@ -99,7 +120,23 @@ def evaluate(
     """Measure a network's mattes against the true ones."""
     from training.commands.evaluate import EvaluateOptions, run
 
-    run(EvaluateOptions(**ctx.params))
+    run(
+        EvaluateOptions(
+            model=model,
+            data=data,
+            split=split,
+            protocol=protocol,
+            ref_size=ref_size,
+            limit=limit,
+            trimap=trimap,
+            clips=clips,
+            csv=csv,
+            json=json,
+            sheet=sheet,
+            device=device,
+            threads=threads,
+        )
+    )
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
@@ -111,7 +148,6 @@ def parse_sizes(text: str) -> tuple[int, ...]:
 
 
 def bench(
-    ctx: typer.Context,
     model: Annotated[
         list[Path], typer.Option(metavar="FILE", help="checkpoint or .onnx; repeatable")
     ],
@@ -131,7 +167,16 @@ def bench(
     """Print parameters, multiply-adds and speed of a network."""
     from training.commands.bench import BenchOptions, run
 
-    run(BenchOptions(**ctx.params))
+    run(
+        BenchOptions(
+            model=model,
+            sizes=sizes,
+            runs=runs,
+            device=device,
+            threads=threads,
+            json=json,
+        )
+    )
 
 
 def pack(
