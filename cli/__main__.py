@@ -28,7 +28,8 @@ def print_version(is_asked: bool) -> None:
 @app.callback()
 def matte(
     is_asked: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="print the version"),
     ] = False,
 ) -> None:
     """Mattes people in photos and clips, here or on a service.

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
 from cli.models.download import DownloadError, RemoteFile, download
+from cli.screen import open_progress
 from export.__main__ import export
 from training.commands.common import EXIT_INTERRUPTED, fail
 
@@ -71,8 +71,6 @@ def pull(
 def fetch(file: RemoteFile, folder: Path) -> Path:
     """Download the file with a progress bar on stderr."""
     columns = (TextColumn(file.name), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    is_hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
+    with open_progress(*columns) as progress:
         task = progress.add_task("", total=file.size_bytes)
         return download(file, folder, lambda done: progress.update(task, completed=done))

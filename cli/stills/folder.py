@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.flags import (
@@ -25,6 +24,7 @@ from cli.flags import (
     list_given,
 )
 from cli.local import Place, cancel_on_signals, explain, report_errors
+from cli.screen import open_progress
 from cli.stills.backend import Backend, open_backend
 from cli.stills.journal import Journal
 from cli.stills.request import NO_FLAG, StillRequest, make_request
@@ -202,14 +202,12 @@ class Bar:
 
 @contextmanager
 def show_progress(photos: int, done: int) -> Iterator[Bar]:
-    """Show a bar on stderr, if it is a terminal."""
-    console = Console(stderr=True)
+    """Show how many photos are done, and for how long it will go on."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    is_hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
+    with open_progress(*columns) as progress:
         yield Bar(progress, photos, done)

@@ -4,11 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     Task,
     TextColumn,
@@ -16,6 +14,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from cli.screen import open_progress
 from service.clips.matte import ProgressCallbacks
 from service.clips.run import TOLD
 
@@ -29,26 +28,19 @@ class FrameRateColumn(ProgressColumn):
         return Text("" if task.speed is None else f"{task.speed:.1f} fps")
 
 
-@contextmanager
-def open_bar() -> Iterator[Progress]:
-    """Show a bar on stderr, if it is a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        FrameRateColumn(),
-        TimeRemainingColumn(),
-    )
-    is_hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
-        yield progress
+def make_columns() -> Iterator[ProgressColumn]:
+    """Yield the parts of the bar: frames done, of how many, how fast, for how long still."""
+    yield TextColumn("{task.description}")
+    yield BarColumn()
+    yield MofNCompleteColumn()
+    yield FrameRateColumn()
+    yield TimeRemainingColumn()
 
 
 @contextmanager
 def show_progress() -> Iterator[ProgressCallbacks]:
     """Show how far a clip is in this process, as the frames come."""
-    with open_bar() as progress:
+    with open_progress(*make_columns()) as progress:
         task = progress.add_task("matting", total=None)
         yield ProgressCallbacks(
             on_open=lambda frames_total: progress.update(task, total=frames_total),
@@ -59,7 +51,7 @@ def show_progress() -> Iterator[ProgressCallbacks]:
 @contextmanager
 def show_remote_progress() -> Iterator[Callable[[Any], None]]:
     """Show how far a clip is on a service: frames, while it is matted."""
-    with open_bar() as progress:
+    with open_progress(*make_columns()) as progress:
         task = progress.add_task("sending", total=None)
 
         def update(told: Any) -> None:
