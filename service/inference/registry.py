@@ -178,6 +178,14 @@ class Models(Mapping[str, Model]):
     def __len__(self) -> int:
         return len(self._models)
 
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what `/v1/models` says: each model, and when `auto` takes it."""
+        fast = self.choose(AUTO_MODEL, prefers_speed=True)
+        return [
+            model.describe() | {"default": model is self.default, "default_for_speed": model is fast}
+            for model in self.values()
+        ]
+
     def choose(self, name: str, *, prefers_speed: bool = False) -> Model:
         """Return the model of a name; `auto`: the first, or for speed on a CPU the fast one.
 

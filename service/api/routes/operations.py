@@ -88,12 +88,7 @@ async def metrics(runtime: RuntimeDependency) -> Response:
 
 @router.get("/v1/models", summary="Models that can be asked for")
 async def list_models(runtime: RuntimeDependency) -> dict[str, Any]:
-    models = runtime.models
-    return {
-        "models": [
-            model.describe() | {"default": model is models.default} for model in models.values()
-        ]
-    }
+    return {"models": runtime.models.describe()}
 
 
 @router.get("/v1/capabilities", summary="Formats, codecs and limits")

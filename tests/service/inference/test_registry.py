@@ -47,6 +47,7 @@ def test_model_is_loaded_when_it_is_asked_for_and_not_before(client):
     before = list_models(client)
     assert list(before) == ["fake", "second", "modnet-fast"]
     assert [model["default"] for model in before.values()] == [True, False, False]
+    assert [model["default_for_speed"] for model in before.values()] == [False, False, True]
     assert [model["loaded"] for model in before.values()] == [True, False, False]
     assert before["second"]["provider"] is None
     answer = post_image(client, IMAGE, model="second")
@@ -157,8 +158,6 @@ def test_bad_file_among_the_models_is_refused_at_start_though_it_would_be_loaded
 
 
 def test_other_embedded_weights_are_served_beside_the_first_alone(tmp_path):
-    embedded = Settings().other_models
-    assert DEFAULT_MODEL not in embedded
-    assert set(embedded) < {*DEFAULT_MODEL.parent.glob("*.onnx")}
+    assert Settings().other_models == (DEFAULT_MODEL.parent / "modnet-fast.onnx",)
     assert Settings(model_path=tmp_path / "x.onnx").other_models == ()
     assert Settings(models=()).other_models == ()
