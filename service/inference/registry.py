@@ -182,7 +182,8 @@ class Models(Mapping[str, Model]):
         """Return what `/v1/models` says: each model, and when `auto` takes it."""
         fast = self.choose(AUTO_MODEL, prefers_speed=True)
         return [
-            model.describe() | {"default": model is self.default, "default_for_speed": model is fast}
+            model.describe()
+            | {"default": model is self.default, "default_for_speed": model is fast}
             for model in self.values()
         ]
 
