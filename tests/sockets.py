@@ -19,7 +19,7 @@ from service.api.server import make_config
 from service.app import create_app
 from service.settings import Settings
 from tests.conftest import TEST_SETTINGS
-from tests.helpers import wait_until
+from tests.helpers import START_TIMEOUT_S, wait_until
 from tests.sessions import SessionClient
 
 PROTOCOL = "matting.v1"
@@ -57,7 +57,7 @@ def serve(engine, **settings: object) -> Iterator[httpx.Client]:
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
-            wait_until(lambda: server.started or not thread.is_alive())
+            wait_until(lambda: server.started or not thread.is_alive(), START_TIMEOUT_S)
             port = server.servers[0].sockets[0].getsockname()[1]
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
                 yield client

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HOUSES = ("service", "export", "training", "cli", "deploy", "benchmarks", "client")
+HOUSES = ("service", "export", "training", "cli", "deploy", "benchmarks", "matting_client")
 MAX_LINES = 300
 MAY_CATCH_EVERYTHING = {
     "service/inference/batcher.py",

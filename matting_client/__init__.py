@@ -1,0 +1,77 @@
+"""A client of the matting service: photos, clips, jobs, sessions and live video."""
+
+from matting_client.aio import AsyncClient, AsyncJob, AsyncLive, AsyncSession
+from matting_client.client import Client, Job, Live, Session
+from matting_client.errors import (
+    AccessDenied,
+    BadRequest,
+    Busy,
+    ChunkConflict,
+    Conflict,
+    DamagedDownload,
+    Gone,
+    InvalidOption,
+    JobFailed,
+    MattingError,
+    NotFound,
+    ProblemError,
+    ServiceFailed,
+    TooLarge,
+    Unavailable,
+    Unreachable,
+    UnsupportedMedia,
+    UnusableMedia,
+)
+from matting_client.results import (
+    Box,
+    Frame,
+    JobResult,
+    JobStatus,
+    LiveMatte,
+    Matte,
+    MattedVideo,
+    Progress,
+)
+from matting_client.retry import Retry
+from matting_client.sessions import ChunkAnswer
+from matting_client.version import __version__
+
+__all__ = [
+    "AccessDenied",
+    "AsyncClient",
+    "AsyncJob",
+    "AsyncLive",
+    "AsyncSession",
+    "BadRequest",
+    "Box",
+    "Busy",
+    "ChunkAnswer",
+    "ChunkConflict",
+    "Client",
+    "Conflict",
+    "DamagedDownload",
+    "Frame",
+    "Gone",
+    "InvalidOption",
+    "Job",
+    "JobFailed",
+    "JobResult",
+    "JobStatus",
+    "Live",
+    "LiveMatte",
+    "Matte",
+    "MattedVideo",
+    "MattingError",
+    "NotFound",
+    "ProblemError",
+    "Progress",
+    "Retry",
+    "ServiceFailed",
+    "Session",
+    "TooLarge",
+    "Unavailable",
+    "Unreachable",
+    "UnsupportedMedia",
+    "UnusableMedia",
+    "__version__",
+]
