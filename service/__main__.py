@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from service import __version__
 from service.settings import SettingsError, check_exposure, describe_settings, load_settings
+from service.telemetry.tracing import check_tracing
 
 if TYPE_CHECKING:
     from service.inference.engine import OnnxEngine
@@ -53,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             from service.access import read_keys
 
             read_keys(settings.keys_file)
+        check_tracing(settings)
         has_own_folder = "data_dir" not in settings.model_fields_set
         if has_own_folder:
             settings = settings.model_copy(update={"data_dir": make_folder(settings.port)})

@@ -4,6 +4,7 @@ import contextvars
 import json
 import logging
 import sys
+from datetime import UTC, datetime
 
 current_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 
@@ -13,7 +14,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
-            "time": self.formatTime(record),
+            "time": format_time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -24,6 +25,12 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry)
+
+
+def format_time(time_s: float) -> str:
+    """Return seconds since 1970 as RFC 3339 in UTC, with milliseconds."""
+    text = datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 def configure_logging(level: str) -> None:

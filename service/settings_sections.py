@@ -29,6 +29,12 @@ class ServerSettings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="JSON lines on standard error"
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="collector that gets traces by OTLP over HTTP, such as http://localhost:4318; "
+        "needs the extra `otel`; none: no traces",
+    )
 
 
 class AccessSettings(BaseModel):
