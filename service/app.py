@@ -156,7 +156,12 @@ async def start_services(
     services = Services(
         runtime=runtime,
         slots=slots,
-        results=ResultStore(settings.data_dir, settings.result_store_mb * 2**20, runtime.files),
+        results=ResultStore(
+            settings.data_dir,
+            settings.result_store_mb * 2**20,
+            runtime.files,
+            name_id=settings.name_id,
+        ),
         sessions=SessionStore(settings, metrics),
         jobs=jobs,
         intake=JobIntake(jobs, runtime),

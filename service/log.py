@@ -10,7 +10,14 @@ current_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("reques
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, with the request id where there is one."""
+    """One JSON object a line, with the request id where there is one.
+
+    `worker` is the name of this process among several.
+    """
+
+    def __init__(self, worker: str = "") -> None:
+        super().__init__()
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -19,6 +26,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._worker:
+            entry["worker"] = self._worker
         if request_id := current_request_id.get():
             entry["request_id"] = request_id
         entry.update(getattr(record, "fields", {}))
@@ -33,8 +42,8 @@ def format_time(time_s: float) -> str:
     return text.replace("+00:00", "Z")
 
 
-def configure_logging(level: str) -> None:
+def configure_logging(level: str, worker: str = "") -> None:
     """Send all logs to standard error as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
