@@ -67,6 +67,7 @@ http {{
         proxy_set_header Upgrade $http_upgrade;
         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
         proxy_set_header X-Forwarded-Proto $scheme;
+        recursive_error_pages on;
         error_page 418 = @any;
         error_page 502 504 @away;
 
