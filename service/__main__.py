@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service import __version__
-from service.settings import SettingsError, check_exposure, describe_settings, load_settings
+from service.settings import (
+    Settings,
+    SettingsError,
+    check_exposure,
+    describe_settings,
+    load_settings,
+)
+from service.telemetry.tracing import check_tracing
 
 if TYPE_CHECKING:
     from service.inference.engine import OnnxEngine
@@ -24,7 +31,7 @@ log = logging.getLogger("service")
 def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code (3: it cannot start).
 
-    Settings come from `MATTING_*` variables; the two flags are for convenience.
+    Settings come from `MATTING_*` variables; the flags are for convenience.
     """
     parser = argparse.ArgumentParser(
         prog="python -m service",
@@ -32,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--host", help="address to listen on (MATTING_HOST)")
     parser.add_argument("--port", type=int, help="TCP port (MATTING_PORT)")
+    parser.add_argument("--workers", type=int, help="processes, behind nginx (MATTING_WORKERS)")
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--list-settings", action="store_true", help="print every setting")
     parser.add_argument("--new-key", metavar="NAME", help="print a new key for MATTING_KEYS_FILE")
@@ -53,12 +61,15 @@ def main(argv: list[str] | None = None) -> int:
             from service.access import read_keys
 
             read_keys(settings.keys_file)
+        check_tracing(settings)
         has_own_folder = "data_dir" not in settings.model_fields_set
         if has_own_folder:
             settings = settings.model_copy(update={"data_dir": make_folder(settings.port)})
         check_address(settings.host, settings.port)
     except SettingsError as error:
         return _refuse(str(error))
+    if settings.workers > 1:
+        return serve_workers(settings)
     # Imported after the settings are known to be good: a typing mistake is answered at once.
     from service.api.server import Server, make_config
     from service.app import create_app, drain
@@ -72,8 +83,8 @@ def main(argv: list[str] | None = None) -> int:
     from service.media.decoder.confinement import hide_memory
 
     hide_memory()  # keys are in the environment, and decoder children run as the same user
-    is_watched = sys.stderr.isatty()
-    configure_logging(settings.log_level)
+    is_watched = sys.stderr.isatty() and not settings.worker
+    configure_logging(settings.log_level, settings.worker)
     if is_watched:  # the greeting says in one line what these say in several
         logging.getLogger("service.inference.providers").setLevel(logging.ERROR)
     tempfile.tempdir = str(settings.data_dir)  # uploads are spooled there too
@@ -109,6 +120,18 @@ def main(argv: list[str] | None = None) -> int:
     )
     server.run()
     return 0 if server.started else EXIT_CANNOT_START
+
+
+def serve_workers(settings: Settings) -> int:
+    """Serve by several processes; return the exit code."""
+    from service.log import configure_logging
+    from service.workers.supervisor import Supervisor
+
+    configure_logging(settings.log_level)
+    try:
+        return Supervisor(settings, is_watched=sys.stderr.isatty()).run()
+    except SettingsError as error:
+        return _refuse(str(error))
 
 
 def make_folder(port: int) -> Path:

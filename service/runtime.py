@@ -16,6 +16,7 @@ from service.media.decoder.pool import DecoderPool
 from service.metrics import Metrics
 from service.scratch import ScratchFolder
 from service.settings import Settings
+from service.telemetry.tracing import Tracing
 from service.threads import Workers
 
 FILE_THREADS = 4
@@ -41,6 +42,7 @@ class Runtime:
     files: Workers
     scratch: ScratchFolder
     watchdog: asyncio.Task[None]
+    tracing: Tracing | None = None
 
     @classmethod
     async def start(
@@ -52,6 +54,7 @@ class Runtime:
         *,
         keys: Access | None = None,
         health: Health | None = None,
+        tracing: Tracing | None = None,
         on_stall: Callable[[], None] = lambda: None,
     ) -> "Runtime":
         """Load the first model unless its engine is given, start the decoder children.
@@ -98,6 +101,7 @@ class Runtime:
             files=Workers(FILE_THREADS, "files"),
             scratch=await asyncio.to_thread(ScratchFolder, settings.data_dir, PREFIX),
             watchdog=asyncio.get_running_loop().create_task(watching),
+            tracing=tracing,
         )
 
     async def stop_network(self) -> None:
@@ -111,3 +115,5 @@ class Runtime:
         self.workers.close()
         self.files.close()
         self.scratch.close()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)

@@ -54,6 +54,10 @@ class Settings(
         env_prefix=ENV_PREFIX, frozen=True, extra="forbid", allow_inf_nan=False
     )
 
+    def name_id(self, token: str) -> str:
+        """Return an id of a session, a job or a kept result, by which its worker is found."""
+        return f"{self.worker}.{token}" if self.worker else token
+
     @property
     def other_models(self) -> tuple[Path, ...]:
         """The files served beside `model_path`."""

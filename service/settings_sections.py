@@ -15,6 +15,14 @@ class ServerSettings(BaseModel):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 lets the system choose")
+    workers: int = Field(
+        1, ge=1, le=64, description="processes, behind nginx; they listen on the ports after it"
+    )
+    worker: str = Field(
+        "",
+        pattern="^[a-z0-9]{0,16}$",
+        description="name before the ids that this process makes, for a proxy in front of several",
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="comma-separated names that `Host` may give; none: any, on loopback its own",
@@ -28,6 +36,12 @@ class ServerSettings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="JSON lines on standard error"
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="collector that gets traces by OTLP over HTTP, such as http://localhost:4318; "
+        "needs the extra `otel`; none: no traces",
     )
 
 

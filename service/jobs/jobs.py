@@ -19,6 +19,7 @@ from service.errors import (
 )
 from service.jobs.changes import Changes
 from service.jobs.files import check_budget
+from service.jobs.record import record_run
 from service.jobs.recovery import (
     EXPIRED_S,
     count_life_s,
@@ -225,7 +226,8 @@ class Jobs:
         try:
             job = await self.store.ask(self.store.load, job_id)
             if job is not None:
-                await self._attempt(job, progress)
+                with record_run(self._runtime, job):
+                    await self._attempt(job, progress)
         except asyncio.CancelledError:
             if self.is_draining:
                 await wait_for_thread(self.store.ask(self.store.requeue, job_id))

@@ -20,6 +20,7 @@ from service.threads import start_in
 
 FOLDER = "matting-jobs"
 DATABASE = "jobs.sqlite3"
+FILES = "files"
 ID_BYTES = 16
 State = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
 STATES: tuple[State, ...] = get_args(State)
@@ -101,7 +102,7 @@ class JobStore:
         written, is of a newer version or missing beside files of jobs.
         """
         folder = data_dir / FOLDER
-        files = JobFiles(folder / "files")
+        files = JobFiles(folder / FILES)
         lock = lock_folder(folder)
         try:
             connection = open_database(folder / DATABASE, files, migrations)

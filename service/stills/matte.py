@@ -64,7 +64,7 @@ async def matte_still(
             prepare, model.info, still, options.ref_size, limit
         )
     matte = await model.infer(tensor, timeout_s=runtime.settings.request_timeout_s)
-    times.add("queue", matte.queue_s)
+    times.add("queue", matte.queue_s, before_s=matte.inference_s)
     times.add("inference", matte.inference_s)
     return replace(still, matte=matte.alpha, network_image=network_image)
 

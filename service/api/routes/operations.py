@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from numpy import float32, zeros
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 import service
 from service import __version__
@@ -81,9 +81,11 @@ async def probe(runtime: Runtime, model: Model) -> None:
 
 
 @router.get("/metrics", summary="Prometheus text")
-async def metrics(runtime: RuntimeDependency) -> Response:
-    text = generate_latest(runtime.metrics.registry)
-    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+async def metrics(runtime: RuntimeDependency, request: Request) -> Response:
+    """Answer in Prometheus' text format, or in OpenMetrics, with exemplars, for `Accept`."""
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    text = encode(runtime.metrics.registry)
+    return Response(text, headers={"Content-Type": content_type})
 
 
 @router.get("/v1/models", summary="Models that can be asked for")
