@@ -123,7 +123,7 @@ class ChunkReader:
         last_s = None if self.recording is None else self.recording.last_s
         selection = ClipSelection(
             audio=(),
-            deinterlaces=options.deinterlace == "auto",
+            deinterlace=options.deinterlace,
             tone_maps=options.hdr == "tonemap",
             after_s=None if last_s is None else float(last_s),
         )
