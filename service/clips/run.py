@@ -31,6 +31,8 @@ TOLD = (
     "clock_corrections",
     "frames_resized",
     "frames_fitted",
+    "frames_combed",
+    "colour_changes",
     "audio_packets_lost",
     "audio_changes",
     "ends_early_s",

@@ -11,6 +11,7 @@ FAINT, SETTLED = 2 / 255, 8 / 255
 WIDEST_DISC = 5  # pixels of radius
 # Soft alpha above this joins pieces: a lock of hair hangs on its head by its haze.
 CONNECT_ABOVE = 0.1
+_STRIP_ROWS = 64  # that stay in the cache of a core
 FINE_SIGMA = 8.0  # pixels; what a wider Gaussian leaves needs fewer pixels
 
 
@@ -47,9 +48,15 @@ def settle_ends(alpha: Alpha) -> Alpha:
     Ramps lead from there to alpha as it is at SETTLED and 1 - SETTLED.
     """
     slope = np.float32(SETTLED / (SETTLED - FAINT))
-    low = (alpha - np.float32(FAINT)) * slope
-    high = 1 - (np.float32(1 - FAINT) - alpha) * slope
-    return np.clip(np.maximum(np.minimum(alpha, low), high), 0, 1)
+    settled = np.empty_like(alpha)
+    for top in range(0, len(alpha), _STRIP_ROWS):
+        rows = slice(top, top + _STRIP_ROWS)
+        part = settled[rows]
+        np.multiply(alpha[rows] - np.float32(FAINT), slope, out=part)
+        np.minimum(part, alpha[rows], out=part)
+        np.maximum(part, 1 - (np.float32(1 - FAINT) - alpha[rows]) * slope, out=part)
+        np.clip(part, 0, 1, out=part)
+    return settled
 
 
 def split_radius(radius: int) -> list[int]:

@@ -52,10 +52,11 @@ class ColourCodes:
         primaries, transfer, matrix = (int(number) for number in numbers)
         return cls(primaries, transfer, matrix, int(range))
 
-    def choose(self, frame: Any, codec: str) -> "ColourCodes":
-        """Return the colour of a clip whose container says this, by its first frame.
+    def choose(self, frame: Any, codec: str, height: int) -> "ColourCodes":
+        """Return the colour of a frame of a clip whose container says this.
 
-        What the codec says counts, the container's word where it says nothing.
+        What the codec says counts, the container's word where it says nothing. `height`: pixels of
+        the clip, by which a matrix is guessed that nothing states.
         """
         told = ColourCodes() if codec in _WITHOUT_COLOUR else ColourCodes.of(frame)
         is_full = frame.format.name.startswith("yuvj")
@@ -65,7 +66,7 @@ class ColourCodes:
         matrix = told.matrix
         if matrix == RGB and not (frame.format.is_rgb or frame.format.has_palette):
             matrix = UNSPECIFIED
-        matrix = choose_matrix(_first_stated(matrix, self.matrix), frame, primaries)
+        matrix = choose_matrix(_first_stated(matrix, self.matrix), frame, primaries, height)
         return ColourCodes(
             primaries,
             _first_stated(told.transfer, self.transfer),
@@ -74,7 +75,7 @@ class ColourCodes:
         )
 
 
-def choose_matrix(stated: int, frame: Any, primaries: int) -> int:
+def choose_matrix(stated: int, frame: Any, primaries: int, height: int) -> int:
     """Return the H.273 number of the matrix that a frame is read with, never "not stated".
 
     Raises UndecodableVideo for those that are not read.
@@ -89,7 +90,7 @@ def choose_matrix(stated: int, frame: Any, primaries: int) -> int:
             f"The video's colours are coded with the matrix {name} (H.273 number {stated}), which "
             "is not read; convert it to BT.709."
         )
-    return stated if stated == YCGCO else yuv_matrix(stated, frame.height)
+    return stated if stated == YCGCO else yuv_matrix(stated, height)
 
 
 def yuv_matrix(stated: int, height: int) -> int:
