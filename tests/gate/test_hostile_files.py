@@ -121,9 +121,11 @@ def claim_samples(clip: bytes) -> bytes:
 
 
 def count_cpu_s(process: psutil.Process) -> float:
-    """Return the seconds of a core that a process and its children have used so far."""
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-    return sum(time.user + time.system for time in times)
+    """Return the seconds of a core that a process and its children, dead ones too, have used."""
+    own = process.cpu_times()
+    times = [one.cpu_times() for one in process.children(recursive=True)]
+    used_s = sum(time.user + time.system for time in (own, *times))
+    return used_s + own.children_user + own.children_system
 
 
 @pytest.mark.slow
