@@ -1,14 +1,12 @@
 """Matte, render and encode one still; shared by all image routes."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 from service.errors import DeadlineExceeded
 from service.gate import Ticket
 from service.inference.providers import count_threads
-from service.matting.fine import TooLate
 from service.matting.signals import measure_confidence, shows_person
 from service.metrics import StageTimes
 from service.runtime import Runtime
@@ -18,6 +16,7 @@ from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
 from service.stills.render import FinishedStill, finish_still
 from service.stills.result_store import KeptResult, ResultStore
+from service.threads import IsLate, TooLate
 
 
 @dataclass(frozen=True)
@@ -76,23 +75,24 @@ async def _finish(
     format: Format,
     times: StageTimes,
 ) -> Answer:
-    run = runtime.workers.run
     deadline_s = time.monotonic() + runtime.settings.request_timeout_s
     start_s = time.perf_counter()
-    with times.measure("refine"):
-        try:
-            finished, signals = await run(
-                _refine, still, options, lambda: time.monotonic() > deadline_s
+    try:
+        with times.measure("refine"):
+            finished, signals = await runtime.workers.run_until(
+                deadline_s, partial(_refine, still, options)
             )
-        except TooLate:
-            raise DeadlineExceeded(
-                f"refine=fine was not done within {runtime.settings.request_timeout_s:g} s",
-                hint="ask for a smaller `size`, or leave out refine",
-            ) from None
-    if options.refine == "fine":
-        runtime.gate.observe_fine((time.perf_counter() - start_s) / count_threads())
-    with times.measure("encode"):
-        encoded = await run(partial(encode_still, finished, options, format))
+        if options.refine == "fine":
+            runtime.gate.observe_fine((time.perf_counter() - start_s) / count_threads())
+        with times.measure("encode"):
+            encoded = await runtime.workers.run_until(
+                deadline_s, partial(encode_still, finished, options, format)
+            )
+    except TooLate:
+        raise DeadlineExceeded(
+            f"the result was not made within {runtime.settings.request_timeout_s:g} s",
+            hint="ask for a smaller `size`, or for less: refine=fine and wide clean-up take long",
+        ) from None
     height, width = finished.alpha.shape
     model = runtime.models.choose(options.model)
     metadata = ResultMetadata(
@@ -112,7 +112,7 @@ async def _finish(
 
 
 def _refine(
-    still: MattedStill, options: ImageOptions, is_late: Callable[[], bool]
+    still: MattedStill, options: ImageOptions, is_late: IsLate
 ) -> tuple[FinishedStill, tuple[float, bool] | None]:
     """Return the finished still; and how sure the network is and whether it sees a person."""
     finished = finish_still(still, options, is_late)

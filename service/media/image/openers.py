@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from service.media.image.formats.bmp import BmpFile, decode_fields, read_bmp
+from service.media.image.formats.gif import check_blocks
 from service.media.image.formats.heif import open_heif
 from service.media.image.formats.jpeg import mend_jpeg
 from service.media.image.formats.png import PngFile, count_rows, mend_png
@@ -22,7 +23,7 @@ from service.media.image.truncated import (
 
 
 def open_source(data: bytes | bytearray, format: str) -> Source:
-    """Read the header; raises UndecodableImage, UnknownFormat and what Pillow raises."""
+    """Read the header; raises those of types.py and what Pillow raises."""
     match format:
         case "JPEG":
             return _open_jpeg(data)
@@ -149,6 +150,7 @@ def _open_fields(data: bytes | bytearray, header: BmpFile) -> Source:
 
 
 def _open_gif(data: bytes | bytearray) -> Source:
+    check_blocks(data)
     source = take_file(open_file(data, "GIF"))
     file = source.file
     assert file is not None

@@ -1,6 +1,7 @@
 """Why an image is not read, in words: damaged, cut short, or in a coding that is not read."""
 
 from service.media.image.formats.boxes import find_coding, is_cut
+from service.media.image.formats.jpeg import MAX_SEGMENTS
 from service.media.image.formats.tiff import find_page
 
 _JPEG_CODINGS = {
@@ -68,7 +69,9 @@ def _find_unread_coding(data: bytes | bytearray, format: str) -> str:
 
 def _find_jpeg_coding(data: bytes | bytearray) -> str:
     at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
+    for _ in range(MAX_SEGMENTS):
+        if at + 9 > len(data) or data[at] != 0xFF:
+            break
         marker = data[at + 1]
         if marker in _JPEG_CODINGS:
             return _JPEG_CODINGS[marker]

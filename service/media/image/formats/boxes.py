@@ -4,8 +4,22 @@ import struct
 from collections.abc import Iterator
 
 from service.media.colour.description import Colour
+from service.media.image.types import TooComplexImage
 
-_MAX_BOXES = 4096
+_MAX_BOXES = 4096  # a photo in tiles has some hundred; FFmpeg takes seconds for millions
+_CONTAINERS = (b"meta", b"iprp", b"ipco")
+
+
+def check_boxes(data: bytes | bytearray) -> None:
+    """Raise TooComplexImage for very many boxes at the top or around the pictures."""
+    count, views = 0, [memoryview(data)]
+    while views:
+        for kind, content in _split(views.pop()):
+            count += 1
+            if kind in _CONTAINERS:
+                views.append(content[4:] if kind == b"meta" else content)
+        if count >= _MAX_BOXES:
+            raise TooComplexImage("HEIF or AVIF", "boxes", _MAX_BOXES, count)
 
 
 def find_nclx(data: bytes | bytearray) -> Colour | None:

@@ -7,12 +7,13 @@ import pillow_heif
 
 from service.media.colour.description import SRGB
 from service.media.image.formats.avif import AvifPixels, decode_avif, open_avif
-from service.media.image.formats.boxes import find_nclx
+from service.media.image.formats.boxes import check_boxes, find_nclx
 from service.media.image.source import Pixels, Source, open_file, take_file
 
 
 def open_heif(data: bytes | bytearray) -> Source:
-    """Read the header; raises what Pillow raises."""
+    """Read the header; raises TooComplexImage and what Pillow raises."""
+    check_boxes(data)
     described = find_nclx(data)
     try:
         file = open_file(data, "AVIF", "HEIF")

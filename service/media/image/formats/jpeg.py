@@ -7,6 +7,13 @@ they are given only the ones that are needed and whole.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from service.media.image.types import TooComplexImage
+
+# Each scan is a walk over all blocks of the picture, for as little as 40 bytes. Encoders make ten;
+# Chromium stops at a hundred, too.
+MAX_SCANS = 100
+# Twelve megabytes of profile and EXIF have 200; each costs a turn of a loop in Python.
+MAX_SEGMENTS = 4096
 _SOS, _EOI, _COMMENT = 0xDA, 0xD9, 0xFE
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _STANDALONE = (0x01, *range(0xD0, 0xD8))
@@ -31,10 +38,15 @@ class JpegFile:
 
 
 def mend_jpeg(data: bytes | bytearray) -> JpegFile:
-    """Return the file without damaged and needless segments, closed by an end marker."""
+    """Return the file without damaged and needless segments, closed by an end marker.
+
+    Raises TooComplexImage.
+    """
     kept, dropped = [b"\xff\xd8"], list[str]()
     is_progressive, pixels = False, len(data)
-    for marker, start, end in _walk(data):
+    for number, (marker, start, end) in enumerate(_walk(data), 1):
+        if number > MAX_SEGMENTS:
+            raise TooComplexImage("JPEG", "segments", MAX_SEGMENTS, number)
         content = bytes(data[start + 4 : end])
         if marker == _SOS:
             pixels = start
@@ -47,7 +59,12 @@ def mend_jpeg(data: bytes | bytearray) -> JpegFile:
             if not sound:
                 continue
         kept.append(bytes(data[start:end]))
-    is_whole = data.find(END, pixels) >= 0
+    end = data.find(END, pixels)
+    is_whole = end >= 0
+    # Within the data of a scan no such pair of bytes is written.
+    scans = data.count(b"\xff\xda", pixels, end if is_whole else len(data))
+    if scans > MAX_SCANS:
+        raise TooComplexImage("JPEG", "scans", MAX_SCANS, scans)
     kept.append(bytes(data[pixels:]))
     if not is_whole:
         # A marker cut in half would swallow the end marker.
@@ -66,7 +83,9 @@ def _walk(data: bytes | bytearray) -> Iterator[tuple[int, int, int]]:
     at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:
-            at += 1  # rubbish between segments; libjpeg skips it, too
+            at = data.find(b"\xff", at)  # rubbish between segments; libjpeg skips it, too
+            if at < 0:
+                return
             continue
         marker = data[at + 1]
         if marker == 0xFF:
