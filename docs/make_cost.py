@@ -19,7 +19,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from training.commands.common import parse_count
 from training.commands.evaluate import select
 from training.data.pairs import Pair, find_pairs
 from training.evaluation.measure import measure_photo
@@ -96,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     add("models", type=Path, nargs="*", metavar="MODEL", help=".onnx")
     add("--data", type=Path, nargs="+", default=[], metavar="FOLDER", help="photos with alpha")
     add("--split", choices=["train", "val", "all"], default="val", help="default: %(default)s")
-    add("--limit", type=parse_count, help="take this many photos of each folder")
+    add("--limit", type=int, help="take this many photos of each folder")
     add("--sizes", default=",".join(map(str, SIZES)), help="shorter sides (%(default)s)")
     add("--out", type=Path, default=OUT, help="picture; the figures lie beside it as .json")
     add("--redraw", action="store_true", help="draw the figures that are there")

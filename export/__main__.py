@@ -4,62 +4,57 @@ The report is written beside the ONNX file as OUT.json. Both appear at the end a
 everything went well; a failure is one line on stderr and exit code 1 (2 for a wrong command line).
 """
 
-import argparse
-import sys
 from pathlib import Path
+from typing import Annotated, Literal
 
+import typer
 from rich.console import Console
 
 from export import ExportError
-from training.commands.common import fail
+from training.commands.common import EXIT_INTERRUPTED, check_multiple, fail
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    arguments = build_parser().parse_args(argv)
+def check_ref_size(value: int) -> int:
+    return check_multiple(value, 32)
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help=".ckpt, .pt, .pth or .npz")],
+    out: Annotated[Path, typer.Argument(help="OUT.onnx; the report goes to OUT.json beside it")],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", show_default="modnet, the fast network modnet-fast", help="in the API"
+        ),
+    ] = None,
+    version: Annotated[str, typer.Option(metavar="TEXT", help="of the weights")] = "1",
+    ref_size: Annotated[
+        int,
+        typer.Option(
+            callback=check_ref_size,
+            help="shorter side in pixels at which the weights work best, a multiple of 32",
+        ),
+    ] = 512,
+    licence: Annotated[
+        str, typer.Option(metavar="SPDX", help="of the weights, an SPDX name")
+    ] = "Apache-2.0",
+    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="fp16 is for CUDA")] = "fp32",
+) -> None:
+    """Turn a checkpoint into one verified ONNX file."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     try:
         # Imported here: torch takes seconds, and `--help` or a slip of the pen need not wait.
         from export.pipeline import Options, export_checkpoint
 
-        export_checkpoint(Options(**vars(arguments)), console)
+        options = Options(checkpoint, out, name, version, ref_size, licence, precision)
+        export_checkpoint(options, console)
     except ExportError as error:
-        return fail(str(error))
+        fail(str(error))
     except OSError as error:
-        return fail(f"{arguments.out}: {error.strerror or error}")
+        fail(f"{out}: {error.strerror or error}")
     except KeyboardInterrupt:
-        return fail("interrupted, nothing written", code=130)
-    return 0
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser; its destinations are the fields of export.pipeline.Options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m export", description="Turn a checkpoint into one verified ONNX file."
-    )
-    add = parser.add_argument
-    default = "(default: %(default)s)"
-    add("checkpoint", type=Path, help=".ckpt, .pt, .pth or .npz")
-    add("out", type=Path, help="OUT.onnx; the report goes to OUT.json beside it")
-    add("--name", help="of the model in the API (default: modnet, the fast network modnet-fast)")
-    add("--version", default="1", help=f"version of the weights {default}")
-    add(
-        "--ref-size",
-        type=parse_ref_size,
-        default=512,
-        help=f"shorter side in pixels at which the weights work best {default}",
-    )
-    add("--licence", default="Apache-2.0", help=f"of the weights, an SPDX name {default}")
-    add("--precision", choices=["fp32", "fp16"], default="fp32", help=f"fp16 is for CUDA {default}")
-    return parser
-
-
-def parse_ref_size(text: str) -> int:
-    """Return a ref_size: a multiple of 32, at least 32."""
-    if not text.isdecimal() or int(text) % 32 or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive multiple of 32")
-    return int(text)
+        fail("interrupted, nothing written", code=EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(export)

@@ -1,6 +1,5 @@
 """`python -m service`: start the server, or exit with one line that says why not."""
 
-import argparse
 import logging
 import os
 import signal
@@ -8,7 +7,9 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from service import __version__
 from service.settings import (
@@ -28,34 +29,44 @@ OTHER_PORT = "choose another port with `make serve PORT=...` or MATTING_PORT"
 log = logging.getLogger("service")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code (3: it cannot start).
+def serve(
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="to listen on (MATTING_HOST)")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port (MATTING_PORT)")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="processes, behind nginx (MATTING_WORKERS)")
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+    list_settings: Annotated[
+        bool, typer.Option("--list-settings", help="print every setting")
+    ] = False,
+    new_key: Annotated[
+        str | None, typer.Option(metavar="NAME", help="print a new key for MATTING_KEYS_FILE")
+    ] = None,
+) -> None:
+    """Serve photos and clips over HTTP until SIGTERM or SIGINT.
 
-    Settings come from `MATTING_*` variables; the flags are for convenience.
+    Settings are MATTING_* variables; the flags are for convenience. Exit code 3: it cannot start.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m service",
-        description="The matting service; settings are MATTING_* variables.",
-    )
-    parser.add_argument("--host", help="address to listen on (MATTING_HOST)")
-    parser.add_argument("--port", type=int, help="TCP port (MATTING_PORT)")
-    parser.add_argument("--workers", type=int, help="processes, behind nginx (MATTING_WORKERS)")
-    parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("--list-settings", action="store_true", help="print every setting")
-    parser.add_argument("--new-key", metavar="NAME", help="print a new key for MATTING_KEYS_FILE")
-    flags = vars(parser.parse_args(argv))
-    if flags.pop("list_settings"):
+    if version:
+        print(__version__)
+    elif list_settings:
         print(describe_settings())
-        return 0
-    if name := flags.pop("new_key"):
+    elif new_key is not None:
         from service.access import make_key
 
-        print(make_key(name))
-        return 0
+        print(make_key(new_key))
+    else:
+        flags = {"host": host, "port": port, "workers": workers}
+        code = run({name: value for name, value in flags.items() if value is not None})
+        raise typer.Exit(code)
+
+
+def run(flags: dict[str, Any]) -> int:
+    """Serve with the settings of the environment and these; return the exit code."""
     try:
-        settings = load_settings(
-            **{name: value for name, value in flags.items() if value is not None}
-        )
+        settings = load_settings(**flags)
         check_exposure(settings)
         if settings.keys_file is not None:
             from service.access import read_keys
@@ -182,4 +193,6 @@ def _refuse(reason: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(serve)
+    app()

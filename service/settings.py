@@ -25,6 +25,7 @@ from service.settings_sections import (
 )
 
 ENV_PREFIX = "MATTING_"
+CLIENT_VARIABLES = {"MATTING_SERVER"}  # read by the command line, and no setting of a service
 AUTO_MODEL = "auto"  # stands for the service's own choice
 
 
@@ -113,7 +114,7 @@ def load_settings(environ: Mapping[str, str] = os.environ, **overrides: object) 
     Raises SettingsError naming the variable when a value is out of range, or when a `MATTING_*`
     variable is not a setting (a typing mistake would otherwise be ignored without a word).
     """
-    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | CLIENT_VARIABLES
     for name in environ:
         if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1)

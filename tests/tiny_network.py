@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from export.__main__ import main
+from cli.__main__ import main as matte
 from training.network.checkpoint import save_checkpoint
 from training.network.modnet import MODNet
 
@@ -46,7 +46,7 @@ def export_tiny_bytes(seed: int, in_channels: int = 3) -> TinyExport:
         checkpoint, out = Path(folder) / "tiny.pt", Path(folder) / "tiny.onnx"
         save_checkpoint(checkpoint, make_tiny_model(seed, in_channels))
         arguments = [str(checkpoint), str(out), "--name", "tiny", "--ref-size", str(REF_SIZE)]
-        assert main(arguments) == 0
+        assert matte(["export", *arguments]) == 0
         report = out.with_suffix(".json")
         return TinyExport(checkpoint.read_bytes(), out.read_bytes(), report.read_bytes())
 

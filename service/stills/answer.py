@@ -39,7 +39,7 @@ async def make_answer(
     """Decode, matte, finish and encode one image, and keep it when the options say so."""
     times = StageTimes(runtime.metrics)
     still = await matte_still(runtime, files, options, ticket, times)
-    answer = await _finish(runtime, still, options, format, times)
+    answer = await finish_answer(runtime, still, options, format, times)
     runtime.metrics.frames.labels("image").inc()
     height, width = still.picture.image.shape[:2]
     runtime.access.charge(owner, "megapixels", width * height / 1e6)
@@ -65,16 +65,17 @@ async def rerender_stored(
         still = await decode_still(runtime, files, ticket)
     returns_own = options.existing_alpha == "return" and still.picture.alpha is not None
     matte = None if returns_own else kept.matte
-    return await _finish(runtime, replace(still, matte=matte), options, format, times)
+    return await finish_answer(runtime, replace(still, matte=matte), options, format, times)
 
 
-async def _finish(
+async def finish_answer(
     runtime: Runtime,
     still: MattedStill,
     options: ImageOptions,
     format: Format,
     times: StageTimes,
 ) -> Answer:
+    """Render and encode a matted image; raises DeadlineExceeded and ImpossibleOutput."""
     deadline_s = time.monotonic() + runtime.settings.request_timeout_s
     start_s = time.perf_counter()
     try:

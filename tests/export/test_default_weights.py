@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from export.__main__ import main
+from cli.__main__ import main as matte
 from export.to_onnx import MatteOnly
 from export.verify import TOLERANCE, compare
 from training.network.checkpoint import build_model, read_checkpoint
@@ -94,7 +94,7 @@ def test_command_of_the_model_card_makes_the_file_again(name, tmp_path, report):
     )
     checkpoint, out, *options = command[3:]
     assert VERSIONS[name] == options[options.index("--version") + 1]
-    assert main([str(ROOT / checkpoint), str(tmp_path / Path(out).name), *options]) == 0
+    assert matte(["export", str(ROOT / checkpoint), str(tmp_path / Path(out).name), *options]) == 0
     made = json.loads((tmp_path / f"{name}.json").read_text())
     if made["versions"] != report["versions"]:
         pytest.skip("other package versions than those of the file")

@@ -9,10 +9,7 @@ import pytest
 import torch
 
 import export.pipeline
-from cli.__main__ import COMMANDS
 from cli.__main__ import main as matte
-from export.__main__ import main
-from service import __version__
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +53,7 @@ def checkpoint(tmp_path, tiny_path):
 
 def refuse(capsys, *arguments):
     """Return the line with which the command, run in this process, refuses."""
-    assert main([str(argument) for argument in arguments]) == 1
+    assert matte(["export", *map(str, arguments)]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     return lines[0]
@@ -135,16 +132,15 @@ def test_ctrl_c_leaves_nothing(tmp_path, checkpoint):
 
 @pytest.mark.parametrize("ref_size", ["0", "-32", "300", "big"])
 def test_wrong_ref_size_is_a_usage_error(capsys, tmp_path, ref_size):
-    with pytest.raises(SystemExit) as caught:
-        main(["a.pt", str(tmp_path / "a.onnx"), "--ref-size", ref_size])
-    assert caught.value.code == 2
-    assert "multiple of 32" in capsys.readouterr().err
+    assert matte(["export", "a.pt", str(tmp_path / "a.onnx"), "--ref-size", ref_size]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "--ref-size" in line
 
 
 def test_help_needs_no_torch():
     code = (
         "import sys; sys.modules['torch'] = sys.modules['onnx'] = None;"
-        "from export.__main__ import main; main(['--help'])"
+        "from cli.__main__ import main; main(['export', '--help'])"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0 and "--ref-size" in result.stdout and result.stderr == ""
@@ -153,51 +149,3 @@ def test_help_needs_no_torch():
 def test_matte_passes_arguments_on(capsys, tmp_path):
     assert matte(["export", str(tmp_path / "none.pt"), str(tmp_path / "a.onnx")]) == 1
     assert "No such file" in capsys.readouterr().err
-
-
-def test_matte_help_lists_commands(capsys):
-    assert matte(["--help"]) == 0
-    text = capsys.readouterr().out
-    for name, command in COMMANDS.items():
-        assert name in text and command.help in text
-
-
-def test_matte_without_command_shows_help_and_fails(capsys):
-    assert matte([]) == 2
-    assert "usage: matte" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("typed, nearest", [("exprot", "export"), ("server", "serve")])
-def test_matte_names_the_nearest_command(capsys, typed, nearest):
-    assert matte([typed]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert repr(typed) in line and repr(nearest) in line
-
-
-def test_matte_names_all_commands_when_none_is_near(capsys):
-    assert matte(["xyzzy"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "did you mean" not in line and all(name in line for name in COMMANDS)
-
-
-def test_matte_tells_its_version(capsys):
-    assert matte(["--version"]) == 0
-    assert capsys.readouterr().out == f"matte {__version__}\n"
-
-
-def test_matte_says_what_to_install(tmp_path):
-    code = (
-        "import sys; sys.modules['torch'] = None;"
-        "from cli.__main__ import main; sys.exit(main(['export', 'a.pt', 'a.onnx']))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert_refused(result, "torch", "`make setup`")
-
-
-def test_matte_imports_nothing_heavy():
-    code = (
-        "import sys, cli.__main__ as c; c.main(['--help']);"
-        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'fastapi', 'cv2') if m in sys.modules])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert result.stdout.splitlines()[-1] == "[]"

@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 
-from export.__main__ import main
+from cli.__main__ import main
 from training.evaluation.predictor import Placement, open_predictor
 from training.network.checkpoint import load_model, save_checkpoint
 from training.network.fast import FastNet
@@ -18,7 +18,7 @@ def test_fast_network_is_exported_to_the_contract_of_modnet(tmp_path):
     torch.manual_seed(0)
     checkpoint, out = tmp_path / "fast.pt", tmp_path / "fast.onnx"
     save_checkpoint(checkpoint, FastNet(width=0.125))
-    assert main([str(checkpoint), str(out), "--ref-size", "192"]) == 0
+    assert main(["export", str(checkpoint), str(out), "--ref-size", "192"]) == 0
     report = json.loads(out.with_suffix(".json").read_text())
     assert report["model"] == "modnet-fast" and report["max_abs"] <= report["tolerance"]
     model = onnx.load(out)

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 import export.pipeline
-from export.__main__ import main
+from cli.__main__ import main as matte
 from export.precision import KEPT, halve
 from export.verify import HALF_TOLERANCE
 from service.inference.engine import OnnxEngine
@@ -46,7 +46,7 @@ def test_export_in_half_precision_is_verified_and_says_so(tmp_path, monkeypatch)
         lambda network, path, metadata: shutil.copy(DEFAULT_MODEL, path),
     )
     out = tmp_path / "half.onnx"
-    assert main([str(CHECKPOINT), str(out), "--precision", "fp16"]) == 0
+    assert matte(["export", str(CHECKPOINT), str(out), "--precision", "fp16"]) == 0
     report = json.loads(out.with_suffix(".json").read_text())
     assert report["precision"] == "fp16" and report["tolerance"] == HALF_TOLERANCE
     assert 1e-4 < report["max_abs"] <= HALF_TOLERANCE

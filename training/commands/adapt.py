@@ -1,17 +1,16 @@
 """`matte adapt CLIP... --model CHECKPOINT --out ADAPTED.pt`: adaptation to unlabelled clips."""
 
-import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from training.commands.common import fail, parse_count
+from training.commands.common import EXIT_INTERRUPTED, fail
 from training.data.pairs import DataError
 from training.evaluation.results import format_table
 from training.loop.adaptation import (
@@ -29,6 +28,24 @@ from training.network.checkpoint import CheckpointError, load_model
 from training.network.modnet import MODNet
 
 
+@dataclass(frozen=True)
+class AdaptOptions:
+    """What the command line says, field for field; `threads` 0: one per core."""
+
+    clips: list[Path]
+    model: Path
+    out: Path
+    held_out: Path | None
+    epochs: int
+    lr: float
+    ref_size: int
+    every: int
+    max_frames: int
+    threads: int
+    seed: int
+    json: Path | None
+
+
 def format_report(before: Sequence[Judgement], after: Sequence[Judgement]) -> str:
     """Return a Markdown table: the footage learnt from, then the footage kept back."""
     rows = []
@@ -38,66 +55,44 @@ def format_report(before: Sequence[Judgement], after: Sequence[Judgement]) -> st
     return format_table(["frames", "measure", "before", "after", "change"], rows, left=2)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def adapt_checkpoint(options: AdaptOptions) -> None:
     """Read, adapt, judge, save; raises AdaptError, CheckpointError, DataError or OSError."""
-    torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
-    model = load_model(arguments.model)
+    torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+    model = load_model(options.model)
     if not isinstance(model, MODNet):
-        raise AdaptError(f"{arguments.model}: has no detail branch, which SOC needs")
+        raise AdaptError(f"{options.model}: has no detail branch, which SOC needs")
     if model.architecture["in_channels"] != 3:
-        raise AdaptError(f"{arguments.model}: needs a trimap, and unlabelled clips have none")
-    size = arguments.ref_size, arguments.every, arguments.max_frames
-    clips = [read_clip(path, *size) for path in arguments.clips]
-    held_out = read_clip(arguments.held_out, *size) if arguments.held_out else None
+        raise AdaptError(f"{options.model}: needs a trimap, and unlabelled clips have none")
+    size = options.ref_size, options.every, options.max_frames
+    clips = [read_clip(path, *size) for path in options.clips]
+    held_out = read_clip(options.held_out, *size) if options.held_out else None
     clips, held_out = split_clips(clips, held_out)
     frames = [frame for clip in clips for frame in clip]
     original = freeze_copy(model)
     places = clips[0], held_out
     with Progress(console=Console(stderr=True)) as progress:
         before = [judge(model.eval(), original, place) for place in places]
-        plan = Plan(arguments.epochs, arguments.lr, arguments.seed)
+        plan = Plan(options.epochs, options.lr, options.seed)
         adapt(model, frames, plan, progress)
         after = [judge(model, original, place) for place in places]
-    save_atomically(arguments.out, model, adapted_from=str(arguments.model.name))
+    save_atomically(options.out, model, adapted_from=str(options.model.name))
     print(format_report(before, after))
-    if arguments.json:
+    if options.json:
         rows = {
             f"{place}_{when}": judgement._asdict()
             for when, judgements in (("before", before), ("after", after))
             for place, judgement in zip(("learnt", "kept"), judgements, strict=True)
         }
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="matte adapt", description="Adapt a network to your own clips, without labels (SOC)."
-    )
-    add = parser.add_argument
-    add("clips", type=Path, nargs="+", metavar="CLIP", help="footage to learn from")
-    add("--model", type=Path, required=True, help="checkpoint to start from")
-    add("--out", type=Path, required=True, help="checkpoint to write (.pt)")
-    add("--held-out", type=Path, metavar="CLIP", help="clip to judge on (default: the last one)")
-    add("--epochs", type=parse_count, default=Plan.epochs, help="default: %(default)s")
-    add("--lr", type=float, default=Plan.lr, help="default: %(default)s")
-    add("--ref-size", type=parse_count, default=512, help="shorter side, pixels (%(default)s)")
-    add("--every", type=parse_count, default=1, help="take each n-th frame (%(default)s)")
-    add("--max-frames", type=parse_count, default=500, help="of a clip (%(default)s)")
-    add("--threads", type=parse_count, default=0, help="default: one per core")
-    add("--seed", type=int, default=Plan.seed, help="of the order of frames (%(default)s)")
-    add("--json", type=Path, help="write the measures")
-    arguments = parser.parse_args(argv)
+def run(options: AdaptOptions) -> None:
+    """Run the command; a failure is one line on stderr."""
     try:
-        run(arguments)
+        adapt_checkpoint(options)
     except (AdaptError, CheckpointError, DataError) as error:
-        return fail(str(error))
+        fail(str(error))
     except OSError as error:
-        return fail(f"{error.filename or arguments.out}: {error.strerror or error}")
+        fail(f"{error.filename or options.out}: {error.strerror or error}")
     except KeyboardInterrupt:
-        return fail("interrupted, nothing written", code=130)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        fail("interrupted, nothing written", code=EXIT_INTERRUPTED)

@@ -4,11 +4,9 @@ Times are of the network alone, one picture, input ready in memory: reading, res
 are not in them. `python -m benchmarks.serving` measures a whole service.
 """
 
-import argparse
 import json
 import math
 import statistics
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,9 +15,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.commands.common import fail, parse_count
+from training.commands.common import EXIT_INTERRUPTED, fail
 from training.evaluation.predictor import (
-    STRIDE,
     Placement,
     Predictor,
     PredictorError,
@@ -29,7 +26,6 @@ from training.evaluation.results import MISSING, format_table
 from training.network.checkpoint import read_checkpoint
 from training.network.networks import make_network
 
-DEFAULT_SIZES = (256, 320, 384, 512)
 HEADER = ("model", "params", "MACs", "file", "input", "median", "fastest", "fps", "runs on")
 # Ke et al., arXiv:2011.11961: half precision, reading in a process of its own. Not measured here.
 PUBLISHED = ("the paper's figures", "-", "-", "-", "512x512", "15.8 ms", "-", "63", "GTX 1080Ti")
@@ -57,52 +53,43 @@ class Row:
     runs_on: str
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    arguments = build_parser().parse_args(argv)
+@dataclass(frozen=True)
+class BenchOptions:
+    """What the command line says, field for field; `threads` 0: one per core."""
+
+    model: list[Path]
+    sizes: tuple[int, ...]
+    runs: int
+    device: str
+    threads: int
+    json: Path | None
+
+
+def run(options: BenchOptions) -> None:
+    """Run the command; a failure is one line on stderr."""
     try:
-        rows = [row for path in arguments.model for row in bench(path, arguments)]
-        if arguments.json:
+        rows = [row for path in options.model for row in bench(path, options)]
+        if options.json:
             records = [asdict(row) for row in rows]
-            arguments.json.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+            options.json.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
     except PredictorError as error:
-        return fail(str(error))
+        fail(str(error))
     except OSError as error:
-        return fail(f"{error.filename}: {error.strerror}")
+        fail(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
-        return fail("interrupted", code=130)
+        fail("interrupted", code=EXIT_INTERRUPTED)
     print(format_table(HEADER, [*map(format_row, rows), PUBLISHED]))
-    print(f"{arguments.runs} runs of one picture, the network alone; fps of the median")
-    return 0
+    print(f"{options.runs} runs of one picture, the network alone; fps of the median")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of `matte bench`."""
-    parser = argparse.ArgumentParser(
-        prog="matte bench", description="Print parameters, multiply-adds and speed of a network."
-    )
-    add = parser.add_argument
-    add(
-        "--model", type=Path, action="append", required=True, help="checkpoint or .onnx; repeatable"
-    )
-    default = ",".join(map(str, DEFAULT_SIZES))
-    help = f"sides of the square inputs, multiples of {STRIDE} (default: {default})"
-    add("--sizes", type=parse_sizes, default=DEFAULT_SIZES, help=help)
-    add("--runs", type=parse_count, default=20, help="per size (default: %(default)s)")
-    add("--device", choices=["cpu", "cuda"], default="cpu", help="default: %(default)s")
-    add("--threads", type=parse_count, default=0, help="default: one per core")
-    add("--json", type=Path, help="write the figures to this file too")
-    return parser
-
-
-def bench(path: Path, arguments: argparse.Namespace) -> list[Row]:
+def bench(path: Path, options: BenchOptions) -> list[Row]:
     """Return a row per size; raises PredictorError or OSError."""
-    predictor = open_predictor(path, Placement(arguments.device, arguments.threads))
+    predictor = open_predictor(path, Placement(options.device, options.threads))
     count = count_onnx if path.suffix == ".onnx" else count_checkpoint
     rows = []
-    for size in arguments.sizes:
+    for size in options.sizes:
         cost = count(path, size)
-        times_ms = time_network(predictor, size, arguments.runs)
+        times_ms = time_network(predictor, size, options.runs)
         rows.append(
             Row(
                 model=path.name,
@@ -194,16 +181,3 @@ def format_row(row: Row) -> list[str]:
         f"{1000 / row.median_ms:.1f}",
         row.runs_on,
     ]
-
-
-def parse_sizes(text: str) -> tuple[int, ...]:
-    """Return sides separated by commas, each a multiple of 32."""
-    sizes = text.split(",")
-    for size in sizes:
-        if not size.isdecimal() or int(size) % STRIDE or int(size) == 0:
-            raise argparse.ArgumentTypeError(f"{size!r} is not a positive multiple of {STRIDE}")
-    return tuple(map(int, sizes))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

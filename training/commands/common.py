@@ -1,17 +1,26 @@
 """What the commands of training, export and cli share."""
 
-import argparse
 import sys
+from typing import NoReturn
+
+import typer
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
-def fail(message: str, code: int = 1) -> int:
-    """Print the message as a single line on stderr; return the exit code."""
+def print_error(message: str) -> None:
+    """Print the message as a single line on stderr."""
     print("error: " + " ".join(message.split()), file=sys.stderr)
-    return code
 
 
-def parse_count(text: str) -> int:
-    """Return a positive whole number."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return int(text)
+def fail(message: str, code: int = EXIT_FAILED) -> NoReturn:
+    """Print the message as a single line on stderr and end the command with this exit code."""
+    print_error(message)
+    raise typer.Exit(code)
+
+
+def check_multiple(value: int, of: int) -> int:
+    """Return a positive multiple; raises BadParameter, a mistake of usage."""
+    if value <= 0 or value % of:
+        raise typer.BadParameter(f"{value} is not a positive multiple of {of}")
+    return value

@@ -5,19 +5,17 @@ it is measured; the figures are plain means over the pictures of a folder. The p
 one of PPM-100's authors: the same with a shorter side of 512.
 """
 
-import argparse
 import hashlib
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from training.commands.common import fail, parse_count
+from training.commands.common import EXIT_INTERRUPTED, fail
 from training.data.pairs import DataError, Pair, find_pairs
 from training.evaluation.measure import draw_case, find_clip_pairs, measure_clip, measure_photo
 from training.evaluation.predictor import (
@@ -48,53 +46,47 @@ class EvaluationError(ValueError):
     """The command cannot do what was asked; the message is one line."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    arguments = build_parser().parse_args(argv)
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What the command line says, field for field; `threads` 0: one per core."""
+
+    model: Path
+    data: list[Path]
+    split: str
+    protocol: str
+    ref_size: int | None
+    limit: int | None
+    trimap: bool
+    clips: bool
+    csv: Path | None
+    json: Path | None
+    sheet: Path | None
+    device: str
+    threads: int
+
+
+def run(options: EvaluateOptions) -> None:
+    """Run the command; a failure is one line on stderr."""
     try:
-        evaluate(arguments)
+        evaluate(options)
     except (EvaluationError, PredictorError, DataError) as error:
-        return fail(str(error))
+        fail(str(error))
     except OSError as error:
-        return fail(f"{error.filename or arguments.data[0]}: {error.strerror or error}")
+        fail(f"{error.filename or options.data[0]}: {error.strerror or error}")
     except KeyboardInterrupt:
-        return fail("interrupted, nothing written", code=130)
-    return 0
+        fail("interrupted, nothing written", code=EXIT_INTERRUPTED)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of `matte evaluate`."""
-    parser = argparse.ArgumentParser(
-        prog="matte evaluate", description="Measure a network's mattes against the true ones."
-    )
-    add = parser.add_argument
-    add("model", type=Path, help="checkpoint (.ckpt, .pt, .pth, .npz) or .onnx")
-    help = "folders of photos with alpha, in any layout training reads"
-    add("data", type=Path, nargs="+", metavar="DATA", help=help)
-    add("--split", choices=["train", "val", "all"], default="all", help="default: %(default)s")
-    add("--protocol", choices=["plain", "ppm"], default="plain", help="ppm: shorter side 512")
-    add("--ref-size", type=parse_count, help="shorter side fed in (default: the file's, or 512)")
-    add("--limit", type=parse_count, help="take this many pictures of each folder, evenly spread")
-    add("--trimap", action="store_true", help="feed trimaps made from the true alpha (4 channels)")
-    add("--clips", action="store_true", help="DATA holds clips in clip/ and matte/: dtSSD, MESSDdt")
-    add("--csv", type=Path, help="write a line per picture")
-    add("--json", type=Path, help="write the figures, means and per picture")
-    add("--sheet", type=Path, help="write a picture (.png) of the worst cases")
-    add("--device", choices=["cpu", "cuda"], default="cpu", help="default: %(default)s")
-    add("--threads", type=parse_count, default=0, help="default: one per core")
-    return parser
-
-
-def evaluate(arguments: argparse.Namespace) -> None:
+def evaluate(options: EvaluateOptions) -> None:
     """Measure and report; raises EvaluationError, PredictorError, DataError or OSError."""
-    check_targets([arguments.csv, arguments.json, arguments.sheet])
-    predictor = open_predictor(arguments.model, Placement(arguments.device, arguments.threads))
-    check_channels(predictor, arguments.trimap)
-    if arguments.clips and (arguments.trimap or arguments.sheet):
+    check_targets([options.csv, options.json, options.sheet])
+    predictor = open_predictor(options.model, Placement(options.device, options.threads))
+    check_channels(predictor, options.trimap)
+    if options.clips and (options.trimap or options.sheet):
         raise EvaluationError("--trimap and --sheet are for photos, not for --clips")
-    ref_size = choose_ref_size(arguments, predictor)
-    cases = find_cases(arguments)
-    measure = measure_clip if arguments.clips else measure_photo
+    ref_size = choose_ref_size(options, predictor)
+    cases = find_cases(options)
+    measure = measure_clip if options.clips else measure_photo
     start = time.monotonic()
     with track(list(cases.values())) as tracked:
         measured = [measure(predictor, case, ref_size) for case in tracked]
@@ -106,50 +98,50 @@ def evaluate(arguments: argparse.Namespace) -> None:
     for name, group in folders.items():
         if len(folders) > 1:
             print(f"{name}:\n")
-        print(format_results(arguments, group, ref_size) + "\n" * (len(folders) > 1))
+        print(format_results(options, group, ref_size) + "\n" * (len(folders) > 1))
     print(f"{predictor.runs_on}, {elapsed_s:.0f} s in all")
     results = [replace(result, id=id) for id, result in zip(cases, measured, strict=True)]
     about = {
-        "model": arguments.model.name,
-        "sha256": hashlib.sha256(arguments.model.read_bytes()).hexdigest(),
-        "protocol": arguments.protocol,
+        "model": options.model.name,
+        "sha256": hashlib.sha256(options.model.read_bytes()).hexdigest(),
+        "protocol": options.protocol,
         "ref_size": ref_size,
-        "split": arguments.split,
-        "trimap": arguments.trimap,
+        "split": options.split,
+        "trimap": options.trimap,
     }
     if len(folders) > 1:
         about["means"] = {name: average_results(group) for name, group in folders.items()}
-    if arguments.csv:
-        write_csv(arguments.csv, results)
-    if arguments.json:
-        write_json(arguments.json, results, about)
-    if arguments.sheet:
+    if options.csv:
+        write_csv(options.csv, results)
+    if options.json:
+        write_json(options.json, results, about)
+    if options.sheet:
         worst = sorted(results, key=lambda result: -result.values["mad"])[:WORST_CASES]
         rows = [draw_case(predictor, cases[r.id], r, ref_size) for r in worst]
-        draw_sheet(rows).save(arguments.sheet, format="PNG")
+        draw_sheet(rows).save(options.sheet, format="PNG")
 
 
-def find_cases(arguments: argparse.Namespace) -> dict[str, Pair]:
+def find_cases(options: EvaluateOptions) -> dict[str, Pair]:
     """Return the pictures or clips of all folders by id; with several folders it names them."""
-    names = [folder.resolve().name for folder in arguments.data]
+    names = [folder.resolve().name for folder in options.data]
     if len(set(names)) < len(names):
-        names = [str(folder) for folder in arguments.data]
+        names = [str(folder) for folder in options.data]
     cases: dict[str, Pair] = {}
-    for folder, name in zip(arguments.data, names, strict=True):
-        if arguments.clips:
-            found = thin_out(find_clip_pairs(folder), arguments.limit)
+    for folder, name in zip(options.data, names, strict=True):
+        if options.clips:
+            found = thin_out(find_clip_pairs(folder), options.limit)
         else:
-            found = select(find_pairs(folder), arguments.split, arguments.limit)
+            found = select(find_pairs(folder), options.split, options.limit)
         prefix = f"{name}/" if len(names) > 1 else ""
         cases |= {prefix + case.id: replace(case, data_set=name) for case in found}
     return cases
 
 
-def choose_ref_size(arguments: argparse.Namespace, predictor: Predictor) -> int:
+def choose_ref_size(options: EvaluateOptions, predictor: Predictor) -> int:
     """Return the shorter side to feed; EvaluationError if the protocol says another."""
-    if arguments.protocol == "plain":
-        return arguments.ref_size or predictor.ref_size
-    if arguments.ref_size not in (None, PPM_REF_SIZE):
+    if options.protocol == "plain":
+        return options.ref_size or predictor.ref_size
+    if options.ref_size not in (None, PPM_REF_SIZE):
         raise EvaluationError(f"--protocol ppm means --ref-size {PPM_REF_SIZE}")
     return PPM_REF_SIZE
 
@@ -196,7 +188,7 @@ def track(cases: Sequence[Pair]) -> Iterator[Iterator[Pair]]:
         yield iter(progress.track(cases, total=len(cases)))
 
 
-def format_results(arguments: argparse.Namespace, results: list[Result], ref_size: int) -> str:
+def format_results(options: EvaluateOptions, results: list[Result], ref_size: int) -> str:
     """Return the means, by folder too where there are several, and the paper's row for `ppm`."""
     names = list(results[0].values)
 
@@ -204,15 +196,11 @@ def format_results(arguments: argparse.Namespace, results: list[Result], ref_siz
         return [title, size, count, *format_values(values, names)]
 
     mean = average_results(results)
-    rows = [make_row(arguments.model.name, str(ref_size), str(len(results)), mean)]
+    rows = [make_row(options.model.name, str(ref_size), str(len(results)), mean)]
     for folder, group in group_by_folder(results).items():
         title = f"- {folder or '.'}"
         rows.append(make_row(title, str(ref_size), str(len(group)), average_results(group)))
-    if arguments.protocol == "ppm" and not arguments.clips:
+    if options.protocol == "ppm" and not options.clips:
         rows += [make_row(title, "512", "100", values) for title, values in PUBLISHED.items()]
-    count = "clips" if arguments.clips else "photos"
+    count = "clips" if options.clips else "photos"
     return format_table(["model", "ref_size", count, *(TITLES[name] for name in names)], rows)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,9 +4,7 @@ Convolution and linear weights as float16, the rest (norms, biases: a hundredth 
 each tensor once. The backbone's second name and the counters, which nothing reads, are left out.
 """
 
-import argparse
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,20 +38,11 @@ def pack(source: Path, out: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(prog="matte pack", description="Keep the weights, compactly.")
-    parser.add_argument("checkpoint", type=Path, help="checkpoint (.ckpt, .pt, .pth, .npz)")
-    parser.add_argument("out", type=Path, help="file to write (.npz)")
-    arguments = parser.parse_args(argv)
+def run(source: Path, out: Path) -> None:
+    """Run the command; a failure is one line on stderr."""
     try:
-        pack(arguments.checkpoint, arguments.out)
+        pack(source, out)
     except CheckpointError as error:
-        return fail(str(error))
+        fail(str(error))
     except OSError as error:
-        return fail(f"{error.filename or arguments.out}: {error.strerror or error}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        fail(f"{error.filename or out}: {error.strerror or error}")

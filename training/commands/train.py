@@ -4,9 +4,7 @@ In the folder `--out`: `best.pt` (averaged weights with the lowest validation MA
 `last.pt` (everything that `--resume` needs), `log.csv`, `curves.png`, `sheet.png`.
 """
 
-import argparse
-import dataclasses
-import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -20,36 +18,34 @@ from training.loop.train import train
 from training.network.checkpoint import CheckpointError
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Train as the config says; return the exit code."""
-    parser = argparse.ArgumentParser(prog="matte train", description="Train a network.")
-    parser.add_argument("config", type=Path, help="a TOML file, see training/configs")
-    parser.add_argument("--resume", action="store_true", help="go on from last.pt in --out")
-    parser.add_argument("--out", type=Path, help="default: runs/NAME of the config")
-    parser.add_argument("--max-minutes", type=float, help="save and stop after this time")
-    parser.add_argument("--data", action="append", metavar="DIR", help="instead of data.folders")
-    parser.add_argument("--init", metavar="CHECKPOINT", help="instead of model.init")
-    arguments = parser.parse_args(argv)
-    out = arguments.out or Path("runs") / arguments.config.stem
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the command line says, field for field."""
+
+    config: Path
+    resume: bool
+    out: Path | None
+    max_minutes: float | None
+    data: list[str] | None
+    init: str | None
+
+
+def run(options: TrainOptions) -> None:
+    """Train as the config says, with what the options say in its place."""
+    out = options.out or Path("runs") / options.config.stem
     try:
-        config = load_config(arguments.config)
-        if arguments.data:
+        config = load_config(options.config)
+        if options.data:
             # The weights are named after the config's own folders.
-            data = dataclasses.replace(
-                config.data, folders=tuple(arguments.data), backgrounds=(), synthetic=0, weights={}
+            data = replace(
+                config.data, folders=tuple(options.data), backgrounds=(), synthetic=0, weights={}
             )
-            config = dataclasses.replace(config, data=data)
-        if arguments.init:
-            model = dataclasses.replace(config.model, init=arguments.init)
-            config = dataclasses.replace(config, model=model)
-        with Stop(arguments.max_minutes) as stop:
-            train(config, out, arguments.resume, stop, Console())
+            config = replace(config, data=data)
+        if options.init:
+            config = replace(config, model=replace(config.model, init=options.init))
+        with Stop(options.max_minutes) as stop:
+            train(config, out, options.resume, stop, Console())
     except DataError as error:
-        return fail(find_message(error))
+        fail(find_message(error))
     except (ConfigError, CheckpointError, TrainError, OSError) as error:
-        return fail(str(error))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        fail(str(error))

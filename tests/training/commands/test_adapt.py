@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from cli.__main__ import main as matte
 from tests.clips import make_clip
 from tests.tiny_network import make_tiny_model
-from training.commands.adapt import main
 from training.network.checkpoint import load_model, save_checkpoint
 from training.network.fast import FastNet
 
@@ -23,7 +23,7 @@ def test_command_writes_a_checkpoint_and_a_report(clip: Path, tmp_path: Path, ca
     model, out, report = tmp_path / "tiny.pt", tmp_path / "adapted.pt", tmp_path / "report.json"
     save_checkpoint(model, make_tiny_model())
     options = [f"--model={model}", f"--out={out}", "--epochs=2", "--lr=1e-3", "--threads=1"]
-    code = main([str(clip), *options, f"--ref-size={REF_SIZE}", f"--json={report}"])
+    code = matte(["adapt", str(clip), *options, f"--ref-size={REF_SIZE}", f"--json={report}"])
     assert code == 0
     table = capsys.readouterr().out
     assert table.count("| semantic") == 2 and table.count("| flicker") == 2
@@ -42,7 +42,7 @@ def test_bad_clip_is_one_line_and_nothing_is_written(tmp_path: Path, capsys, con
     save_checkpoint(model, make_tiny_model())
     if content is not None:
         path.write_bytes(content)
-    assert main([str(path), f"--model={model}", f"--out={out}"]) != 0
+    assert matte(["adapt", str(path), f"--model={model}", f"--out={out}"]) != 0
     error = capsys.readouterr().err
     assert error == f"error: {path}: not a readable clip\n"
     assert not out.exists()
@@ -51,6 +51,6 @@ def test_bad_clip_is_one_line_and_nothing_is_written(tmp_path: Path, capsys, con
 def test_fast_network_is_refused(clip: Path, tmp_path: Path, capsys) -> None:
     model, out = tmp_path / "fast.pt", tmp_path / "out.pt"
     save_checkpoint(model, FastNet(width=0.1))
-    assert main([str(clip), f"--model={model}", f"--out={out}"]) == 1
+    assert matte(["adapt", str(clip), f"--model={model}", f"--out={out}"]) == 1
     error = capsys.readouterr().err
     assert error == f"error: {model}: has no detail branch, which SOC needs\n"

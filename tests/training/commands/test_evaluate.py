@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cli.__main__ import main as matte
 from tests.onnx_files import write_model
-from training.commands.evaluate import main, thin_out
+from training.commands.evaluate import thin_out
 from training.data.pairs import Pair
 from training.evaluation import metrics
 from training.evaluation.measure import predict_alpha
@@ -45,7 +46,7 @@ def save_pair(folder, id, image):
 
 
 def run(*arguments):
-    return main([*map(str, arguments), "--threads", "1"])
+    return matte(["evaluate", *map(str, arguments), "--threads", "1"])
 
 
 def refuse(capsys, *arguments):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import training
-from training.commands.train import main
+from cli.__main__ import main as matte
 from training.data.synthetic import draw_data_set
 from training.loop.stop import Stop
 
@@ -54,7 +54,7 @@ sizes = [[64, 64]]
 
 def test_loss_that_is_no_number_stops_and_keeps_the_batch(cache, tmp_path, capsys):
     config = write_toml(tmp_path, cache, stage="lr = 1e30")
-    assert main([str(config), "--out", str(tmp_path / "out")]) == 1
+    assert matte(["train", str(config), "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: step 1 of all: semantic nan") and error.count("\n") == 1
     assert str(tmp_path / "out" / "bad_batch.npz") in error
@@ -65,7 +65,7 @@ def test_loss_that_is_no_number_stops_and_keeps_the_batch(cache, tmp_path, capsy
 
 def test_problems_are_told_in_one_line(cache, tmp_path, capsys):
     config, out = write_toml(tmp_path, cache), str(tmp_path / "out")
-    assert main([str(config), "--out", out]) == 0
+    assert matte(["train", str(config), "--out", out]) == 0
     cases = {
         (str(tmp_path / "none.toml"),): "none.toml: No such file or directory",
         (str(config), "--data", str(tmp_path / "none")): "none: no such folder",
@@ -74,28 +74,31 @@ def test_problems_are_told_in_one_line(cache, tmp_path, capsys):
     }
     capsys.readouterr()
     for arguments, problem in cases.items():
-        assert main(list(arguments)) == 1
+        assert matte(["train", *arguments]) == 1
         error = capsys.readouterr().err
         assert error.startswith("error: ") and problem in error and error.count("\n") == 1
 
 
 def test_resume_refuses_another_config(cache, tmp_path, capsys):
     out = str(tmp_path / "out")
-    assert main([str(write_toml(tmp_path, cache)), "--out", out]) == 0
-    assert main([str(write_toml(tmp_path, cache, "seed = 9")), "--out", out, "--resume"]) == 1
+    assert matte(["train", str(write_toml(tmp_path, cache)), "--out", out]) == 0
+    assert (
+        matte(["train", str(write_toml(tmp_path, cache, "seed = 9")), "--out", out, "--resume"])
+        == 1
+    )
     assert "last.pt: seed was 0 and is now 9" in capsys.readouterr().err
 
 
 def test_data_of_the_command_line_replaces_that_of_the_config(cache, tmp_path, capsys):
     folder = draw_data_set(tmp_path, 6)
     config, out = write_toml(tmp_path, cache), str(tmp_path / "out")
-    assert main([str(config), "--out", out, "--data", str(folder)]) == 0
+    assert matte(["train", str(config), "--out", out, "--data", str(folder)]) == 0
     assert "5 photos to train, 1 to validate, 6 backgrounds" in capsys.readouterr().out
 
 
 def test_deadline_saves_and_stops(cache, tmp_path, capsys):
     arguments = [str(write_toml(tmp_path, cache)), "--out", str(tmp_path / "out")]
-    assert main([*arguments, "--max-minutes", "1e-9"]) == 0
+    assert matte(["train", *arguments, "--max-minutes", "1e-9"]) == 0
     assert "stopped: 1e-09 minutes are over" in capsys.readouterr().out
     assert read_step(tmp_path / "out") == 1
 
@@ -135,7 +138,7 @@ def test_own_photos_train_with_the_shipped_config(tmp_path, capsys, monkeypatch)
     shutil.rmtree(drawn / "backgrounds")
     monkeypatch.chdir(tmp_path)
     arguments = ["training/configs/own.toml", "--data", drawn.name, "--max-minutes", "1e-9"]
-    assert main(arguments) == 0
+    assert matte(["train", *arguments]) == 0
     printed = capsys.readouterr().out
     assert "3 photos to train, 1 to validate, 0 backgrounds" in printed and "stopped" in printed
     assert read_step(tmp_path / "runs" / "own") == 1

@@ -1,22 +1,23 @@
 """`matte live`: a webcam or a clip through the live socket of a service, into a file or a pipe."""
 
-import argparse
 import contextlib
 import json
-import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
+import typer
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 
-from cli.live_movie import MovieWriter
-from cli.live_session import LiveSession, RequestFailed
+from cli.flags import Key
+from cli.live.movie import MovieWriter
+from cli.live.session import LiveSession, RequestFailed
 from training.commands.common import fail
 
 # The service lets two frames wait and drops the oldest of three, which would never be answered; the
@@ -35,51 +36,51 @@ class Counts:
     fps: float = 0.0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    arguments = build_parser().parse_args(argv)
-    options = {"output": arguments.output, "packaging": "frames", "format": "jpeg"}
-    if arguments.model:
-        options["model"] = arguments.model
-    if arguments.background:
-        options["background"] = arguments.background
+def live(
+    source: Annotated[
+        str, typer.Argument(help="a clip, or the number of a webcam: 0 is the first")
+    ],
+    out: Annotated[
+        str, typer.Option(metavar="FILE", help="H.264 file; -: Matroska on stdout")
+    ] = "live.mp4",
+    output: Annotated[Literal["composite", "alpha"], typer.Option(help="what comes back")] = (
+        "composite"
+    ),
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", show_default="auto", help="of /v1/models")
+    ] = None,
+    background: Annotated[
+        str | None, typer.Option(metavar="COLOUR", help="behind a composite: a colour, or blur")
+    ] = None,
+    server: Annotated[
+        str, typer.Option(metavar="URL", envvar="MATTING_SERVER", help="address of the service")
+    ] = "http://localhost:8000",
+    key: Key = None,
+) -> None:
+    """Send a clip or a webcam through the live socket of a running service.
+
+    Interrupt (Ctrl-C) to end a webcam. `--out - | ffplay -` shows the result at once.
+    """
+    options: dict[str, object] = {"output": output, "packaging": "frames", "format": "jpeg"}
+    if model:
+        options["model"] = model
+    if background:
+        options["background"] = background
     try:
-        with Source(arguments.source) as source:
-            session = LiveSession(arguments.server, arguments.key, options | {"fps": source.fps})
-            with MovieWriter(arguments.out, source.fps) as movie:
-                counts = matte(source, session, movie)
+        with Source(source) as frames:
+            session = LiveSession(server, key, options | {"fps": frames.fps})
+            with MovieWriter(out, frames.fps) as movie:
+                counts = matte(frames, session, movie)
     except (RequestFailed, SourceError) as error:
-        return fail(str(error))
+        fail(str(error))
     except (ConnectionClosed, InvalidHandshake) as error:
-        return fail(f"the live connection ended: {error}")
+        fail(f"the live connection ended: {error}")
     except OSError as error:
-        return fail(f"{error.filename or arguments.server}: {error.strerror or error}")
+        fail(f"{error.filename or server}: {error.strerror or error}")
     print(
         f"{counts.answered} frames, {counts.fps:.1f} a second, latency {counts.latency_ms:.0f} ms",
         file=sys.stderr,
     )
-    return 0
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of `matte live`."""
-    parser = argparse.ArgumentParser(
-        prog="matte live",
-        description="Send a clip or a webcam through the live socket of a running service. "
-        "Interrupt (Ctrl-C) to end a webcam. `--out - | ffplay -` shows the result at once.",
-    )
-    parser.add_argument("source", help="a clip, or the number of a webcam: 0 is the first")
-    parser.add_argument(
-        "--out", default="live.mp4", metavar="FILE", help="H.264 file; -: Matroska on stdout"
-    )
-    parser.add_argument("--output", choices=("composite", "alpha"), default="composite")
-    parser.add_argument("--model", help="a name from /v1/models (default: auto)")
-    parser.add_argument("--background", help="behind a composite: a colour, or blur")
-    parser.add_argument("--server", default="http://localhost:8000", metavar="URL")
-    parser.add_argument(
-        "--key", default=os.environ.get("MATTE_KEY"), help="API key (default: $MATTE_KEY)"
-    )
-    return parser
 
 
 class SourceError(Exception):
@@ -159,7 +160,3 @@ def take_answer(
 def read_picture(content: bytes) -> np.ndarray:
     """Return a picture of the service, (H, W, 3) uint8 BGR."""
     return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

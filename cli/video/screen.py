@@ -1,6 +1,6 @@
 """What `matte video` shows on the terminal: progress, and the report as a table."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,8 +30,8 @@ class FrameRateColumn(ProgressColumn):
 
 
 @contextmanager
-def show_progress() -> Iterator[ProgressCallbacks]:
-    """Show a bar on stderr, if it is a terminal, as the frames come."""
+def open_bar() -> Iterator[Progress]:
+    """Show a bar on stderr, if it is a terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -42,11 +42,33 @@ def show_progress() -> Iterator[ProgressCallbacks]:
     )
     is_hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
+        yield progress
+
+
+@contextmanager
+def show_progress() -> Iterator[ProgressCallbacks]:
+    """Show how far a clip is in this process, as the frames come."""
+    with open_bar() as progress:
         task = progress.add_task("matting", total=None)
         yield ProgressCallbacks(
             on_open=lambda frames_total: progress.update(task, total=frames_total),
             on_frame=lambda: progress.advance(task),
         )
+
+
+@contextmanager
+def show_remote_progress() -> Iterator[Callable[[Any], None]]:
+    """Show how far a clip is on a service: frames, while it is matted."""
+    with open_bar() as progress:
+        task = progress.add_task("sending", total=None)
+
+        def update(told: Any) -> None:
+            if told.stage == "matte":
+                progress.update(task, description="matting", completed=told.done, total=told.total)
+            else:
+                progress.update(task, description=f"{told.stage}ing")
+
+        yield update
 
 
 def summarise(results: list[dict[str, Any]], report: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,20 +1,18 @@
-"""`matte models`: fetch the official MODNet weights, or describe a network of others.
+"""`matte models pull NAME`: fetch, verify and convert the official MODNet weights.
 
-`pull NAME` fetches, verifies and converts the weights. They are their authors' (Ke et al.), under
-Apache-2.0; nothing of them is part of this project.
+They are their authors' (Ke et al.), under Apache-2.0; nothing of them is part of this project.
 """
 
-import argparse
-import sys
 from pathlib import Path
+from typing import Annotated, Literal
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.download import DownloadError, RemoteFile, download
-from cli.models_add import add_model, add_parser
-from export.__main__ import main as export
-from training.commands.common import fail
+from cli.models.download import DownloadError, RemoteFile, download
+from export.__main__ import export
+from training.commands.common import EXIT_INTERRUPTED, fail
 
 SIZE_BYTES = 26_255_603
 REF_SIZE = 512  # the size the authors trained at
@@ -47,45 +45,27 @@ WEIGHTS = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    arguments = build_parser().parse_args(argv)
-    if arguments.verb == "add":
-        return add_model(arguments)
+def pull(
+    name: Annotated[
+        Literal["photographic", "webcam"],
+        typer.Argument(help="photographic: stills; webcam: video"),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", show_default="the current one", help="for the files")
+    ] = Path(),
+) -> None:
+    """Fetch the official weights, verify their SHA-256 and convert them to ONNX."""
     try:
-        return pull(arguments.name, arguments.out)
+        out.mkdir(parents=True, exist_ok=True)
+        checkpoint = fetch(WEIGHTS[name], out)
     except DownloadError as error:
-        return fail(str(error))
+        fail(str(error))
     except OSError as error:
-        return fail(f"{error.filename or arguments.out}: {error.strerror or error}")
+        fail(f"{error.filename or out}: {error.strerror or error}")
     except KeyboardInterrupt:
-        return fail("interrupted; the next call goes on from here", code=130)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of `matte models`."""
-    parser = argparse.ArgumentParser(prog="matte models", description="Get networks to serve.")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    pull = verbs.add_parser(
-        "pull",
-        help="fetch, verify and convert",
-        description="Fetch the official weights, verify their SHA-256 and convert them to ONNX.",
-    )
-    pull.add_argument("name", choices=WEIGHTS, help="photographic: stills; webcam: video")
-    help = "folder for the .ckpt and the .onnx (default: the current one)"
-    pull.add_argument("--out", type=Path, default=Path(), metavar="DIR", help=help)
-    add_parser(verbs)
-    return parser
-
-
-def pull(name: str, folder: Path) -> int:
-    """Fetch and convert the weights; return the exporter's exit code."""
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = fetch(WEIGHTS[name], folder)
+        fail("interrupted; the next call goes on from here", code=EXIT_INTERRUPTED)
     print(f"{checkpoint}: SHA-256 verified")
-    onnx = folder / f"modnet-{name}.onnx"
-    options = ["--name", f"modnet-{name}", "--ref-size", str(REF_SIZE)]
-    return export([str(checkpoint), str(onnx), *options])
+    export(checkpoint, out / f"modnet-{name}.onnx", name=f"modnet-{name}", ref_size=REF_SIZE)
 
 
 def fetch(file: RemoteFile, folder: Path) -> Path:
@@ -96,7 +76,3 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
     with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
         task = progress.add_task("", total=file.size_bytes)
         return download(file, folder, lambda done: progress.update(task, completed=done))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
