@@ -4,7 +4,6 @@ By PyMatting, which comes with the extra `fine`: it brings numba and scipy.
 """
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -25,11 +24,6 @@ TOLERANCE = 1e-5  # relative, of the solver: far below a grey level
 
 class TooLate(Exception):
     """The deadline passed before the strands were found."""
-
-
-def is_installed() -> bool:
-    """Return whether the extra is there."""
-    return find_spec("pymatting") is not None
 
 
 def refine_strands(image: Image, alpha: Floats, is_late: Callable[[], bool]) -> Floats:
