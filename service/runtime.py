@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service.access import Access
+from service.fine import FineMatting
 from service.gate import AdmissionGate
 from service.inference.batcher import Batcher
 from service.inference.engine import Engine
@@ -41,6 +42,7 @@ class Runtime:
     workers: Workers
     files: Workers
     scratch: ScratchFolder
+    fine: FineMatting
     watchdog: asyncio.Task[None]
     tracing: Tracing | None = None
 
@@ -100,6 +102,7 @@ class Runtime:
             workers=Workers(stills + cores, "pixels"),
             files=Workers(FILE_THREADS, "files"),
             scratch=await asyncio.to_thread(ScratchFolder, settings.data_dir, PREFIX),
+            fine=FineMatting(settings.data_dir),
             watchdog=asyncio.get_running_loop().create_task(watching),
             tracing=tracing,
         )

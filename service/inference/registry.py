@@ -160,7 +160,10 @@ class Models(Mapping[str, Model]):
         await asyncio.to_thread(engine.warm_up)
 
         def reopen(source: ModelSource) -> Engine:
-            return OnnxEngine(settings, read_model(source.path, source.info.sha256))
+            again = OnnxEngine(settings, read_model(source.path, source.info.sha256))
+            if again.info != source.info:  # requests were checked against what it said then
+                raise ModelError(f"{source.path} was described otherwise when the service started")
+            return again
 
         opened = engine
         first = Model(engine.info, lambda: opened, make_batcher)

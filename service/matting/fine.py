@@ -3,8 +3,6 @@
 By PyMatting, which comes with the extra `fine`: it brings numba and scipy.
 """
 
-from importlib.util import find_spec
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +19,6 @@ MAX_PIXELS = 4_000_000  # larger photos are matted at this size, and refined fro
 MARGIN = 2  # pixels around the band: a window of the closed form has 3 x 3
 RIDGE = 1e-6  # on the colours' variance in a window
 TOLERANCE = 1e-5  # relative, of the solver: far below a grey level
-
-
-def is_installed() -> bool:
-    """Return whether the extra is there."""
-    return find_spec("pymatting") is not None
 
 
 def refine_strands(image: Image, alpha: Floats, is_late: IsLate) -> Floats:

@@ -11,7 +11,7 @@ from service.matting.signals import measure_confidence, shows_person
 from service.metrics import StageTimes
 from service.runtime import Runtime
 from service.stills.encode import Encoded, encode_still
-from service.stills.matte import MattedStill, StillFiles, decode_still, matte_still
+from service.stills.matte import MattedStill, StillFiles, decode_still, load_fine, matte_still
 from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
 from service.stills.render import FinishedStill, finish_still
@@ -37,6 +37,7 @@ async def make_answer(
     owner: str,
 ) -> Answer:
     """Decode, matte, finish and encode one image, and keep it when the options say so."""
+    await load_fine(runtime, options)
     times = StageTimes(runtime.metrics)
     still = await matte_still(runtime, files, options, ticket, times)
     answer = await finish_answer(runtime, still, options, format, times)
@@ -59,6 +60,7 @@ async def rerender_stored(
     ticket: Ticket,
 ) -> Answer:
     """Finish and encode a kept image with other options; the network does not run."""
+    await load_fine(runtime, options)
     times = StageTimes(runtime.metrics)
     files = StillFiles(kept.image, background=background)
     with times.measure("decode"):
@@ -77,14 +79,13 @@ async def finish_answer(
 ) -> Answer:
     """Render and encode a matted image; raises DeadlineExceeded and ImpossibleOutput."""
     deadline_s = time.monotonic() + runtime.settings.request_timeout_s
-    start_s = time.perf_counter()
     try:
         with times.measure("refine"):
-            finished, signals = await runtime.workers.run_until(
+            finished, signals, core_s = await runtime.workers.run_until(
                 deadline_s, partial(_refine, still, options)
             )
         if options.refine == "fine":
-            runtime.gate.observe_fine((time.perf_counter() - start_s) / count_threads())
+            runtime.gate.observe_fine(core_s / count_threads())
         with times.measure("encode"):
             encoded = await runtime.workers.run_until(
                 deadline_s, partial(encode_still, finished, options, format)
@@ -114,9 +115,11 @@ async def finish_answer(
 
 def _refine(
     still: MattedStill, options: ImageOptions, is_late: IsLate
-) -> tuple[FinishedStill, tuple[float, bool] | None]:
-    """Return the finished still; and how sure the network is and whether it sees a person."""
+) -> tuple[FinishedStill, tuple[float, bool] | None, float]:
+    """Return the finished still; how sure the network is and whether it sees a person; core-s."""
+    start_s = time.thread_time()  # the solver has one thread; waiting for a core is no cost
     finished = finish_still(still, options, is_late)
+    core_s = time.thread_time() - start_s
     if still.matte is None:
-        return finished, None
-    return finished, (measure_confidence(still.matte), shows_person(still.matte))
+        return finished, None, core_s
+    return finished, (measure_confidence(still.matte), shows_person(still.matte)), core_s

@@ -11,7 +11,6 @@ from service.errors import InvalidOption
 from service.gate import Ticket
 from service.inference.models import ModelInfo
 from service.inference.preprocessing import check_ref_size, prepare_input
-from service.matting.fine import is_installed
 from service.media.image.types import Picture
 from service.metrics import StageTimes
 from service.options import BACKGROUND, IMAGE, TRIMAP
@@ -107,7 +106,7 @@ def check_model(runtime: Runtime, options: ImageOptions, has_trimap: bool) -> No
     """
     info = runtime.models.choose(options.model).info
     check_ref_size(info, options.ref_size)
-    check_refine(options)
+    check_refine(runtime, options)
     if has_trimap and not info.takes_trimap:
         raise InvalidOption(
             f"the model `{info.name}` takes no trimap", hint=f"leave out `{TRIMAP}`"
@@ -119,13 +118,16 @@ def check_model(runtime: Runtime, options: ImageOptions, has_trimap: bool) -> No
         )
 
 
-def check_refine(options: ImageOptions) -> None:
+def check_refine(runtime: Runtime, options: ImageOptions) -> None:
     """Refuse refine=fine where its extra is missing; raises InvalidOption."""
-    if options.refine == "fine" and not is_installed():
-        raise InvalidOption(
-            "refine=fine is not installed on this server",
-            hint="its operator can: pip install 'matting-service[fine]'",
-        )
+    if options.refine == "fine":
+        runtime.fine.check_installed()
+
+
+async def load_fine(runtime: Runtime, options: ImageOptions) -> None:
+    """Load what refine=fine needs, before anything is done for a picture; raises NotReady."""
+    if options.refine == "fine":
+        await runtime.fine.load()
 
 
 def prepare(

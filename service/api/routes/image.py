@@ -125,7 +125,7 @@ async def rerender_image(
                     f"{name} cannot change for a kept result", hint="send the image again"
                 )
         check_background_file(options, BACKGROUND, upload.extra)
-        check_refine(options)
+        check_refine(runtime, options)
         format = choose_format(options, request.headers.get("accept"))
         background = await read_extra(runtime, upload, BACKGROUND)
     kept = await results.load(request.scope["owner"], result_id)

@@ -66,6 +66,7 @@ async def ready(
             "megapixels": round(runtime.gate.megapixels, 3),
             "image_s": round(runtime.gate.image_s, 4),
             "videos": slots.taken,
+            "refine_fine": runtime.fine.state,
         }
     return answer
 
