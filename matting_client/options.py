@@ -74,6 +74,8 @@ class VideoOptions(SmoothedOptions, total=False):
     end: float | None
     keep_metadata: bool
     background_file: File
+    webhook: str | None
+    put_urls: Sequence[str]
 
 
 class SessionOptions(SmoothedOptions, total=False):

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.dependencies import ResultsDependency, RuntimeDependency
 from service.api.disconnect import run_until_disconnect
+from service.api.fetched import read_file
 from service.api.negotiation import choose_format
 from service.api.openapi import describe_upload
 from service.api.routes.image_batch import answer_batch
@@ -56,6 +57,7 @@ AGAIN = {title: values for title, values in EXAMPLES.items() if "keep_s" not in 
         TRIMAP,
         BACKGROUND,
         takes_json=True,
+        takes_url=True,
         examples=EXAMPLES,
     ),
 )
@@ -72,8 +74,9 @@ async def matte_image(
         extra=(TRIMAP, BACKGROUND),
         most=settings.batch_max_files,
         takes_json=True,
+        takes_url=True,
     )
-    async with read_upload(request, accepted) as upload:
+    async with read_file(request, accepted) as upload:
         options = parse_options(ImageOptions, upload.options)
         check_background_file(options, BACKGROUND, upload.extra)
         check_model(runtime, options, TRIMAP in upload.extra)
