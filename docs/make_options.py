@@ -22,8 +22,10 @@ ROUTES: dict[str, tuple[type[MattingOptions], str]] = {
     "`POST /v1/image`": (
         ImageOptions,
         "Files: `file`, or `url` where the operator allows it; for a model that takes a trimap "
-        "`trimap_file`; for `output=composite` `background_file`, a photo. `POST "
-        "/v1/image/{result_id}` takes the same but `model`, `ref_size` and `keep_s`.",
+        "`trimap_file`; for `output=composite` `background_file`, a photo; "
+        "`hint_file`, white where the person is, black where not. `POST "
+        "/v1/image/{result_id}` takes the same but `model`, `ref_size`, `roi`, `keep_s`, "
+        "`trimap_file` and `hint_file`.",
     ),
     "`POST /v1/video`": (
         JobOptions,

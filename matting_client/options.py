@@ -48,7 +48,9 @@ class ImageOptions(RenderOptions, total=False):
     """Options of a photo."""
 
     keep_s: int
+    roi: str | None
     trimap_file: Photo
+    hint_file: Photo
 
 
 class SmoothedOptions(MattingOptions, total=False):

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from matting_client import options
 from service.jobs.options import JobOptions
-from service.options import BACKGROUND, TRIMAP
+from service.options import BACKGROUND, HINT, TRIMAP
 from service.sessions.options import SessionOptions
 from service.stills.options import ImageOptions
 from tests.helpers import ROOT
@@ -23,7 +23,7 @@ from tests.helpers import ROOT
 @pytest.mark.parametrize(
     "kind, model, files",
     [
-        (options.ImageOptions, ImageOptions, {TRIMAP, BACKGROUND}),
+        (options.ImageOptions, ImageOptions, {TRIMAP, BACKGROUND, HINT}),
         (options.VideoOptions, JobOptions, {BACKGROUND}),
         (options.SessionOptions, SessionOptions, set()),
     ],
