@@ -29,14 +29,17 @@ from service.api.routes import (
     sessions,
     video,
 )
+from service.api.routes.job_documents import describe_job
 from service.clips.slots import VideoSlots
 from service.inference.engine import Engine
 from service.inference.health import Health
 from service.inference.registry import ModelSource
+from service.jobs.deliveries import Deliveries
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
 from service.jobs.store import JobStore
 from service.metrics import Metrics
+from service.outgoing.calls import OutgoingCalls
 from service.runtime import Runtime
 from service.sessions.store import SessionStore
 from service.settings import Settings
@@ -152,7 +155,11 @@ async def start_services(
         await asyncio.to_thread(job_store.close)
         raise
     slots = VideoSlots(settings.max_videos, metrics)
-    jobs = Jobs(job_store, runtime, slots)
+    outgoing = OutgoingCalls(settings, runtime.files)
+    deliveries = Deliveries(
+        job_store, runtime, outgoing, lambda job: describe_job(job).model_dump(mode="json")
+    )
+    jobs = Jobs(job_store, runtime, slots, on_end=deliveries.schedule)
     services = Services(
         runtime=runtime,
         slots=slots,
@@ -165,6 +172,8 @@ async def start_services(
         sessions=SessionStore(settings, metrics),
         jobs=jobs,
         intake=JobIntake(jobs, runtime),
+        outgoing=outgoing,
+        deliveries=deliveries,
     )
     await jobs.start()
     runtime.health.started = True
@@ -186,7 +195,9 @@ async def stop_services(services: Services) -> None:
     """
     runtime = services.runtime
     drain(services)
+    await services.deliveries.aclose()
     await services.jobs.aclose()
+    await services.outgoing.aclose()
     await runtime.stop_network()
     services.slots.threads.shutdown(wait=False)
     await services.results.aclose()

@@ -103,6 +103,12 @@ class Metrics:
             "Frames of live sockets that waited too long and were left out.",
             registry=self.registry,
         )
+        self.deliveries = Counter(
+            "matting_deliveries_total",
+            "Webhooks, and results sent by PUT, that ended.",
+            ("kind", "state"),
+            registry=self.registry,
+        )
         self.jobs = self._gauge("matting_jobs", "Jobs that are known.", ("state",))
         self.sessions_active = self._gauge("matting_sessions_active", "Sessions that are open.")
         self.session_buffer_bytes = self._gauge(

@@ -13,6 +13,7 @@ from service.matting.composite import composite_over
 from service.matting.crop import Box, expand_box, find_subject, parse_margin
 from service.matting.fine import refine_strands
 from service.matting.foreground import estimate_foreground
+from service.matting.hint import apply_hint
 from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
 from service.matting.sizes import fit_size
@@ -51,6 +52,7 @@ class _Layers:
     own_alpha: Pixels | None
     alpha: Alpha | None = None
     true_alpha: Alpha | None = None
+    hint: Pixels | None = None
 
     def crop(self, box: Box) -> None:
         rows = slice(box.top, box.top + box.height)
@@ -82,7 +84,7 @@ def finish_still(
     picture = still.picture
     keeps_profile = options.icc == "keep" and options.output != "composite"
     colour = picture.own if keeps_profile and picture.own is not None else picture.image
-    layers = _Layers(picture.flat, colour, picture.alpha)
+    layers = _Layers(picture.flat, colour, picture.alpha, hint=still.hint)
     height, width = colour.shape[:2]
     if not options.crop:
         # Nothing below depends on the size, and less costs less.
@@ -158,6 +160,8 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions, is_lat
         layers.true_alpha = alpha
         if own is not None and options.existing_alpha == "multiply":
             alpha = alpha * own
+    if layers.hint is not None:
+        alpha = apply_hint(alpha, layers.hint)
     layers.alpha = keep_largest_piece(alpha, is_late) if options.keep_largest else alpha
 
 

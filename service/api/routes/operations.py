@@ -13,11 +13,11 @@ from service import __version__
 from service.api.dependencies import RuntimeDependency, SlotsDependency
 from service.api.negotiation import OFFERS
 from service.api.routes.live import PROTOCOL
-from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS, Output
 from service.errors import MattingError, NotReady, refuse_draining
 from service.inference.registry import Model
 from service.jobs.intake import IDEMPOTENCY_S
+from service.jobs.options import JobOptions
 from service.media.audio.types import CARRIED_AUDIO
 from service.media.image.types import FORMATS
 from service.media.video.formats import CONTAINERS
@@ -118,7 +118,7 @@ async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
         "video": {
             "containers": list(CONTAINERS),
             "outputs": {name: describe_output(output) for name, output in OUTPUTS.items()},
-            "options": [name for name in VideoOptions.model_fields if name != "outputs"],
+            "options": [name for name in JobOptions.model_fields if name != "outputs"],
             "smoothing": ["ofd", "off"],
             "max_bytes": settings.video_max_bytes,
             "max_s": settings.video_max_s,
@@ -162,6 +162,12 @@ async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
             "ttl_s": settings.job_ttl_s,
             "idempotency_s": IDEMPOTENCY_S,
             "max_bytes": settings.jobs_max_bytes,
+        },
+        "outgoing": {
+            "url_input": settings.url_input,
+            "webhooks": settings.webhook_secret is not None,
+            "put_results": settings.put_results,
+            "delivery_tries": settings.delivery_tries,
         },
         "network_max_megapixels": settings.network_max_megapixels,
         "queue_s": settings.queue_s,

@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("pymatting")
 
-from service.matting.fine import MAX_PIXELS, TooLate, find_unsure, refine_strands
+from service.matting.fine import MAX_PIXELS, find_unsure, refine_strands
+from service.threads import TooLate
 from tests.fakes import FakeEngine, opaque
 from tests.helpers import assert_problem, encode, post_image
 
