@@ -1,0 +1,154 @@
+"""`make bench-engines`: core-ms, memory and accuracy of each model, provider and precision.
+
+All take turns in one run on the same input, so that the machine's noise meets them alike; core-ms
+are the least of the process's CPU time over the rounds, with one thread. Memory is that of a
+process of its own after twelve sizes of input. Prints Markdown tables for RESULTS.md.
+"""
+
+import argparse
+import itertools
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.progress import track
+from training.metrics import iou, mad
+from training.results import format_table
+
+from benchmarks.serving import describe_run
+from service.inference.engine import OnnxEngine
+from service.inference.models import ModelInfo, read_model
+from service.inference.preprocessing import fit_to_network
+from service.inference.providers import DeviceError
+from service.matting.resize import resize_alpha
+from service.settings import DEFAULT_MODEL, Settings
+from training.data import Pair, find_pairs, read_image
+
+KINDS = (("cpu", "auto"), ("openvino", "fp32"), ("openvino", "bf16"), ("cuda", "auto"))
+SIZES = ((192, 352), (320, 576))
+MEMORY_SIDES = range(256, 640, 32)
+Engines = dict[tuple[str, str], OnnxEngine]  # by the file's name and "provider, precision"
+
+
+def open_engines(paths: list[Path], kinds: tuple[tuple[str, str], ...] = KINDS) -> Engines:
+    """Return every model on every provider that this machine has."""
+    engines: Engines = {}
+    for path, (device, precision) in itertools.product(paths, kinds):
+        settings = Settings(model_path=path, device=device, precision=precision, threads=1)
+        try:
+            engine = OnnxEngine(settings, read_model(path, None))
+        except DeviceError as error:
+            print(f"{path.name}: {error}", file=sys.stderr)
+            continue
+        provider = engine.provider.removesuffix("ExecutionProvider")
+        engines[path.name, f"{provider}, {engine.precision}"] = engine
+    return engines
+
+
+def make_batch(info: ModelInfo, size: tuple[int, int]) -> np.ndarray:
+    """Return noise, (1, C, h, w) float32; networks of one size get that."""
+    noise = np.random.default_rng(0).uniform(-1, 1, (1, info.channels, *(info.fixed_size or size)))
+    return noise.astype(np.float32)
+
+
+def time_engines(engines: Engines, rounds: int) -> list[list[str]]:
+    """Return the rows of the table of core-ms, one an engine."""
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for size in SIZES:
+        batches = {key: make_batch(engine.info, size) for key, engine in engines.items()}
+        taken: dict[tuple[str, str], list[float]] = {key: [] for key in engines}
+        for number in track(
+            range(rounds + 1), f"{size[0]} x {size[1]}", console=Console(stderr=True)
+        ):
+            for key, engine in engines.items():
+                start_s = time.process_time()
+                engine.run(batches[key])
+                if number:  # the first run of a size prepares it
+                    taken[key].append(time.process_time() - start_s)
+        for key, times in taken.items():
+            seconds.setdefault(key, []).append(min(times))
+    return [[*key, *(f"{s * 1000:.0f}" for s in times)] for key, times in seconds.items()]
+
+
+def judge_engines(engines: Engines, pairs: list[Pair]) -> list[list[str]]:
+    """Return the rows of the table of accuracy: against the labels, and against the first engine
+    of the same model."""
+    scores: dict[tuple[str, str], list[tuple[float, float, float]]] = {key: [] for key in engines}
+    for pair in track(pairs, "photos", console=Console(stderr=True)):
+        image, label = read_image(pair.photo), np.float32(read_image(pair.alpha, "L")) / 255
+        first: dict[str, np.ndarray] = {}
+        for key, engine in engines.items():
+            tensor = fit_to_network(image, engine.info, None, Settings().network_max_megapixels)
+            matte = engine.run(tensor[np.newaxis])[0]
+            found = resize_alpha(matte, *label.shape)
+            away = float(np.abs(matte - first.setdefault(key[0], matte)).mean())
+            scores[key].append((mad(found, label), iou(found, label), away))
+    rows = []
+    for key, values in scores.items():
+        mean_mad, mean_iou, away = np.mean(values, axis=0)
+        rows.append([*key, f"{mean_mad:.5f}", f"{mean_iou:.4f}", f"{away:.6f}"])
+    return rows
+
+
+def measure_memory(paths: list[Path], device: str, precision: str) -> str:
+    """Return the MiB that models take in a process of its own, after twelve sizes of input."""
+    command = [sys.executable, "-m", "benchmarks.engines", "--memory", device, precision]
+    done = subprocess.run([*command, *map(str, paths)], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def print_memory(paths: list[Path], device: str, precision: str) -> None:
+    engines = open_engines(paths, ((device, precision),))
+    for side in MEMORY_SIDES:
+        for engine in engines.values():
+            engine.run(make_batch(engine.info, (256, side)))
+    print(round(psutil.Process().memory_full_info().uss / 2**20))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench-engines", description=__doc__)
+    parser.add_argument("models", type=Path, nargs="*", default=[DEFAULT_MODEL])
+    parser.add_argument("--photos", type=Path, help="folder of labelled photos; its split val")
+    parser.add_argument("--limit", type=int, help="photos, evenly out of all")
+    parser.add_argument("--skip-memory", action="store_true")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory:
+        print_memory(options.models, *options.memory)
+        return
+    engines = open_engines(options.models)
+    titles = ["model", "provider"]
+    print(f"### {describe_run('make bench-engines')}\n")
+    sizes = [f"core-ms {height} x {width}" for height, width in SIZES]
+    kinds = {engine.provider: None for engine in engines.values()}
+    print(format_table([*titles, *sizes], time_engines(engines, options.rounds)) + "\n")
+    sets = [[path] for path in options.models] + [options.models] * (len(options.models) > 1)
+    sets = [] if options.skip_memory else sets
+    rows = [
+        [
+            " + ".join(path.name for path in paths),
+            f"{device}, {precision}",
+            measure_memory(paths, device, precision),
+        ]
+        for paths in sets
+        for device, precision in KINDS
+        if any(device in provider.lower() for provider in kinds)
+    ]
+    if rows:
+        print(format_table(["models", "provider", "MiB after 12 sizes"], rows) + "\n")
+    if options.photos:
+        pairs = [pair for pair in find_pairs(options.photos) if pair.split == "val"]
+        if options.limit:
+            pairs = pairs[:: max(1, len(pairs) // options.limit)]
+        titles += ["MAD", "IoU", "mean difference to the first"]
+        print(f"{len(pairs)} photos:\n")
+        print(format_table(titles, judge_engines(engines, pairs)))
+
+
+if __name__ == "__main__":
+    main()

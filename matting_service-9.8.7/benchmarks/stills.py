@@ -1,0 +1,102 @@
+"""`make bench-stills`: latency of a photo over HTTP against the sum of its bare stages.
+
+Request and stages take turns in one run, so that the machine's noise meets both alike; the figures
+to read are the ratios of the medians. Prints a Markdown table for RESULTS.md.
+"""
+
+import argparse
+import http.client
+import io
+import statistics
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks.serving import describe_run, make_photo, serve
+from service.inference.engine import OnnxEngine
+from service.inference.preprocessing import fit_to_network
+from service.matting.composite import quantise_alpha
+from service.matting.refine import refine_alpha
+from service.media.image.writer import encode_image
+from service.settings import Settings
+from training.evaluation.results import format_table
+
+# Side in pixels, and what one request may cost at most: over the network alone, over all stages.
+PHOTOS = {"2 MP": 1414, "24 MP": 4899}
+T = TypeVar("T")
+STAGES = ("decode", "network", "refine", "png")
+
+
+def decode(jpeg: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(jpeg)))
+
+
+def time_stages(engine: OnnxEngine, settings: Settings, jpeg: bytes) -> dict[str, float]:
+    """Return the seconds of each stage, called directly in this process."""
+    seconds = {}
+
+    def measure(name: str, function: Callable[[], T]) -> T:
+        start_s = time.perf_counter()
+        result = function()
+        seconds[name] = time.perf_counter() - start_s
+        return result
+
+    image = measure("decode", lambda: decode(jpeg))
+    tensor = fit_to_network(image, engine.info, None, settings.network_max_megapixels)
+    matte = measure("network", lambda: engine.run(tensor[np.newaxis])[0])
+    alpha = measure("refine", lambda: refine_alpha(image, matte))
+    grey = quantise_alpha(alpha)
+    measure("png", lambda: encode_image(grey, "png", quality=90, compression=1))
+    return seconds
+
+
+def time_request(connection: http.client.HTTPConnection, jpeg: bytes) -> float:
+    """Return the seconds of one request on an open connection."""
+    start_s = time.perf_counter()
+    connection.request("POST", "/v1/image", jpeg, {"Content-Type": "image/jpeg"})
+    response = connection.getresponse()
+    response.read()
+    assert response.status == 200, response.status
+    return time.perf_counter() - start_s
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench-stills", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=60, help="requests of each size")
+    options = parser.parse_args()
+    settings = Settings()
+    engine = OnnxEngine(settings)
+    rows = []
+    with Progress(console=Console(stderr=True)) as progress, serve() as (port, _):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        task = progress.add_task("measuring", total=len(PHOTOS) * options.rounds)
+        for name, side in PHOTOS.items():
+            buffer = io.BytesIO()
+            Image.fromarray(make_photo(side)).save(buffer, "JPEG", quality=90)
+            jpeg = buffer.getvalue()
+            time_request(connection, jpeg), time_stages(engine, settings, jpeg)  # warm
+            requests, stages = [], []
+            for _ in range(options.rounds):
+                requests.append(time_request(connection, jpeg))
+                stages.append(time_stages(engine, settings, jpeg))
+                progress.advance(task)
+            median = {stage: statistics.median(s[stage] for s in stages) for stage in STAGES}
+            rows.append((name, statistics.median(requests), median))
+    titles = ["JPEG to alpha PNG", "decode", "network", "refine", "PNG", "request"]
+    cells = []
+    for name, request_s, stage in rows:
+        times_s = [*(stage[s] for s in STAGES), request_s]
+        ratios = request_s / stage["network"], request_s / sum(stage.values())
+        texts = [f"{s * 1000:.0f} ms" for s in times_s], [f"{ratio:.2f}" for ratio in ratios]
+        cells.append([name, *texts[0], *texts[1]])
+    print(f"### {describe_run('make bench-stills')}\n")
+    print(format_table([*titles, "over network", "over all"], cells))
+
+
+if __name__ == "__main__":
+    main()

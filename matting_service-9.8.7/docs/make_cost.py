@@ -1,0 +1,132 @@
+"""Make docs/cost.png: the error of each model against what a frame costs, over sizes of the input.
+
+python docs/make_cost.py service/weights/modnet.onnx modnet-fast.onnx --data FOLDER FOLDER
+
+The error is that of `matte evaluate`, as served; folders weigh by their photos. The cost is the
+processor time of the network alone on a 16:9 frame, by onnxruntime with one thread. The figures go
+into docs/cost.json, from which `--redraw` draws again. Needs matplotlib (`make setup`).
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from training.commands.common import parse_count
+from training.commands.evaluate import select
+from training.data.pairs import Pair, find_pairs
+from training.evaluation.measure import measure_photo
+from training.evaluation.predictor import Placement, Predictor, choose_size, open_predictor
+from training.evaluation.results import average_results, format_table
+
+OUT = Path(__file__).parent / "cost.png"
+FRAME = (1080, 1920)
+SIZES = (192, 256, 320, 384)
+RUNS = 7
+COLOURS = ("#d1495b", "#00798c", "#edae49", "#33373d")
+PANELS = {"mad": "mean absolute difference (lower is better)", "iou": "IoU (higher is better)"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model at one size: processor time of a frame, means over photos."""
+
+    model: str
+    ref_size: int
+    core_ms: float
+    mad: float
+    mse: float
+    iou: float
+    photos: int
+
+
+def measure(path: Path, ref_size: int, pairs: list[Pair]) -> Point:
+    """Return the point of a model at a size."""
+    predictor = open_predictor(path, Placement(threads=1))
+    means = average_results([measure_photo(predictor, pair, ref_size) for pair in pairs])
+    errors = {name: means[name] for name in ("mad", "mse", "iou")}
+    return Point(path.stem, ref_size, time_frame(predictor, ref_size), **errors, photos=len(pairs))
+
+
+def time_frame(predictor: Predictor, ref_size: int) -> float:
+    """Return the processor milliseconds of one frame, the median of some."""
+    height, width = choose_size(*FRAME, ref_size)
+    shape = (1, predictor.in_channels, height, width)
+    batch = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    costs = []
+    for _ in range(2 + RUNS):
+        start = time.process_time()
+        predictor.run(batch)
+        costs.append((time.process_time() - start) * 1e3)
+    return statistics.median(costs[2:])
+
+
+def draw(points: list[Point], out: Path) -> None:
+    """Draw a curve of each model in a panel of each measure."""
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    models = list(dict.fromkeys(point.model for point in points))
+    for axes, (measure_name, title) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
+        for model, colour in zip(models, COLOURS, strict=False):
+            own = sorted((p for p in points if p.model == model), key=lambda p: p.core_ms)
+            costs, values = [p.core_ms for p in own], [getattr(p, measure_name) for p in own]
+            axes.plot(costs, values, marker="o", color=colour, label=model)
+            for point, value in zip(own, values, strict=True):
+                at = (point.core_ms, value)
+                axes.annotate(str(point.ref_size), at, (5, 5), textcoords="offset points")
+        axes.set(xscale="log", title=title, xlabel="processor ms of a 16:9 frame, one thread")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(out, dpi=90)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, write the figures, draw."""
+    parser = argparse.ArgumentParser(description="Draw error against cost.")
+    add = parser.add_argument
+    add("models", type=Path, nargs="*", metavar="MODEL", help=".onnx")
+    add("--data", type=Path, nargs="+", default=[], metavar="FOLDER", help="photos with alpha")
+    add("--split", choices=["train", "val", "all"], default="val", help="default: %(default)s")
+    add("--limit", type=parse_count, help="take this many photos of each folder")
+    add("--sizes", default=",".join(map(str, SIZES)), help="shorter sides (%(default)s)")
+    add("--out", type=Path, default=OUT, help="picture; the figures lie beside it as .json")
+    add("--redraw", action="store_true", help="draw the figures that are there")
+    arguments = parser.parse_args(argv)
+    figures = arguments.out.with_suffix(".json")
+    if arguments.redraw:
+        points = [Point(**record) for record in json.loads(figures.read_text())]
+    else:
+        found = [select(find_pairs(f), arguments.split, arguments.limit) for f in arguments.data]
+        pairs = [pair for group in found for pair in group]
+        sizes = map(int, arguments.sizes.split(","))
+        grid = [(model, size) for size in sizes for model in arguments.models]
+        points = [measure(model, size, pairs) for model, size in grid]
+        figures.write_text(json.dumps([asdict(point) for point in points], indent=1) + "\n")
+    header = ["model", "ref_size", "core-ms", "MAD", "MSE", "IoU"]
+    rows = [
+        [
+            p.model,
+            str(p.ref_size),
+            f"{p.core_ms:.1f}",
+            f"{p.mad:.4f}",
+            f"{p.mse:.4f}",
+            f"{p.iou:.4f}",
+        ]
+        for p in points
+    ]
+    print(format_table(header, rows))
+    draw(points, arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The parts of a running app as FastAPI dependencies: each route asks for those it uses."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from service.clips.slots import VideoSlots
+from service.jobs.intake import JobIntake
+from service.jobs.jobs import Jobs
+from service.runtime import Runtime
+from service.sessions.store import SessionStore
+from service.stills.result_store import ResultStore
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of a running app."""
+
+    runtime: Runtime
+    slots: VideoSlots
+    results: ResultStore
+    sessions: SessionStore
+    jobs: Jobs
+    intake: JobIntake
+
+
+def get_services(connection: HTTPConnection) -> Services:
+    return cast(Services, connection.app.state.services)
+
+
+def get_runtime(connection: HTTPConnection) -> Runtime:
+    return get_services(connection).runtime
+
+
+def get_slots(connection: HTTPConnection) -> VideoSlots:
+    return get_services(connection).slots
+
+
+def get_results(connection: HTTPConnection) -> ResultStore:
+    return get_services(connection).results
+
+
+def get_sessions(connection: HTTPConnection) -> SessionStore:
+    return get_services(connection).sessions
+
+
+def get_jobs(connection: HTTPConnection) -> Jobs:
+    return get_services(connection).jobs
+
+
+def get_intake(connection: HTTPConnection) -> JobIntake:
+    return get_services(connection).intake
+
+
+RuntimeDependency = Annotated[Runtime, Depends(get_runtime)]
+SlotsDependency = Annotated[VideoSlots, Depends(get_slots)]
+ResultsDependency = Annotated[ResultStore, Depends(get_results)]
+SessionsDependency = Annotated[SessionStore, Depends(get_sessions)]
+JobsDependency = Annotated[Jobs, Depends(get_jobs)]
+IntakeDependency = Annotated[JobIntake, Depends(get_intake)]

@@ -1,0 +1,123 @@
+"""Write each frame to several result files, one writer thread for each."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from service.clips.outputs import OUTPUTS, OutputName, open_writer
+from service.errors import InsufficientStorage
+from service.frames.overlap import WriteBehind
+from service.frames.render import PictureName
+from service.media.audio.types import AudioPacket
+from service.media.video.types import Image, VideoInfo
+from service.media.video.writing.result_writer import ResultWriter
+
+# Pictures that wait for each encoder; of the same picture all hold one copy.
+WAITING_PICTURES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What a writer takes, for `pts` and `duration` in ticks of the clip."""
+
+    image: Image
+    pts: int
+    duration: int | None
+
+
+class FanOut:
+    """The files of all results of a clip; leaving the `with` block with an error removes them.
+
+    Used from one thread. Raises VideoWriteError as soon as one result cannot be written, and
+    InsufficientStorage when all together have more than `limit_bytes`.
+    """
+
+    def __init__(
+        self,
+        names: tuple[OutputName, ...],
+        folder: Path,
+        info: VideoInfo,
+        *,
+        crf: int,
+        preset: str,
+        limit_bytes: int,
+    ) -> None:
+        self._names = names
+        self._limit_bytes = limit_bytes
+        self._open = partial(open_writer, folder=folder, info=info, crf=crf, preset=preset)
+        self._queues: list[tuple[PictureName, WriteBehind[Picture | AudioPacket]]] = []
+        self._stack = ExitStack()
+        self.writers: list[ResultWriter] = []
+
+    def write_frame(
+        self, get: Callable[[PictureName], Image], pts: int, duration: int | None
+    ) -> None:
+        """Hand a frame's pictures, uint8, RGB, RGBA or grey, to the writers."""
+        self._check_size()
+        for picture, queue in self._queues:
+            queue.put(Picture(get(picture), pts, duration))
+
+    def write_audio(self, packet: AudioPacket) -> None:
+        for _, queue in self._queues:
+            queue.put(packet)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for name in self._names:
+                writer = stack.enter_context(self._open(name))
+                queue = WriteBehind(_feed(writer), WAITING_PICTURES)
+                self._queues.append((OUTPUTS[name].picture, stack.enter_context(queue)))
+                self.writers.append(writer)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._stack.__exit__(kind, error, trace)
+        except BaseException:
+            self._remove()
+            raise
+        if error is not None:
+            self._remove()
+
+    def _check_size(self) -> None:
+        """PNGs and ProRes have hundreds of times the bytes of the clip that they come from."""
+        size_bytes = sum(_count_bytes(writer.path) for writer in self.writers)
+        if size_bytes > self._limit_bytes:
+            raise InsufficientStorage(
+                f"the results have {size_bytes} bytes or more, the limit is {self._limit_bytes}",
+                hint="ask for fewer outputs, for a part by start and end, or for a lower max_fps",
+                limit=self._limit_bytes,
+                actual=size_bytes,
+            )
+
+    def _remove(self) -> None:
+        """One result that failed takes those with it that were finished before."""
+        for writer in self.writers:
+            writer.path.unlink(missing_ok=True)
+
+
+def _count_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # its thread has just given it up, and says why at the next picture
+        return 0
+
+
+def _feed(writer: ResultWriter) -> Callable[[Picture | AudioPacket], None]:
+    def feed(item: Picture | AudioPacket) -> None:
+        if isinstance(item, AudioPacket):
+            writer.write_audio(item)
+        else:
+            writer.write_frame(item.image, item.pts, item.duration)
+
+    return feed

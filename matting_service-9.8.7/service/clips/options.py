@@ -1,0 +1,105 @@
+"""Options of `POST /v1/video`, and which of them go together."""
+
+import difflib
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from service.clips.outputs import NAMES, OUTPUTS, OutputName
+from service.frames.options import SmoothedOptions
+from service.options import BLUR, Requirements
+from service.settings import AUTO_MODEL
+
+
+def split_outputs(value: Any) -> Any:
+    """Return the names in a comma list; raises ValueError for unknown ones and repeats."""
+    if not isinstance(value, str):
+        return value
+    names = [name.strip() for name in value.split(",")]
+    for name in names:
+        if name not in OUTPUTS:
+            near = difflib.get_close_matches(name, NAMES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"outputs: {', '.join(NAMES)}"
+            raise ValueError(f"there is no output `{name[:64]}`; {hint}")
+    if len(set(names)) < len(names):
+        raise ValueError("an output is named twice")
+    return tuple(names)
+
+
+def uses(*pictures: str) -> Any:
+    """Return the test whether one of the outputs shows one of these pictures."""
+    return lambda options: any(OUTPUTS[name].picture in pictures for name in options.outputs)
+
+
+def is_carried_by(*containers: str | None) -> Any:
+    """Return the test whether one of the outputs has one of these containers."""
+    return lambda options: any(OUTPUTS[name].container in containers for name in options.outputs)
+
+
+class VideoOptions(SmoothedOptions):
+    """Options of `POST /v1/video`."""
+
+    requirements: ClassVar[Requirements] = {
+        "background": (uses("composite"), "composite among outputs"),
+        "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
+        "foreground": (uses("composite", "green", "cutout"), "another output than alpha"),
+        "prefer": (lambda o: o.model == AUTO_MODEL, "model=auto"),
+        "ofd_threshold": (lambda o: o.smoothing == "ofd", "smoothing=ofd"),
+        "audio": (is_carried_by("mp4", "mov", "webm"), "an output with audio, which frames is not"),
+        "keep_metadata": (
+            is_carried_by("mp4", "mov", "webm"),
+            "an output that has metadata, which frames is not",
+        ),
+        "crf": (is_carried_by("mp4"), "an H.264 output: composite, alpha or green"),
+        "preset": (is_carried_by("mp4"), "an H.264 output: composite, alpha or green"),
+    }
+
+    outputs: Annotated[
+        tuple[OutputName, ...],
+        BeforeValidator(split_outputs),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "pattern": f"^({'|'.join(NAMES)})(,({'|'.join(NAMES)}))*$",
+                "examples": ["alpha", "webm"],
+            }
+        ),
+    ] = Field(
+        "composite",
+        validate_default=True,
+        min_length=1,
+        description="comma list of results made in one pass: "
+        + "; ".join(f"`{name}`: {o.codec}, {o.about}" for name, o in OUTPUTS.items()),
+    )
+    audio: Literal["keep", "drop"] = Field("keep", description="the sound of the clip")
+    crf: int = Field(
+        20, ge=0, le=51, description="x264's constant rate factor; lower is better, 0 counts as 1"
+    )
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
+        Field("veryfast", description="x264's preset; slower makes smaller files")
+    )
+    max_fps: float | None = Field(
+        None,
+        ge=0.1,
+        le=1000,
+        allow_inf_nan=False,
+        description="frames above so many a second are left out, the others keep their times",
+    )
+    start: float | None = Field(
+        None, ge=0, le=1e6, allow_inf_nan=False, description="seconds; frames before are left out"
+    )
+    end: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="seconds; frames from there on are left out",
+    )
+
+    keep_metadata: bool = Field(False, description="keep the clip's date, place and title")
+
+    @model_validator(mode="after")
+    def check_order(self) -> Self:
+        if self.end is not None and self.end <= (self.start or 0):
+            raise ValueError(f"end is {self.end:g}, it must be after start, {self.start or 0:g}")
+        return self

@@ -1,0 +1,82 @@
+"""The network as the frames of one clip or session use it, from any thread."""
+
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ImpossibleOutput
+from service.frames.options import SmoothedOptions
+from service.inference.batcher import Matte
+from service.inference.engine import State
+from service.inference.preprocessing import check_ref_size, prepare_input
+from service.inference.registry import Model
+from service.media.video.types import Image
+from service.runtime import Runtime
+
+FRAME_TIMEOUT_S = 60.0
+
+Tensor = NDArray[np.float32]
+
+
+class Network(Protocol):
+    """What a segment needs of the network: `ahead` frames in the queue at once are useful."""
+
+    @property
+    def ahead(self) -> int: ...
+
+    def prepare(self, image: Image) -> tuple[Tensor, Image]:
+        """Return the input of a frame and the picture, (h, w, 3) uint8, that it was made of."""
+
+    def infer(self, tensor: Tensor, state: State) -> Future[Matte]:
+        """Queue an input; `state` is that of the frame before (see Matte)."""
+
+
+def choose_frame_model(
+    runtime: Runtime, options: SmoothedOptions, *, is_live: bool = False
+) -> Model:
+    """Return the model that mattes a clip or a session with these options.
+
+    Raises InvalidOption when it is not served or takes no `ref_size`, ImpossibleOutput when it
+    needs more than pictures.
+    """
+    prefers_speed = options.prefer == "speed" or (options.prefer == "auto" and is_live)
+    model = runtime.models.choose(options.model, prefers_speed=prefers_speed)
+    check_ref_size(model.info, options.ref_size)
+    if model.info.takes_trimap:
+        raise ImpossibleOutput(
+            f"the model `{model.info.name}` needs a trimap for each picture, a clip brings none"
+        )
+    return model
+
+
+class FrameNetwork:
+    """A model at one `ref_size`; None: the model's own. Made on the event loop."""
+
+    def __init__(self, runtime: Runtime, model: Model, ref_size: int | None) -> None:
+        self._max_megapixels = runtime.settings.network_max_megapixels
+        self._model = model
+        self._ref_size = ref_size
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def ahead(self) -> int:
+        if self._model.info.is_recurrent:  # the next frame needs the state after this one
+            return 1
+        engine = self._model.engine
+        return 2 if engine is None else engine.max_batch_size + 1
+
+    def prepare(self, image: Image) -> tuple[Tensor, Image]:
+        """Return the input of a frame and the picture that it was made of; raises InvalidOption."""
+        return prepare_input(image, self._model.info, self._ref_size, self._max_megapixels)
+
+    def infer(self, tensor: Tensor, state: State) -> Future[Matte]:
+        """Queue an input from another thread than the loop's."""
+        return asyncio.run_coroutine_threadsafe(self.matte(tensor, state), self._loop)
+
+    def matte(self, tensor: Tensor, state: State) -> Coroutine[Any, Any, Matte]:
+        """Queue an input on the event loop."""
+        return self._model.infer(tensor, timeout_s=FRAME_TIMEOUT_S, state=state)

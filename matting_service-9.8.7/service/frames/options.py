@@ -1,0 +1,40 @@
+"""Options that clips and sessions share."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from service.frames.smoothing import OFD_THRESHOLD
+from service.options import MattingOptions
+
+
+class SmoothedOptions(MattingOptions):
+    """Options that clips and sessions share."""
+
+    prefer: Literal["auto", "quality", "speed"] = Field(
+        "auto",
+        description="with model=auto: speed takes the fast model where the network runs on a CPU; "
+        "auto: speed for live frames, quality for others",
+    )
+    refine: Literal["auto", "off"] = Field(
+        "auto", description="bring the matte to the full size along the edges, or linearly"
+    )
+    smoothing: Literal["ofd", "off"] = Field(
+        "ofd", description="one-frame delay against flicker, across chunks too"
+    )
+    ofd_threshold: float = Field(
+        OFD_THRESHOLD, gt=0, lt=1, description="difference that counts as flicker"
+    )
+
+    deinterlace: Literal["auto", "off"] = Field(
+        "auto",
+        description="make pictures of one moment from those that hold two, or keep both",
+    )
+    hdr: Literal["tonemap", "refuse"] = Field(
+        "tonemap", description="PQ and HLG become SDR (ITU-R BT.2390), or are refused"
+    )
+
+    @property
+    def flicker_threshold(self) -> float | None:
+        """The difference that counts as flicker; None: no smoothing."""
+        return self.ofd_threshold if self.smoothing == "ofd" else None

@@ -1,0 +1,160 @@
+"""The admission gate: bounds on requests, megapixels and queued work."""
+
+from types import TracebackType
+
+from service.errors import (
+    Overloaded,
+)
+from service.metrics import Metrics
+
+# How much one new measurement of the network's speed counts against the older ones.
+SPEED_WEIGHT = 0.2
+# Seconds of refine=fine for one image, before any was measured.
+FINE_S = 5.0
+
+
+class AdmissionGate:
+    """Admits image requests or refuses them at once; nothing ever waits here.
+
+    Three bounds: requests in progress, source megapixels in progress, and seconds of network work
+    ahead of the newcomer. One request may always wait behind the one that runs.
+    """
+
+    def __init__(
+        self, *, max_requests: int, max_megapixels: float, queue_s: float, metrics: Metrics
+    ) -> None:
+        self.max_requests = max_requests
+        self.max_megapixels = max_megapixels
+        self.queue_s = queue_s
+        self.requests = 0
+        self.pixels = 0  # whole numbers: sums of fractions do not come back to zero
+        self.image_s = 0.0
+        self.fine_s = FINE_S
+        self.fine_requests = 0
+        self._metrics = metrics
+
+    @property
+    def megapixels(self) -> float:
+        return self.pixels / 1e6
+
+    def observe_fine(self, fine_s: float) -> None:
+        """Take in the seconds that refine=fine of one image takes of all cores."""
+        self.fine_s += SPEED_WEIGHT * (fine_s - self.fine_s)
+
+    def observe(self, image_s: float) -> None:
+        """Take in the measured seconds of network time of one image."""
+        weight = SPEED_WEIGHT if self.image_s else 1.0
+        self.image_s += weight * (image_s - self.image_s)
+
+    @property
+    def ahead_s(self) -> float:
+        """Seconds of work that is admitted."""
+        return self.requests * self.image_s + self.fine_requests * self.fine_s
+
+    def try_enter(self, *, is_fine: bool = False) -> "Ticket":
+        """Return a ticket that must be closed; raises Overloaded when a bound is reached.
+
+        The seconds that refine=fine takes count as well.
+        """
+        ahead_s = self.ahead_s
+        if self.requests >= self.max_requests:
+            raise self._refuse("requests in progress", self.max_requests, self.requests)
+        if self.requests >= 2 and ahead_s > self.queue_s:
+            raise self._refuse("seconds of work are queued", self.queue_s, round(ahead_s, 2))
+        self.requests += 1
+        self.fine_requests += is_fine
+        return Ticket(self, is_fine=is_fine)
+
+    def _refuse(self, what: str, limit: float, actual: float) -> Overloaded:
+        self._metrics.requests_rejected.labels("overloaded").inc()
+        return Overloaded(
+            f"the queue is full: {actual} {what}, the limit is {limit}",
+            hint="send the request again after Retry-After seconds",
+            limit=limit,
+            actual=actual,
+            retry_after_s=self.ahead_s,
+        )
+
+
+class Ticket:
+    """One admitted request; leaving the `with` block frees its share of the gate.
+
+    `requests` is 0 for a part of a request that is admitted already.
+    """
+
+    def __init__(self, gate: AdmissionGate, requests: int = 1, *, is_fine: bool = False) -> None:
+        self._gate = gate
+        self._is_fine = is_fine
+        self._requests = requests
+        self._pixels = 0
+
+    def share(self) -> "Ticket":
+        """Return a ticket for one of several pictures of the request, for its pixels alone."""
+        return Ticket(self._gate, requests=0)
+
+    def add_megapixels(self, megapixels: float) -> None:
+        """Count the source pixels, known once the header is read; raises Overloaded.
+
+        An image alone in the gate always passes: the limit on one image is a different one.
+        """
+        gate = self._gate
+        total = gate.megapixels + megapixels
+        if gate.pixels and total > gate.max_megapixels:
+            raise gate._refuse("megapixels in progress", gate.max_megapixels, round(total, 1))
+        pixels = round(megapixels * 1e6)
+        gate.pixels += pixels
+        self._pixels += pixels
+
+    def __enter__(self) -> "Ticket":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._gate.requests -= self._requests
+        self._gate.fine_requests -= self._is_fine
+        self._gate.pixels -= self._pixels
+
+
+class ByteBudget:
+    """Bytes of request bodies that may be on their way at once, counted before they come."""
+
+    def __init__(self, max_bytes: int, metrics: Metrics) -> None:
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        self._metrics = metrics
+
+    def take(self, count: int) -> "ByteTicket":
+        """Return a ticket for `count` bytes that must be closed; raises Overloaded.
+
+        A body alone always passes: the limit on one body is a different one.
+        """
+        total = self.bytes + count
+        if self.bytes and total > self.max_bytes:
+            self._metrics.requests_rejected.labels("overloaded").inc()
+            raise Overloaded(
+                f"bodies of {self.bytes} bytes are on their way, with this one they would be "
+                f"{total}, the limit is {self.max_bytes}",
+                hint="send the request again after Retry-After seconds, with a Content-Length",
+                limit=self.max_bytes,
+                actual=total,
+                retry_after_s=1,
+            )
+        self.bytes = total
+        return ByteTicket(self, count)
+
+
+class ByteTicket:
+    """The share of one body in the budget, until `close`."""
+
+    def __init__(self, budget: ByteBudget, count: int) -> None:
+        self._budget = budget
+        self._count = count
+
+    def close(self) -> None:
+        """Give the share back; more than once does no harm."""
+        self._budget.bytes -= self._count
+        self._count = 0

@@ -1,0 +1,207 @@
+"""Greedy batching: a free engine takes all that waits, without delay."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import DeadlineExceeded, Draining, MattingError
+from service.inference.engine import Engine, InferenceError, State
+from service.inference.health import Health
+from service.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Matte:
+    """A matte at network size, (h, w) float32 in [0, 1], and where its time went in seconds.
+
+    `state` is what a recurrent network wants to see again with the next frame.
+    """
+
+    alpha: NDArray[np.float32]
+    queue_s: float
+    inference_s: float
+    state: State = ()
+
+
+@dataclass
+class Entry:
+    """One picture that waits: (C, h, w) float32, the state before it, and whom to tell."""
+
+    tensor: NDArray[np.float32]
+    state: State
+    deadline_s: float
+    queued_s: float
+    future: asyncio.Future[Matte] = field(repr=False)
+
+
+class InferenceFailed(MattingError):
+    title = "The network failed on this picture"
+
+
+class Batcher:
+    """Runs entries of equal size together on the engine's one thread.
+
+    One queue a size, first come first served; the size whose first entry waited longest is next.
+    A batch that fails is run again one by one, so that one picture cannot fail the others.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        metrics: Metrics,
+        health: Health,
+        *,
+        on_speed: Callable[[float], None] = lambda image_s: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.engine = engine
+        self._metrics = metrics
+        self._health = health
+        self._on_speed = on_speed
+        self._clock = clock
+        self._queues: dict[tuple[int, ...], deque[Entry]] = {}
+        self._counted = 0
+        self._arrived = asyncio.Event()
+        self._closed = False
+        self._run_start_s: float | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def infer(
+        self, tensor: NDArray[np.float32], *, timeout_s: float, state: State = ()
+    ) -> Matte:
+        """Return the matte of one (C, h, w) picture; `state` is that of the frame before.
+
+        Raises DeadlineExceeded when it waited longer than `timeout_s`, InferenceFailed when the
+        network cannot do it, Draining at shutdown. Cancelling the call takes it out of the queue.
+        """
+        if self._closed:
+            raise Draining("the service is shutting down", retry_after_s=1)
+        future: asyncio.Future[Matte] = asyncio.get_running_loop().create_future()
+        now_s = self._clock()
+        queue = self._queues.setdefault(tensor.shape, deque())
+        queue.append(Entry(tensor, state, now_s + timeout_s, now_s, future))
+        self._arrived.set()
+        self._count_waiting()
+        try:
+            # Also while a run hangs, and nothing is taken out of the queue.
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            raise _refuse_late(timeout_s) from None
+
+    @property
+    def run_s(self) -> float:
+        """Seconds since the run in progress began, 0 when there is none."""
+        return 0.0 if self._run_start_s is None else self._clock() - self._run_start_s
+
+    async def aclose(self) -> None:
+        """Finish the batch that runs; fail what waits."""
+        self._closed = True
+        self._arrived.set()
+        if self._task is not None:
+            await self._task
+        for queue in self._queues.values():
+            for entry in queue:
+                if not entry.future.done():
+                    entry.future.set_exception(Draining("the service is shutting down"))
+        self._queues.clear()
+        self._count_waiting()
+        self._thread.shutdown()
+
+    async def _work(self) -> None:
+        while not self._closed:
+            entries = self._pop_batch()
+            if entries:
+                await self._run_batch(entries)
+            else:
+                self._arrived.clear()
+                await self._arrived.wait()
+
+    def _pop_batch(self) -> list[Entry]:
+        """Take the entries to run next; those nobody waits for, or too late, go out."""
+        entries: list[Entry] = []
+        while self._queues and not entries:
+            shape = min(self._queues, key=lambda shape: self._queues[shape][0].queued_s)
+            queue = self._queues[shape]
+            while queue and len(entries) < self.engine.max_batch_size:
+                entry = queue.popleft()
+                if entry.future.done():
+                    continue
+                if self._clock() > entry.deadline_s:
+                    waited_s = self._clock() - entry.queued_s
+                    entry.future.set_exception(_refuse_late(waited_s))
+                    continue
+                entries.append(entry)
+            if not queue:
+                del self._queues[shape]
+        self._count_waiting()
+        return entries
+
+    def _count_waiting(self) -> None:
+        waiting = sum(len(queue) for queue in self._queues.values())
+        # The queues of all models add up.
+        self._metrics.queue_depth.inc(waiting - self._counted)
+        self._counted = waiting
+
+    def _run_engine(self, entries: list[Entry]) -> tuple[NDArray[np.float32], State]:
+        batch = np.stack([entry.tensor for entry in entries])
+        if self.engine.info.is_recurrent:
+            alphas, state = self.engine.run_next(batch, entries[0].state)
+        else:
+            alphas, state = self.engine.run(batch), ()
+        if np.shape(alphas) != (batch.shape[0], *batch.shape[2:]):
+            raise InferenceError("shape", f"mattes {np.shape(alphas)} for input {batch.shape}")
+        return alphas, state
+
+    async def _run_batch(self, entries: list[Entry]) -> None:
+        start_s = self._clock()
+        name = self.engine.info.name
+        loop = asyncio.get_running_loop()
+        self._run_start_s = start_s
+        try:
+            alphas, state = await loop.run_in_executor(self._thread, self._run_engine, entries)
+        except Exception as error:  # whatever an engine throws, the loop must live
+            kind = error.kind if isinstance(error, InferenceError) else "unforeseen"
+            self._metrics.inference_failures.labels(kind).inc()
+            log.warning("a run of the network failed", exc_info=True)
+            if len(entries) > 1:
+                for entry in entries:
+                    if not entry.future.done():
+                        await self._run_batch([entry])
+                return
+            self._health.report_failure(name, f"the network `{name}` failed: {kind}")
+            if not entries[0].future.done():
+                entries[0].future.set_exception(
+                    InferenceFailed("the network failed on this picture")
+                )
+            return
+        finally:
+            self._run_start_s = None
+        self._health.report_success(name)
+        run_s = self._clock() - start_s
+        self._metrics.batch_size.observe(len(entries))
+        self._on_speed(run_s / len(entries))
+        for entry, alpha in zip(entries, alphas, strict=True):
+            if not entry.future.done():
+                entry.future.set_result(Matte(alpha, start_s - entry.queued_s, run_s, state))
+
+
+def _refuse_late(waited_s: float) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"waited {waited_s:.1f} s for the network",
+        hint="send the request again later",
+        retry_after_s=1,
+    )

@@ -1,0 +1,120 @@
+"""The engine: an onnxruntime session behind a small interface."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.inference.models import ModelError, ModelFile, ModelInfo, read_info, read_model
+from service.inference.providers import CUDA, ORT_ERRORS, open_session
+from service.settings import Settings
+
+WARM_UP_SIZE = 512
+Floats = NDArray[np.float32]
+# What a recurrent network hands from one frame to the next, in the order of `ModelInfo.states`;
+# empty before the first frame, and always for other networks.
+State = tuple[Floats, ...]
+
+
+class InferenceError(RuntimeError):
+    """The network failed or answered nonsense; `kind` is a metric label."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class Engine(Protocol):
+    """What turns pictures into mattes; called from one thread at a time.
+
+    `precision` is what the provider computes in.
+    """
+
+    info: ModelInfo
+    provider: str
+    precision: str
+    note: str | None
+    max_batch_size: int
+
+    def run(self, batch: Floats) -> Floats:
+        """Return (N, h, w) float32 in [0, 1] for (N, C, h, w); raises InferenceError."""
+        ...
+
+    def run_next(self, batch: Floats, state: State) -> tuple[Floats, State]:
+        """Do what `run` does for a batch of one and a recurrent network, `state` after frame t."""
+        ...
+
+    def warm_up(self) -> None:
+        """Run once, so that the first request does not pay for it."""
+        ...
+
+
+class OnnxEngine:
+    """A matting network in onnxruntime."""
+
+    def __init__(self, settings: Settings, file: ModelFile | None = None) -> None:
+        """Load a model, by default that of `model_path`.
+
+        Raises ModelError or DeviceError (see providers).
+        """
+        file = file or read_model(settings.model_path, settings.model_sha256)
+        try:
+            # Loading from bytes also makes onnxruntime refuse references to other files.
+            opened = open_session(
+                file.content,
+                settings.device,
+                threads=settings.threads,
+                precision=settings.precision,
+            )
+        except ORT_ERRORS:
+            raise ModelError(f"{file.path} is not a usable ONNX model") from None
+        self._session: ort.InferenceSession = opened.session
+        self.provider = opened.provider
+        self.note = opened.note
+        self.info = read_info(opened.session, file)
+        self.precision = opened.precision or self.info.precision
+        self._outputs = [self.info.output, *(name for _, name in self.info.states)]
+        self._constants = {
+            name: np.array(values, np.float32) for name, values in self.info.constants.items()
+        }
+        default_batch = 8 if opened.provider == CUDA else 1
+        most = 1 if self.info.is_recurrent else self.info.max_batch_size or 64
+        self.max_batch_size = min(settings.max_batch_size or default_batch, most)
+
+    def run(self, batch: Floats) -> Floats:
+        return self.run_next(batch, ())[0]
+
+    def run_next(self, batch: Floats, state: State) -> tuple[Floats, State]:
+        inputs: dict[str, Any] = {self.info.input: batch, **self._constants}
+        if self.info.states:
+            first = (np.zeros((1, 1, 1, 1), np.float32),) * len(self.info.states)
+            names = (name for name, _ in self.info.states)
+            inputs |= zip(names, state or first, strict=True)
+        try:
+            output, *after = self._session.run(self._outputs, inputs)
+        except ORT_ERRORS as error:
+            raise InferenceError("runtime", str(error)) from error
+        if output.shape != (batch.shape[0], 1, *batch.shape[2:]):
+            raise InferenceError("shape", f"output {output.shape} for input {batch.shape}")
+        if not all(np.isfinite(array).all() for array in (output, *after)):
+            raise InferenceError("not-finite", "the matte has values that are not numbers")
+        return read_alpha(output[:, 0], self.info), tuple(after)
+
+    def warm_up(self) -> None:
+        height, width = self.info.fixed_size or (WARM_UP_SIZE, WARM_UP_SIZE)
+        for batch_size in {1, self.max_batch_size}:
+            self.run(np.zeros((batch_size, self.info.channels, height, width), np.float32))
+
+
+def read_alpha(output: NDArray[np.floating[Any]], info: ModelInfo) -> Floats:
+    """Return mattes (N, h, w) float32 in [0, 1] from what the network answered."""
+    if info.activation == "sigmoid":
+        with np.errstate(over="ignore"):
+            output = 1 / (1 + np.exp(-output))
+    if info.stretch is not None:
+        quantiles = (info.stretch, 1 - info.stretch)
+        low, high = np.quantile(output, quantiles, axis=(1, 2), keepdims=True)
+        output = (output - low) / np.maximum(high - low, 1e-6)
+    alpha: Floats = np.clip(output, 0.0, 1.0).astype(np.float32, copy=False)
+    return alpha

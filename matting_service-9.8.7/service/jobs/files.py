@@ -1,0 +1,177 @@
+"""Files of jobs: fsynced and renamed into place before they are acknowledged."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from service.errors import InsufficientStorage, translate_disk_errors
+from service.scratch import check_free_space
+from service.settings import Settings
+
+PIECE_BYTES = 1 << 20
+PART = ".part"
+# The names in the folder of a job; nothing of the client's own names comes near the disk.
+INPUT, BACKGROUND, RESULTS = "input", "background", "results"
+
+
+class JobFiles:
+    """A folder for each job, 0700, with files of 0600: the uploads, later `results/`.
+
+    A file or folder is written under a name that ends in `.part` and renamed when it is complete.
+    Methods block; those that write raise InsufficientStorage when the disk is full or fails.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, job_id: str, *names: str) -> Path:
+        return self.folder.joinpath(job_id, *names)
+
+    def list_ids(self) -> list[str]:
+        """Return the ids of all jobs that have a folder."""
+        return os.listdir(self.folder) if self.folder.is_dir() else []
+
+    def receive(self, job_id: str, uploads: Mapping[str, BinaryIO]) -> dict[str, str]:
+        """Store the uploads of a new job under their names; return the SHA-256 of each.
+
+        On an error nothing stays.
+        """
+        try:
+            with translate_disk_errors():
+                self.path(job_id).mkdir(0o700, parents=True)
+                digests = {
+                    name: copy_hashed(source, self.path(job_id, name))
+                    for name, source in uploads.items()
+                }
+                sync_folder(self.path(job_id))
+                sync_folder(self.folder)
+                sync_folder(self.folder.parent)
+                return digests
+        except BaseException:
+            self.remove(job_id)
+            raise
+
+    def begin_results(self, job_id: str) -> Path:
+        """Return an empty folder for the results of a run, whatever an earlier one has left."""
+        self.drop_results(job_id)
+        folder = self.path(job_id, RESULTS + PART)
+        with translate_disk_errors():
+            folder.mkdir(0o700)
+        return folder
+
+    def publish_results(self, job_id: str, paths: Iterable[Path]) -> list[str]:
+        """Make the results of a run final; return the SHA-256 of each."""
+        part = self.path(job_id, RESULTS + PART)
+        with translate_disk_errors():
+            digests = []
+            for path in paths:
+                with path.open("rb") as file:
+                    os.fchmod(file.fileno(), 0o600)
+                    digests.append(hash_file(file))
+                    os.fsync(file.fileno())
+            sync_folder(part)
+            os.rename(part, self.path(job_id, RESULTS))
+            sync_folder(self.path(job_id))
+        return digests
+
+    def drop_results(self, job_id: str) -> None:
+        """Remove the results, complete or not."""
+        for name in (RESULTS, RESULTS + PART):
+            shutil.rmtree(self.path(job_id, name), ignore_errors=True)
+
+    def keep_results_only(self, job_id: str) -> None:
+        """Remove what a finished job no longer needs."""
+        for path in self.path(job_id).iterdir():
+            if path.name != RESULTS:
+                remove_tree(path)
+
+    def remove(self, job_id: str) -> None:
+        """Remove all files of a job."""
+        remove_tree(self.path(job_id))
+
+    def measure_bytes(self) -> int:
+        """Return the bytes of all files of all jobs."""
+        total = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(FileNotFoundError):  # jobs end while their bytes are counted
+                    total += os.lstat(os.path.join(folder, name)).st_size
+        return total
+
+
+def check_room(settings: Settings, files: JobFiles, uploads: Mapping[str, BinaryIO]) -> None:
+    """Raise InsufficientStorage when the disk has no room for one more job with these files."""
+    upload_bytes = sum(file.seek(0, os.SEEK_END) for file in uploads.values())
+    check_free_space(
+        files.folder.parent,
+        upload_bytes,
+        min_bytes=settings.disk_min_free_bytes,
+        min_percent=settings.disk_min_free_percent,
+    )
+    check_budget(settings, files, upload_bytes)
+
+
+def check_budget(settings: Settings, files: JobFiles, upload_bytes: int = 0) -> None:
+    """Raise InsufficientStorage when all jobs together have more bytes than allowed."""
+    used = files.measure_bytes() + upload_bytes
+    if used > settings.jobs_max_bytes:
+        raise InsufficientStorage(
+            f"the files of all jobs would have {used} bytes, the limit is "
+            f"{settings.jobs_max_bytes}",
+            hint="delete jobs that are no longer needed",
+            limit=settings.jobs_max_bytes,
+            actual=used,
+            retry_after_s=60,
+        )
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def copy_hashed(source: BinaryIO, target: Path) -> str:
+    """Copy an open file to a path, complete or not there at all; return its SHA-256."""
+    part = target.with_name(target.name + PART)
+    with open(part, "wb", opener=_open_private) as file:
+        digest = hash_file(source, copy_to=file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(part, target)
+    return digest
+
+
+def hash_uploads(uploads: Mapping[str, BinaryIO]) -> dict[str, str]:
+    """Return the SHA-256 of open files, by name."""
+    return {name: hash_file(file) for name, file in uploads.items()}
+
+
+def hash_file(file: BinaryIO, copy_to: BinaryIO | None = None) -> str:
+    """Return the SHA-256 of an open file, read from its start, and copy it on the way."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while piece := file.read(PIECE_BYTES):
+        digest.update(piece)
+        if copy_to is not None:
+            copy_to.write(piece)
+    return digest.hexdigest()
+
+
+def sync_folder(path: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,231 @@
+"""Job rows in SQLite (WAL, synchronous=FULL): durable before they are acknowledged."""
+
+import hashlib
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, Self, TypeVar, get_args
+
+from service.errors import InsufficientStorage, NotReady
+from service.jobs.files import JobFiles
+from service.jobs.schema import MIGRATIONS, JobStoreError, lock_folder, open_database
+from service.threads import start_in
+
+FOLDER = "matting-jobs"
+DATABASE = "jobs.sqlite3"
+FILES = "files"
+ID_BYTES = 16
+State = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+STATES: tuple[State, ...] = get_args(State)
+UNFINISHED: tuple[State, ...] = ("queued", "running")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """One finished file of a job."""
+
+    name: str
+    content_type: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row: a clip that was acknowledged, and what has become of it.
+
+    `owner` is the digest that `service.api.auth` makes of a key. Times are seconds since 1970.
+    `error` holds the members of a problem document.
+    """
+
+    id: str
+    owner: str
+    state: State
+    options: dict[str, Any]
+    outputs: tuple[str, ...]
+    created_s: float
+    expires_s: float
+    request_digest: str
+    idempotency_key: str | None = None
+    attempts: int = 0
+    frames_done: int = 0
+    frames_total: int | None = None
+    report: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    results: tuple[JobResult, ...] = ()
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state not in UNFINISHED
+
+
+def make_id() -> str:
+    """Return a name for a job that nobody can guess."""
+    return secrets.token_hex(ID_BYTES)
+
+
+def digest_request(options: Mapping[str, Any], digests: Mapping[str, str]) -> str:
+    """Return the SHA-256 of all that a request asks for; `digests` are those of its files."""
+    return hashlib.sha256(json.dumps([options, digests], sort_keys=True).encode()).hexdigest()
+
+
+_COLUMNS = tuple(Job.__dataclass_fields__)
+_JSON = ("options", "outputs", "report", "error", "results")
+
+
+class JobStore:
+    """All rows and files of jobs below one data folder, for one process at a time.
+
+    Methods block and run in the store's one thread: `await store.ask(store.load, job_id)`.
+    """
+
+    def __init__(self, files: JobFiles, connection: sqlite3.Connection, lock: int) -> None:
+        self.files = files
+        self._connection = connection
+        self._lock = lock
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="job-store")
+
+    @classmethod
+    def open(cls, data_dir: Path, migrations: Sequence[str] = MIGRATIONS) -> Self:
+        """Open the jobs in `data_dir`, made when they are not there.
+
+        Raises JobStoreError when another process has them, when the database is damaged, cannot be
+        written, is of a newer version or missing beside files of jobs.
+        """
+        folder = data_dir / FOLDER
+        files = JobFiles(folder / FILES)
+        lock = lock_folder(folder)
+        try:
+            connection = open_database(folder / DATABASE, files, migrations)
+        except JobStoreError:
+            os.close(lock)
+            raise
+        return cls(files, connection, lock)
+
+    async def ask(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+        """Return what a method of the store returns, run in its thread.
+
+        Raises InsufficientStorage when the disk is full or fails, NotReady when another program
+        has locked the database.
+        """
+        return await start_in(self._thread, _translate_errors, partial(function, *args, **more))
+
+    def close(self) -> None:
+        """Wait for what is being written, and let another process have the folder."""
+        self._thread.shutdown()
+        self._connection.close()
+        os.close(self._lock)
+
+    def insert(self, job: Job, key_free_s: float) -> None:
+        """Add a job; a key of its that came before `key_free_s` no longer names an older one."""
+        marks = ", ".join("?" * len(_COLUMNS))
+        with self.transaction():
+            self._connection.execute(
+                "UPDATE jobs SET idempotency_key = NULL"
+                " WHERE owner = ? AND idempotency_key = ? AND created_s <= ?",
+                (job.owner, job.idempotency_key, key_free_s),
+            )
+            self._connection.execute(
+                f"INSERT INTO jobs ({', '.join(_COLUMNS)}) VALUES ({marks})",
+                [_encode(name, getattr(job, name)) for name in _COLUMNS],
+            )
+
+    def update(self, job_id: str, **fields: Any) -> None:
+        """Change columns of a job, if it is there."""
+        names = ", ".join(f"{name} = ?" for name in fields)
+        values = [_encode(name, value) for name, value in fields.items()]
+        self._connection.execute(f"UPDATE jobs SET {names} WHERE id = ?", [*values, job_id])
+
+    def requeue(self, job_id: str) -> None:
+        """Let a job that was stopped on purpose wait again; the attempt does not count."""
+        self._connection.execute(
+            "UPDATE jobs SET state = 'queued', attempts = attempts - 1"
+            " WHERE id = ? AND state = 'running'",
+            (job_id,),
+        )
+
+    def delete(self, job_id: str) -> None:
+        self._connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+    def load(self, job_id: str) -> Job | None:
+        return next(iter(self._select("WHERE id = ?", job_id)), None)
+
+    def find_key(self, owner: str, key: str, since_s: float) -> Job | None:
+        """Return the job that an `Idempotency-Key` has made after `since_s`."""
+        where = "WHERE owner = ? AND idempotency_key = ? AND created_s > ?"
+        return next(iter(self._select(where, owner, key, since_s)), None)
+
+    def list_owned(self, owner: str, limit: int, before: str | None = None) -> list[Job]:
+        """Return jobs of one owner, newest first, those older than the job `before`."""
+        return self._select(
+            "WHERE owner = ? AND number < coalesce((SELECT number FROM jobs WHERE id = ?), 1e18)"
+            " ORDER BY number DESC LIMIT ?",
+            owner,
+            before,
+            limit,
+        )
+
+    def list_all(self) -> list[Job]:
+        """Return all jobs, oldest first."""
+        return self._select("ORDER BY number")
+
+    def count_states(self) -> dict[str, int]:
+        """Return how many jobs are in each state."""
+        found = self._connection.execute("SELECT state, count(*) FROM jobs GROUP BY state")
+        counts: dict[str, int] = dict.fromkeys(STATES, 0)
+        return counts | dict(found.fetchall())
+
+    def _select(self, rest: str, *values: object) -> list[Job]:
+        rows = self._connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs {rest}", values)
+        return [_decode(row) for row in rows]
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write all that happens in the `with` block, or nothing."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+
+def _translate_errors(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except sqlite3.OperationalError as error:
+        kind = error.sqlite_errorcode & 0xFF
+        if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise NotReady("the database of jobs is locked", retry_after_s=1) from None
+        if kind not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise
+        raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from None
+
+
+def _encode(name: str, value: Any) -> Any:
+    if name not in _JSON or value is None:
+        return value
+    if name == "results":
+        value = [asdict(result) for result in value]
+    return json.dumps(value, allow_nan=False)
+
+
+def _decode(row: tuple[Any, ...]) -> Job:
+    fields = dict(zip(_COLUMNS, row, strict=True))
+    for name in _JSON:
+        if fields[name] is not None:
+            fields[name] = json.loads(fields[name])
+    fields["outputs"] = tuple(fields["outputs"])
+    fields["results"] = tuple(JobResult(**result) for result in fields["results"])
+    return Job(**fields)

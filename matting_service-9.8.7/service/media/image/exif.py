@@ -1,0 +1,75 @@
+"""EXIF: orientation, and the metadata that a result may carry (decoder child)."""
+
+from PIL import ExifTags, Image
+
+MAX_EXIF_BYTES = 65_533  # what a segment of a JPEG holds
+_ORIENTATION = ExifTags.Base.Orientation
+# What describes the photo. The rest says how it is stored, in a TIFF even where its pixels lie.
+_KEPT = (
+    ExifTags.Base.ImageDescription,
+    ExifTags.Base.Make,
+    ExifTags.Base.Model,
+    ExifTags.Base.XResolution,
+    ExifTags.Base.YResolution,
+    ExifTags.Base.ResolutionUnit,
+    ExifTags.Base.Software,
+    ExifTags.Base.DateTime,
+    ExifTags.Base.Artist,
+    ExifTags.Base.HostComputer,
+    ExifTags.Base.Copyright,
+)
+_STALE = (  # not true of a result that was turned, cropped or shrunk
+    ExifTags.Base.ExifImageWidth,
+    ExifTags.Base.ExifImageHeight,
+    ExifTags.IFD.Interop,
+)
+
+
+def read_orientation(exif: Image.Exif) -> int:
+    """Return 1 to 8; 1, upright, for values that EXIF does not have."""
+    orientation = exif.get(_ORIENTATION)
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def serialise_exif(exif: Image.Exif) -> bytes:
+    """Return the EXIF for an upright result, without thumbnail, at most 64 KiB; empty for none.
+
+    What is too long goes without the camera's private notes, or not at all. Raises what Pillow
+    raises on broken EXIF.
+    """
+    kept = Image.Exif()
+    kept.endian = "<"
+    for tag in _KEPT:
+        if tag in exif:
+            kept[tag] = exif[tag]
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    for stale in _STALE:
+        details.pop(stale, None)
+    places = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    if details:
+        kept[ExifTags.IFD.Exif] = details
+    if places:
+        kept[ExifTags.IFD.GPSInfo] = places
+    if not kept:
+        return b""
+    data = kept.tobytes()
+    if len(data) > MAX_EXIF_BYTES and details.pop(ExifTags.IFD.MakerNote, None):
+        kept[ExifTags.IFD.Exif] = details
+        data = kept.tobytes()
+    return data if len(data) <= MAX_EXIF_BYTES else b""
+
+
+def find_png_exif(data: bytes | bytearray) -> bytes:
+    """Return the EXIF of a PNG wherever it lies, empty if there is none.
+
+    Pillow finds a chunk behind the pixels only after it has decoded them.
+    """
+    if b"eXIf" not in data:
+        return b""
+    at = 8
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == b"eXIf":
+            return bytes(data[at + 8 : at + 8 + length])
+        at += 12 + length
+    return b""

@@ -1,0 +1,88 @@
+"""BMP with bit fields, alpha or a profile: what Pillow refuses or leaves out."""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.media.image.types import UndecodableImage
+
+_RGB, _BITFIELDS, _ALPHABITFIELDS = 0, 3, 6
+_NAMES = {1: "RLE8", 2: "RLE4", 4: "JPEG", 5: "PNG"}
+_V2, _V3, _V4, _V5 = 52, 56, 108, 124
+_EMBEDDED = 0x4D424544  # "MBED"
+_STRIP_PIXELS = 1 << 20
+
+
+@dataclass(frozen=True)
+class BmpFile:
+    """What the header of a BMP says; `masks` of red, green, blue and alpha, where it has any."""
+
+    width: int
+    height: int
+    is_upside_down: bool
+    bits: int
+    masks: tuple[int, int, int, int] | None
+    offset: int
+    icc: bytes = b""
+
+
+def read_bmp(data: bytes | bytearray) -> BmpFile | None:
+    """Return the header, None for the old one of 12 bytes or one that is too short.
+
+    Raises UndecodableImage for a coding that is not read.
+    """
+    size = int.from_bytes(data[14:18], "little")
+    if size < 40 or len(data) < 14 + size:
+        return None
+    width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+    if compression in (4, 5):
+        raise UndecodableImage(f"a coding of BMP that is not read: {_NAMES[compression]}")
+    masks = None
+    if compression in (_BITFIELDS, _ALPHABITFIELDS) and bits in (16, 32):
+        has_alpha = size >= _V3 or compression == _ALPHABITFIELDS
+        count = 4 if has_alpha else 3
+        if len(data) >= 54 + 4 * count:
+            found = struct.unpack_from(f"<{count}I", data, 54)
+            masks = (found[0], found[1], found[2], found[3] if has_alpha else 0)
+    elif compression == _RGB and bits == 32 and size >= _V4:
+        masks = (0xFF0000, 0xFF00, 0xFF, struct.unpack_from("<I", data, 66)[0])
+    offset = int.from_bytes(data[10:14], "little")
+    return BmpFile(width, abs(height), height > 0, bits, masks, offset, _read_profile(data, size))
+
+
+def _read_profile(data: bytes | bytearray, size: int) -> bytes:
+    if size < _V5 or struct.unpack_from("<I", data, 70)[0] != _EMBEDDED:
+        return b""
+    start, length = struct.unpack_from("<II", data, 126)
+    return bytes(data[14 + start : 14 + start + length])
+
+
+def decode_fields(data: bytes | bytearray, header: BmpFile) -> NDArray[np.uint8]:
+    """Return (H, W, 3 or 4) uint8 of pixels in bit fields; alpha that is 0 everywhere is none.
+
+    Raises ValueError where pixels are missing or masks are no fields.
+    """
+    assert header.masks is not None
+    kind = np.dtype("<u2" if header.bits == 16 else "<u4")
+    stride = (header.width * header.bits + 31) // 32 * 4
+    rows = np.frombuffer(data, np.uint8, stride * header.height, header.offset)
+    values = rows.reshape(header.height, stride).view(kind)[:, : header.width]
+    if header.is_upside_down:
+        values = values[::-1]
+    masks = header.masks if header.masks[3] else header.masks[:3]
+    if sum(masks) != (masks[0] | masks[1] | masks[2] | (masks[3] if len(masks) > 3 else 0)):
+        raise ValueError("bit masks that overlap")
+    pixels = np.zeros((header.height, header.width, len(masks)), np.uint8)
+    step = max(1, _STRIP_PIXELS // header.width)
+    for number, mask in enumerate(masks):
+        shift = max(0, (mask & -mask).bit_length() - 1)
+        full = mask >> shift
+        if full & (full + 1):
+            raise ValueError("a bit mask with holes")
+        for top in range(0, header.height, step):
+            levels = ((values[top : top + step] & mask) >> shift) * np.float32(255 / max(1, full))
+            pixels[top : top + step, :, number] = levels + np.float32(0.5)
+    is_opaque = len(masks) == 4 and not pixels[:, :, 3].any()
+    return np.ascontiguousarray(pixels[:, :, :3]) if is_opaque else pixels

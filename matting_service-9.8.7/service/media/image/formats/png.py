@@ -1,0 +1,184 @@
+"""PNG apart from its pixels: what damage beside them is dropped, and which colour is described.
+
+Everything follows the PNG specification (third edition). Pillow refuses a file for any chunk that
+it cannot make sense of, so it is given only the ones that pixels need.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from service.media.colour.description import (
+    BT709,
+    SRGB,
+    Chromaticities,
+    Colour,
+    Curve,
+    Transfer,
+    matrix_to_xyz,
+)
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+# What orientation and the like may be told by; a text of more than this is no such thing.
+_EXIF_TEXT, _XMP_TEXT = b"Raw profile type exif\0", b"XML:com.adobe.xmp\0"
+_MAX_TEXT_BYTES = 1 << 20
+_MAX_ICC_BYTES = 4 << 20
+_SRGB_GAMMA = 1 / 2.2  # what gAMA says of sRGB; where nothing else is said, it means that
+_TRUE_COLOUR = (2, 3, 6)
+
+
+@dataclass(frozen=True)
+class PngFile:
+    """A PNG that Pillow reads: `data`; `colour` and `icc` as described, at most one of them.
+
+    `bits` is the depth, `is_whole` says that the last chunk is there, `dropped` names damaged ones.
+    """
+
+    data: bytes | bytearray
+    colour: Colour = SRGB
+    icc: bytes = b""
+    exif: bytes = b""
+    bits: int = 8
+    has_key: bool = False
+    is_whole: bool = True
+    dropped: tuple[str, ...] = ()
+
+
+def mend_png(data: bytes | bytearray) -> PngFile:
+    """Return the file without damaged and needless chunks, and what they said."""
+    kept, told = [SIGNATURE], dict[bytes, bytes]()
+    dropped: list[str] = []
+    is_whole = has_key = False
+    for kind, start, end in _walk(data):
+        content = memoryview(data)[start + 8 : end - 4]
+        is_sound = zlib.crc32(memoryview(data)[start + 4 : end - 4]) == int.from_bytes(
+            data[end - 4 : end], "big"
+        )
+        if kind == b"tRNS" and not (is_sound and _has_key(content, data)):
+            dropped.append("tRNS")
+        elif kind in _PIXELS:
+            kept.append(bytes(memoryview(data)[start:end]))
+            is_whole, has_key = kind == b"IEND", has_key or kind == b"tRNS"
+        elif not is_sound or len(content) > _MAX_ICC_BYTES:
+            dropped.append(kind.decode("latin-1"))
+        elif kind in (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf"):
+            told.setdefault(kind, bytes(content))
+        elif kind in (b"tEXt", b"zTXt", b"iTXt") and _is_needed(content):
+            kept.append(bytes(memoryview(data)[start:end]))
+        if is_whole:
+            break
+    depth = data[24] if len(data) > 24 else 8
+    is_grey = len(data) > 25 and data[25] not in _TRUE_COLOUR
+    colour, icc = _describe(told, is_grey)
+    exif = told.get(b"eXIf", b"")
+    mended = b"".join(kept) if is_whole else _join_cut(data, kept)
+    return PngFile(mended, colour, icc, exif, depth, has_key, is_whole, tuple(dropped))
+
+
+def _walk(data: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (kind, start, end) of the chunks that are whole."""
+    at = len(SIGNATURE)
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            return
+        yield bytes(data[at + 4 : at + 8]), at, end
+        at = end
+
+
+def _join_cut(data: bytes | bytearray, kept: list[bytes]) -> bytes:
+    """Return the chunks of a file that ends early, its last one closed where it is pixels."""
+    at = len(SIGNATURE)
+    for _, _, end in _walk(data):
+        at = end
+    rest = bytes(data[at:])
+    if rest[4:8] == b"IDAT":
+        content = rest[4 : 8 + int.from_bytes(rest[:4], "big")]
+        checksum = struct.pack("!I", zlib.crc32(content))
+        kept = [*kept, struct.pack("!I", len(content) - 4) + content + checksum]
+    return b"".join([*kept, bytes(4) + b"IEND" + struct.pack("!I", zlib.crc32(b"IEND"))])
+
+
+def _has_key(content: memoryview, data: bytes | bytearray) -> bool:
+    """Say whether a tRNS chunk fits the colour type of its picture."""
+    sizes = {0: range(2, 3), 2: range(6, 7), 3: range(257)}
+    return len(data) > 25 and len(content) in sizes.get(data[25], ())
+
+
+def _is_needed(text: memoryview) -> bool:
+    start = bytes(text[:24])
+    return len(text) <= _MAX_TEXT_BYTES and start.startswith((_EXIF_TEXT, _XMP_TEXT))
+
+
+def _describe(told: dict[bytes, bytes], is_grey: bool) -> tuple[Colour, bytes]:
+    """Return the colour or the ICC profile: cICP over iCCP over sRGB over gAMA and cHRM."""
+    codes = told.get(b"cICP", b"")
+    if len(codes) == 4 and codes[2] == 0:
+        return Colour.from_codes(codes[0], codes[1], 0, bool(codes[3])), b""
+    if icc := _inflate_profile(told.get(b"iCCP", b"")):
+        return SRGB, icc
+    if b"sRGB" in told:
+        return SRGB, b""
+    primaries = _read_chromaticities(told.get(b"cHRM", b""))
+    if is_grey:  # has no primaries, and its white is white
+        primaries = BT709
+    gamma = _read_gamma(told.get(b"gAMA", b""))
+    is_srgb = Colour(primaries).is_srgb
+    if gamma is None or (is_srgb and abs(gamma / _SRGB_GAMMA - 1) < 0.02):
+        return Colour(primaries), b""
+    return Colour(primaries, Transfer(Curve.GAMMA, 1 / gamma)), b""
+
+
+def _inflate_profile(content: bytes) -> bytes:
+    """Return the profile of an iCCP chunk, empty if it is damaged or unreasonably large."""
+    _, found, packed = content.partition(b"\0")
+    if not found or packed[:1] != b"\0":
+        return b""
+    try:
+        stream = zlib.decompressobj()
+        icc = stream.decompress(packed[1:], _MAX_ICC_BYTES)
+    except zlib.error:
+        return b""
+    return icc if stream.eof else b""
+
+
+def _read_chromaticities(content: bytes) -> Chromaticities:
+    if len(content) != 32:
+        return BT709
+    white_x, white_y, *rest = (value / 100_000 for value in struct.unpack("!8I", content))
+    primaries = (rest[0], rest[1], rest[2], rest[3], rest[4], rest[5], white_x, white_y)
+    try:
+        matrix_to_xyz(primaries)
+    except ValueError:
+        return BT709
+    return primaries
+
+
+def _read_gamma(content: bytes) -> float | None:
+    if len(content) != 4:
+        return None
+    gamma = int.from_bytes(content, "big") / 100_000
+    return gamma if 0.1 <= gamma <= 10 else None
+
+
+def count_rows(data: bytes | bytearray) -> int:
+    """Return how many whole rows the pixels of a PNG hold; 0 for an interlaced one."""
+    width, height, depth, colour, _, _, interlace = struct.unpack("!IIBBBBB", data[16:29])
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
+    row = 1 + (width * depth * samples + 7) // 8
+    if interlace:
+        return 0
+    stream, total = zlib.decompressobj(), 0
+    for kind, start, end in _walk(data):
+        if kind != b"IDAT":
+            continue
+        rest = data[start + 8 : end - 4]
+        try:
+            while rest:
+                total += len(stream.decompress(rest, 1 << 20))
+                rest = stream.unconsumed_tail
+        except zlib.error:
+            break
+    return int(min(height, total // row))

@@ -1,0 +1,54 @@
+"""WebP that ends early: libwebp refuses it, FFmpeg decodes what is there of a lossy one."""
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.media.image.formats.avif import import_av
+from service.media.image.truncated import Missing, find_changed_rows
+
+_NOISE = (b"", b"\x55\xa3\x1c\x96\x5a" * 400)
+
+
+def is_cut(data: bytes | bytearray) -> bool:
+    """Say whether the file is shorter than its header says."""
+    return len(data) < 8 + int.from_bytes(data[4:8], "little")
+
+
+def close_webp(data: bytes | bytearray, tail: bytes = b"") -> bytes:
+    """Return the file with the sizes of what is there; `tail` goes behind the last pixels."""
+    chunks, at = [], 12
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        content = bytes(data[at + 8 : at + 8 + size])
+        if len(content) < size:
+            content += tail
+        chunks.append(bytes(data[at : at + 4]) + struct.pack("<I", len(content)) + content)
+        chunks.append(bytes(len(content) % 2))
+        at += 8 + size + size % 2
+    body = b"WEBP" + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def decode_cut(data: bytes | bytearray) -> tuple[Image.Image, Missing]:
+    """Return what FFmpeg makes of a file that ends early, and the rows (H,) that it made up.
+
+    Raises ValueError where it makes nothing of it, a lossless one.
+    """
+    first, second = (Image.fromarray(_decode(close_webp(data, tail))) for tail in _NOISE)
+    return first, find_changed_rows(first, second)
+
+
+def _decode(data: bytes) -> NDArray[np.uint8]:
+    av = import_av()
+    try:
+        with av.open(io.BytesIO(data), "r", format="webp_pipe") as container:
+            frame: Any = next(iter(container.decode(video=0)))
+    except (av.FFmpegError, StopIteration, IndexError) as error:
+        raise ValueError(f"FFmpeg cannot decode it: {error}") from None
+    has_alpha = "a" in frame.format.name
+    return np.asarray(frame.to_ndarray(format="rgba" if has_alpha else "rgb24"))

@@ -1,0 +1,198 @@
+"""Headers of files, format by format: what is described, what has to be mended."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, TiffImagePlugin
+
+from service.media.image.formats.bmp import BmpFile, decode_fields, read_bmp
+from service.media.image.formats.heif import open_heif
+from service.media.image.formats.jpeg import mend_jpeg
+from service.media.image.formats.png import PngFile, count_rows, mend_png
+from service.media.image.formats.tiff import choose_page, fix_palette
+from service.media.image.formats.webp import close_webp, decode_cut, is_cut
+from service.media.image.source import Deep, Pixels, Source, open_file, take_file
+from service.media.image.truncated import (
+    accept_truncated,
+    find_missing_jpeg,
+    load_with_noise,
+    looks_cut,
+    repeat_rows,
+)
+
+
+def open_source(data: bytes | bytearray, format: str) -> Source:
+    """Read the header; raises UndecodableImage, UnknownFormat and what Pillow raises."""
+    match format:
+        case "JPEG":
+            return _open_jpeg(data)
+        case "PNG":
+            return _open_png(data)
+        case "TIFF":
+            return _open_tiff(data)
+        case "BMP":
+            return _open_bmp(data)
+        case "GIF":
+            return _open_gif(data)
+        case "WEBP" if is_cut(data):
+            return _open_cut_webp(data)
+        case "AVIF" | "HEIF":
+            return open_heif(data)
+    return take_file(open_file(data, format))
+
+
+def _drop_notes(dropped: tuple[str, ...]) -> list[str]:
+    return [f"damaged and left out: {', '.join(sorted(set(dropped)))}"] if dropped else []
+
+
+def _open_jpeg(data: bytes | bytearray) -> Source:
+    jpeg = mend_jpeg(data)
+    source = take_file(open_file(jpeg.data, "JPEG"))
+    source.notes = _drop_notes(jpeg.dropped)
+    file = source.file
+    assert file is not None
+
+    def load() -> Pixels:
+        file.load()
+        if jpeg.is_whole and (jpeg.is_progressive or not looks_cut(file)):
+            return Pixels(file)
+        missing = find_missing_jpeg(bytes(jpeg.data), file)
+        if jpeg.has_scans and missing.any():
+            # The first scan has all rows, coarse ones.
+            source.notes.append("the file ends early: the picture is coarser than it was")
+            return Pixels(file)
+        return Pixels(file, missing=missing)
+
+    source.load = load
+    return source
+
+
+def _open_png(data: bytes | bytearray) -> Source:
+    png = mend_png(data)
+    source = take_file(open_file(png.data, "PNG"))
+    file = source.file
+    assert file is not None
+    # Set before anybody asks, or Pillow decodes all pixels to look for it behind them.
+    if "Raw profile type exif" not in file.info:
+        file.info["exif"] = png.exif
+    source.colour, source.icc = png.colour, png.icc
+    source.notes = _drop_notes(png.dropped)
+    source.load = lambda: _load_png(png, file)
+    return source
+
+
+def _load_png(png: PngFile, file: ImageFile.ImageFile) -> Pixels:
+    if not png.is_whole:
+        return _load_cut_png(png, file)
+    if png.bits == 16 and not png.colour.is_srgb and not png.has_key:
+        deep = cv2.imdecode(np.frombuffer(png.data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if deep is not None and deep.dtype == np.uint16:
+            return Pixels(deep=_order_channels(deep))
+    try:
+        file.load()
+    except OSError:
+        return _load_cut_png(png, open_file(png.data, "PNG"))
+    return Pixels(file)
+
+
+def _load_cut_png(png: PngFile, file: ImageFile.ImageFile) -> Pixels:
+    missing = np.arange(file.height) >= count_rows(png.data)
+    with accept_truncated():
+        file.load()
+    return Pixels(file, missing=missing)
+
+
+def _order_channels(deep: NDArray[np.uint16]) -> Deep:
+    """Return OpenCV's grey, BGR or BGRA as RGB or RGBA."""
+    if deep.ndim == 2:
+        return np.repeat(deep[:, :, np.newaxis], 3, 2)
+    order = [2, 1, 0] if deep.shape[2] == 3 else [2, 1, 0, 3]
+    return np.ascontiguousarray(deep[:, :, order])
+
+
+def _open_tiff(data: bytes | bytearray) -> Source:
+    chosen, page = choose_page(data)
+    # Pillow's own reader mixes up planes of 16 bits; libtiff, which it has for all else, does not.
+    TiffImagePlugin.READ_LIBTIFF = page is not None and page.needs_libtiff
+    try:
+        file = open_file(chosen, "TIFF")
+    finally:
+        TiffImagePlugin.READ_LIBTIFF = False
+    assert isinstance(file, TiffImagePlugin.TiffImageFile)
+    source = take_file(file)
+
+    def load() -> Pixels:
+        file.load()
+        fix_palette(file, page)
+        return Pixels(file)
+
+    source.load = load
+    return source
+
+
+def _open_bmp(data: bytes | bytearray) -> Source:
+    header = read_bmp(data)
+    if header is None or header.masks is None:
+        source = take_file(open_file(data, "BMP"))
+    else:
+        source = _open_fields(data, header)
+    source.icc = header.icc if header else None
+    return source
+
+
+def _open_fields(data: bytes | bytearray, header: BmpFile) -> Source:
+    return Source(
+        "BMP",
+        (header.width, header.height),
+        lambda: Pixels(Image.fromarray(decode_fields(data, header))),
+    )
+
+
+def _open_gif(data: bytes | bytearray) -> Source:
+    source = take_file(open_file(data, "GIF"))
+    file = source.file
+    assert file is not None
+    left, top, right, bottom = file.tile[0].extents or (0, 0, *file.size)
+
+    def load() -> Pixels:
+        try:
+            file.load()
+            pixels = Pixels(file)
+        except OSError:
+            pixels = _load_cut_gif(open_file(data, "GIF"), top, bottom)
+        if (left, top, right, bottom) != (0, 0, *file.size) and pixels.image:
+            # The canvas around the frame is transparent, as browsers have it.
+            layers = pixels.image.convert("RGBA")
+            pixels.image = Image.new("RGBA", file.size)
+            pixels.image.paste(layers.crop((left, top, right, bottom)), (left, top))
+        return pixels
+
+    source.load = load
+    return source
+
+
+def _open_cut_webp(data: bytes | bytearray) -> Source:
+    source = take_file(open_file(close_webp(data), "WEBP"))
+    file = source.file
+    assert file is not None
+
+    def load() -> Pixels:
+        try:
+            file.load()
+        except (OSError, EOFError):
+            image, missing = decode_cut(data)
+            return Pixels(image, missing=missing)
+        return Pixels(file)
+
+    source.load = load
+    return source
+
+
+def _load_cut_gif(file: ImageFile.ImageFile, top: int, bottom: int) -> Pixels:
+    missing = load_with_noise(file)
+    missing[:top] = missing[bottom:] = False
+    if missing.all():
+        raise ValueError("not one row is there")
+    share = 1 - float(missing.mean())
+    image, missing = repeat_rows(file, missing)
+    return Pixels(image, missing=missing, rows_there=share)

@@ -1,0 +1,119 @@
+"""One clock for a clip whose own goes back or jumps, as where recordings were joined."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+# FFmpeg's own borders for a discontinuity: a clock that goes back so far, or ahead.
+BACK_S = Fraction(1, 10)
+AHEAD_S = Fraction(10)
+# Packets of a new piece that wait until every track has shown where the piece begins for it.
+MAX_HELD_PACKETS = 512
+MAX_HELD_BYTES = 16 << 20
+
+
+class ClockCorrector:
+    """Moves the packets of each piece of a clip so that it follows the piece before.
+
+    A piece begins where the clock of a track goes back, or, with `may_jump`, runs ahead of all
+    tracks. All tracks of a piece are moved alike, so audio and picture stay together, by so much
+    that none of them overlaps with what came before. `corrections` counts the pieces moved.
+    """
+
+    def __init__(self, *, may_jump: bool) -> None:
+        self.corrections = 0
+        self._may_jump = may_jump
+        self._offset_s = Fraction(0)
+        self._last_s: dict[int, Fraction] = {}  # by track, when its last packet begins
+        self._ends_s: dict[int, Fraction] = {}  # and ends; both corrected
+        self._held: list[Any] = []
+        self._held_bytes = 0
+        self._firsts_s: dict[int, Fraction] = {}  # of the held piece, by track, uncorrected
+        self._held_last_s: dict[int, Fraction] = {}
+
+    def correct(self, packets: Iterator[Any]) -> Iterator[Any]:
+        """Yield the packets with their times corrected, a new piece's a little later."""
+        for packet in packets:
+            yield from self._take(packet)
+        yield from self._release()
+
+    def _take(self, packet: Any) -> Iterator[Any]:
+        time_s = _read_time(packet)
+        if time_s is None:
+            if self._held:
+                self._hold(packet)
+            else:
+                yield packet
+            return
+        index = packet.stream.index
+        if self._held and (index in self._firsts_s or index not in self._last_s):
+            before_s = self._held_last_s.get(index, time_s)
+            if not self._breaks(time_s, before_s, max(self._held_last_s.values())):
+                self._enter(packet, time_s)
+                if self._is_settled():
+                    yield from self._release()
+                return
+            yield from self._release()  # one more piece begins
+        corrected_s = time_s + self._offset_s
+        last_s = self._last_s.get(index)
+        if last_s is not None and self._breaks(corrected_s, last_s, max(self._ends_s.values())):
+            self._enter(packet, time_s)
+            if self._is_settled():
+                yield from self._release()
+            return
+        yield self._emit(packet)
+
+    def _breaks(self, time_s: Fraction, last_s: Fraction, latest_s: Fraction) -> bool:
+        return time_s < last_s - BACK_S or (self._may_jump and time_s > latest_s + AHEAD_S)
+
+    def _enter(self, packet: Any, time_s: Fraction) -> None:
+        index = packet.stream.index
+        self._firsts_s.setdefault(index, time_s)
+        self._held_last_s[index] = time_s
+        self._hold(packet)
+
+    def _hold(self, packet: Any) -> None:
+        self._held.append(packet)
+        self._held_bytes += packet.size
+
+    def _is_settled(self) -> bool:
+        """Say whether every track has entered the new piece, or has been waited for enough."""
+        return (
+            self._last_s.keys() <= self._firsts_s.keys()
+            or len(self._held) >= MAX_HELD_PACKETS
+            or self._held_bytes >= MAX_HELD_BYTES
+        )
+
+    def _release(self) -> Iterator[Any]:
+        """Yield the held piece, moved behind what came before."""
+        if not self._held:
+            return
+        self._offset_s = max(
+            self._ends_s[index] - first_s
+            for index, first_s in self._firsts_s.items()
+            if index in self._ends_s
+        )
+        self.corrections += 1
+        held, self._held, self._held_bytes = self._held, [], 0
+        self._firsts_s, self._held_last_s = {}, {}
+        yield from map(self._emit, held)
+
+    def _emit(self, packet: Any) -> Any:
+        """Return the packet, moved, and remember where its track is now."""
+        index, time_base = packet.stream.index, packet.time_base
+        if self._offset_s:
+            ticks = round(self._offset_s / time_base)
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
+        time_s = _read_time(packet)
+        if time_s is not None:
+            last_s = self._last_s.get(index, time_s)
+            length_s = (packet.duration or 0) * time_base or max(time_s - last_s, Fraction(0))
+            self._last_s[index] = max(time_s, last_s)
+            self._ends_s[index] = max(time_s + length_s, self._ends_s.get(index, time_s))
+        return packet
+
+
+def _read_time(packet: Any) -> Fraction | None:
+    """Return when a packet is decoded, in seconds; pictures are shown in another order."""
+    return None if packet.dts is None else Fraction(packet.dts * packet.time_base)

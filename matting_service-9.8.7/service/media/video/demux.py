@@ -1,0 +1,177 @@
+"""Opening a clip: its tracks, its packets on one clock, and the time that it calls zero."""
+
+import math
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import av
+
+from service.media.video.clock import ClockCorrector
+from service.media.video.formats import FORMATS, READ, find_refusal
+from service.media.video.frames import check_size
+from service.media.video.types import UndecodableVideo, UnsupportedVideo, VideoLimits
+
+DECODER_THREADS = 2
+LATEST_START_S = 10
+# Clocks that run on without a beginning, and may jump.
+_LIVE_FORMATS = ("mpegts",)
+# Containers whose duration the library guesses from bytes and rates.
+_GUESSED_DURATION = ("mpegts", "gif", "flv")
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own drop alpha
+
+# Hostile files make PyAV raise all of these; whatever it is, the clip is at fault.
+DECODE_ERRORS = (
+    av.FFmpegError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+class _Source:
+    """The clip's bytes without their name: a name may choose a format."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+        self.seek = file.seek
+        self.tell = file.tell
+
+
+class Demuxer:
+    """One clip, open: `stream` is the picture track that is read, `audio` all audio tracks.
+
+    Raises UnsupportedVideo and UndecodableVideo for what is no clip, VideoLimitExceeded for
+    pictures that are too large.
+    """
+
+    def __init__(self, file: BinaryIO, limits: VideoLimits) -> None:
+        self._file_bytes = file.seek(0, os.SEEK_END)
+        self.container = _open(file, limits)
+        self.format: str = self.container.format.name
+        self.stream = _select_stream(self.container)
+        self.audio = tuple(self.container.streams.audio)
+        self.clock = ClockCorrector(may_jump=self.format in _LIVE_FORMATS)
+        context = self.stream.codec_context
+        check_size(context.width, context.height, limits)
+        self.decoder = _make_decoder(self.stream, limits)
+        self._pictures = 0
+
+    def __enter__(self) -> "Demuxer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+
+    def read(self) -> Iterator[Any]:
+        """Yield the packets of all tracks until the end of the file or of what can be read."""
+        return self.clock.correct(self._demux())
+
+    def _demux(self) -> Iterator[Any]:
+        try:
+            for packet in self.container.demux([self.stream, *self.audio]):
+                if packet.size:
+                    self._pictures += packet.stream.index == self.stream.index
+                    yield packet
+        except MemoryError:
+            raise
+        except av.FFmpegError:  # what is left of the file cannot be read
+            return
+
+    @property
+    def pictures_missing(self) -> int:
+        """How many pictures of the index lie behind the end of the file; at the end of reading."""
+        if not self.format.startswith("mov"):
+            return 0
+        known = self.stream.index_entries
+        if all(entry.pos + entry.size <= self._file_bytes for entry in known):
+            return 0
+        return max(len(known) - self._pictures, 0)
+
+    def stated_duration_s(self) -> float | None:
+        """Return the duration that the header claims; None where the library only guesses it."""
+        if self.format in _GUESSED_DURATION:
+            return None
+        if self.stream.duration:
+            return max(float(self.stream.duration * self.stream.time_base), 0.0)
+        duration: int | None = self.container.duration
+        if not duration:
+            return None
+        # Matroska states when the clip ends; what lies before its start is not part of it.
+        start_s: float = (self.container.start_time or 0) / av.time_base
+        end_s = duration / av.time_base
+        return max(float(end_s - (start_s if start_s > LATEST_START_S else 0)), 0.0)
+
+    def find_origin(self, first_pts: int) -> int:
+        """Return the time that a file made of the clip calls zero, in ticks of the pictures.
+
+        It is 0 for a clip that starts between 0 and LATEST_START_S. MPEG-TS, a cut from a live
+        stream and a clip that starts before zero start at any time; there it is the start of the
+        clip, whichever of its tracks are read.
+        """
+        time_base = Fraction(self.stream.time_base)
+        start_s = first_pts * time_base
+        if 0 <= start_s <= LATEST_START_S and self.format not in _LIVE_FORMATS:
+            return 0
+        starts_s = [
+            Fraction(track.start_time * track.time_base)
+            for track in self.audio
+            if track.start_time is not None
+        ]
+        return math.floor(min([start_s, *starts_s]) / time_base)
+
+
+def _open(file: BinaryIO, limits: VideoLimits) -> Any:
+    refusal = find_refusal(file)
+    if refusal is not None:
+        raise UnsupportedVideo(refusal)
+    options = {"format_whitelist": FORMATS, "max_pixels": _max_pixels(limits)}
+    try:
+        return av.open(
+            _Source(file), "r", options=options, metadata_errors="ignore", io_open=_refuse
+        )
+    except DECODE_ERRORS as error:
+        raise UndecodableVideo(f"The file is not a complete {READ} video.") from error
+
+
+def _refuse(url: str, flags: int, options: dict[str, str]) -> None:
+    raise PermissionError("a clip cannot open other files")
+
+
+def _max_pixels(limits: VideoLimits) -> str:
+    """Return the library's own guard, with room for its rounding of widths; ours is exact."""
+    return str(int(limits.max_frame_megapixels * 1e6) + 128 * limits.max_side)
+
+
+def _select_stream(container: Any) -> Any:
+    """Return the picture track that a player shows: the default one, of several the largest."""
+    pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    streams = [s for s in container.streams.video if not s.disposition & pictures]
+    if not streams:
+        raise UndecodableVideo("The file has no video track.")
+    known = [s for s in streams if s.codec_context is not None and s.time_base]
+    if not known:
+        raise UndecodableVideo("The video track is of a kind that cannot be decoded.")
+    default = av.stream.Disposition.default
+    chosen = [s for s in known if s.disposition & default] or known
+    return max(chosen, key=lambda s: s.codec_context.width * s.codec_context.height)
+
+
+def _make_decoder(stream: Any, limits: VideoLimits) -> Any:
+    """Return the codec context that decodes the pictures, set up within the limits."""
+    context = stream.codec_context
+    name = _ALPHA_DECODERS.get(context.codec.canonical_name)
+    told = {key.lower(): value for key, value in stream.metadata.items()}
+    if name is not None and told.get("alpha_mode") == "1":
+        context = av.CodecContext.create(name, "r")
+    context.thread_count = DECODER_THREADS
+    context.thread_type = "AUTO"
+    context.options = {"max_pixels": _max_pixels(limits)}
+    return context

@@ -1,0 +1,81 @@
+"""Which kinds of files are read as clips; the others are refused by their name."""
+
+import struct
+from typing import BinaryIO
+
+CONTAINERS = ("mp4", "mov", "matroska", "webm", "mpegts", "avi", "flv", "gif")
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,gif,avi,flv"  # FFmpeg's names
+READ = "MP4, MOV, WebM, MKV, MPEG-TS, AVI, FLV or GIF"
+_HEAD_BYTES = 4096
+_MAX_BOXES = 64
+# How kinds that are not read begin, and their names.
+_OTHERS = (
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a Windows Media file (ASF, WMV)"),
+    (b"\x00\x00\x01\xba", "an MPEG program stream (MPG, VOB)"),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "an MXF file"),
+    (b"OggS", "an Ogg file"),
+    (b".RMF", "a RealMedia file"),
+    (b"DKIF", "an IVF file"),
+    (b"YUV4MPEG2", "a raw Y4M file"),
+    (b"nut/multimedia container", "a NUT file"),
+    (b"\x00\x00\x01\xb3", "a bare MPEG video stream without a container"),
+    (b"\x00\x00\x00\x01", "a bare H.264 or H.265 stream without a container"),
+)
+_PICTURES = (
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+    (b"BM", "a BMP picture"),
+    (b"II*\x00", "a TIFF picture"),
+    (b"MM\x00*", "a TIFF picture"),
+    (b"8BPS", "a Photoshop picture"),
+)
+
+
+def find_refusal(file: BinaryIO) -> str | None:
+    """Return why a file is not read as a clip, with what to do; None when it may be one.
+
+    Looks at the first bytes and, in files of boxes (ISO 14496-12), at the kinds of the boxes; the
+    file is at its start again.
+    """
+    file.seek(0)
+    head = file.read(_HEAD_BYTES)
+    name = _name_picture(head, file)
+    file.seek(0)
+    if name is not None:
+        return f"The file is {name}, not a video; send it to /v1/image."
+    for magic, name in _OTHERS:
+        if head.startswith(magic):
+            return (
+                f"The file is {name}; read are {READ}. Most can be put into an MKV without "
+                "coding them anew: ffmpeg -i in -c copy out.mkv"
+            )
+    return None
+
+
+def _name_picture(head: bytes, file: BinaryIO) -> str | None:
+    if head[4:8] == b"ftyp":
+        kinds = _list_boxes(file)
+        is_still = b"meta" in kinds and not kinds & {b"moov", b"moof"}
+        return "a HEIC or AVIF picture" if is_still else None
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "a WebP picture"
+    return next((name for magic, name in _PICTURES if head.startswith(magic)), None)
+
+
+def _list_boxes(file: BinaryIO) -> set[bytes]:
+    """Return the kinds of the boxes at the top of a file, as far as it can be followed."""
+    kinds: set[bytes] = set()
+    position = 0
+    for _ in range(_MAX_BOXES):
+        file.seek(position)
+        head = file.read(16)
+        if len(head) < 8:
+            break
+        size, kind = struct.unpack("!I4s", head[:8])
+        kinds.add(kind)
+        if size == 1 and len(head) == 16:
+            (size,) = struct.unpack("!Q", head[8:])
+        if size < 8:  # to the end of the file
+            break
+        position += size
+    return kinds

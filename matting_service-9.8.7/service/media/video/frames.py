@@ -1,0 +1,228 @@
+"""Convert decoded frames to upright RGB of one size with increasing times (decoder child)."""
+
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import cv2
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+
+from service.media.video.pixels import ColourCodes, PixelReader
+from service.media.video.types import (
+    Box,
+    Image,
+    UndecodableVideo,
+    VideoFrame,
+    VideoLimitExceeded,
+    VideoLimits,
+)
+from service.media.video.window import FrameSelector
+from service.media.wire.fields import MAX_TICKS
+
+_GUESSED_FRAME_RATE = Fraction(25)
+_SAME_SHAPE = 1.02  # sides are whole numbers, and rounded to blocks
+_DISPLAY_MATRIX = SideDataType.DISPLAYMATRIX
+
+
+def _make_unnamed(cls: type[SideDataType], number: object) -> SideDataType:
+    member: Any = object.__new__(cls)
+    member._name_, member._value_ = f"UNNAMED_{number}", number
+    made: SideDataType = member
+    return made
+
+
+# FFmpeg has more kinds of side data than the library has names; one of them alone would hide all.
+SideDataType._missing_ = classmethod(_make_unnamed)  # type: ignore[assignment]
+
+
+class FrameReader:
+    """Turns the library's frames into pictures, counting frames and seconds.
+
+    `rate`: the clip's frames a second where it is known, `untrue_rate` what its header says
+    instead. `size`: width and height of coded
+    pictures that the clip promises, None for those of its first frame.
+    """
+
+    def __init__(
+        self,
+        first: Any,
+        codes: ColourCodes,
+        limits: VideoLimits,
+        window: FrameSelector,
+        *,
+        time_base: Fraction,
+        rate: Fraction | None,
+        untrue_rate: Fraction | None,
+        size: tuple[int, int] | None,
+    ) -> None:
+        self.limits = limits
+        self.window = window
+        self.time_base = time_base
+        self.average_rate = rate
+        self._untrue_duration = round(1 / untrue_rate / time_base) if untrue_rate else None
+        self.orientation = Orientation.of(first)
+        self.pixels = PixelReader(codes, read_peak_nits(first))
+        self.resized = self.fitted = 0
+        self._coded_size = size or (first.width, first.height)
+        self._first_pts: int | None = None
+        self._last_pts = -MAX_TICKS
+        self._expected_pts = 0
+        self._count = 0
+        self.end_pts = 0
+
+    def count_frame(self) -> None:
+        """Count one more frame that was decoded or should have been."""
+        self._count += 1
+        if self._count > self.limits.max_frames:
+            raise VideoLimitExceeded("frames", self.limits.max_frames, self._count)
+
+    def read(self, frame: Any) -> VideoFrame | None:
+        """Return the picture, None for one that is not selected."""
+        self.count_frame()
+        check_size(frame.width, frame.height, self.limits)
+        pts, duration = self._time(frame)
+        self.end_pts = self._expected_pts
+        if not self.window.takes_frame(pts * self.time_base):
+            return None
+        self._check_length(pts, duration)
+        if self.window.rate is not None:
+            duration = None  # the frames after it, left out, belong to it
+        return self._draw(frame, pts, duration)
+
+    def _time(self, frame: Any) -> tuple[int, int | None]:
+        duration = frame.duration if 0 < frame.duration < MAX_TICKS else None
+        usual = round(1 / (self.average_rate or _GUESSED_FRAME_RATE) / self.time_base)
+        if duration == self._untrue_duration:
+            duration = None
+        pts = self._expected_pts if frame.pts is None else frame.pts
+        pts = max(pts, self._last_pts + 1)
+        if abs(pts) >= MAX_TICKS:
+            raise UndecodableVideo("The video's timestamps make no sense.")
+        self._last_pts, self._expected_pts = pts, pts + max(duration or usual, 1)
+        return pts, duration
+
+    def _check_length(self, pts: int, duration: int | None) -> None:
+        if self._first_pts is None:
+            self._first_pts = pts
+        elapsed_s = float((pts + (duration or 0) - self._first_pts) * self.time_base)
+        if elapsed_s > self.limits.max_duration_s:
+            raise VideoLimitExceeded("seconds", self.limits.max_duration_s, round(elapsed_s, 3))
+
+    def _draw(self, frame: Any, pts: int, duration: int | None) -> VideoFrame:
+        width, height = self._coded_size
+        box = fit_box((frame.width, frame.height), self._coded_size)
+        self.resized += (frame.width, frame.height) != self._coded_size
+        self.fitted += box is not None
+        inner = (width, height) if box is None else (box.width, box.height)
+        alpha = self.pixels.read_alpha(frame, *inner)
+        image = self.pixels.read_rgb(frame, *inner)
+        if alpha is not None:
+            image[alpha == 0] = 255
+        turn = self.orientation
+        if box is None:
+            alpha = None if alpha is None else turn.apply(alpha)
+            return VideoFrame(pts, duration, turn.apply(image), alpha)
+        if alpha is not None:
+            alpha = turn.apply(_pad(alpha, box, self._coded_size))
+        image = turn.apply(_pad(image, box, self._coded_size))
+        return VideoFrame(pts, duration, image, alpha, turn.apply_to(box, width, height))
+
+
+def read_peak_nits(frame: Any) -> float | None:
+    """Return the brightest light that a frame's metadata promises, None where it says nothing.
+
+    CTA-861.3 content light level, else the mastering display's (SMPTE ST 2086).
+    """
+    kinds = {data.type: data for data in frame.side_data}
+    if (level := kinds.get(SideDataType.CONTENT_LIGHT_LEVEL)) is not None:
+        (most, _) = struct.unpack("=II", bytes(level)[:8])
+        if most:
+            return float(most)
+    if (display := kinds.get(SideDataType.MASTERING_DISPLAY_METADATA)) is not None:
+        # Of FFmpeg's AVMasteringDisplayMetadata: after ten ratios the highest luminance, two flags.
+        numerator, denominator, _, is_stated = struct.unpack_from("=iiii", bytes(display), 72)
+        if is_stated and numerator > 0 and denominator > 0:
+            return float(numerator / denominator)
+    return None
+
+
+def fit_box(size: tuple[int, int], canvas: tuple[int, int]) -> Box | None:
+    """Return where a picture of another shape lies in a canvas, centred; None where it fills it.
+
+    Both are width and height.
+    """
+    ratio = size[0] * canvas[1] / (size[1] * canvas[0])
+    if 1 / _SAME_SHAPE <= ratio <= _SAME_SHAPE:
+        return None
+    scale = min(canvas[0] / size[0], canvas[1] / size[1])
+    width, height = (
+        min(max(round(side * scale), 1), most) for side, most in zip(size, canvas, strict=True)
+    )
+    return Box((canvas[0] - width) // 2, (canvas[1] - height) // 2, width, height)
+
+
+def _pad(image: Image, box: Box, canvas: tuple[int, int]) -> Image:
+    right, below = canvas[0] - box.left - box.width, canvas[1] - box.top - box.height
+    border = cv2.BORDER_CONSTANT
+    padded = cv2.copyMakeBorder(image, box.top, below, box.left, right, border, value=(0, 0, 0))
+    return np.asarray(padded, np.uint8)
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture becomes upright: swap rows and columns, then flip."""
+
+    transposed: bool = False
+    flipped_x: bool = False
+    flipped_y: bool = False
+
+    @classmethod
+    def of(cls, frame: Any) -> "Orientation":
+        """Read the display matrix of a frame: x' = a x + c y, y' = b x + d y, in 16.16 numbers."""
+        if _DISPLAY_MATRIX not in (data.type for data in frame.side_data):
+            return cls()
+        matrix = np.frombuffer(bytes(frame.side_data[_DISPLAY_MATRIX]), np.int32)
+        a, b, _, c, d = matrix[:5].tolist()
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            return cls(True, flipped_x=c < 0, flipped_y=b < 0)
+        return cls(False, flipped_x=a < 0, flipped_y=d < 0)
+
+    @property
+    def mirrored(self) -> bool:
+        return self.transposed ^ self.flipped_x ^ self.flipped_y
+
+    @property
+    def rotation_deg(self) -> int:
+        """The clockwise turn that follows the left-right flip of a mirrored picture."""
+        if self.transposed:
+            return 90 if self.flipped_x else 270
+        return 180 if self.flipped_y else 0
+
+    def apply(self, image: Image) -> Image:
+        if self.transposed:
+            image = image.swapaxes(0, 1)
+        return np.ascontiguousarray(
+            image[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
+        )
+
+    def apply_to(self, box: Box, width: int, height: int) -> Box:
+        """Return where a box of a stored picture (width, height) lies in the upright one."""
+        left, top, wide, high = box.left, box.top, box.width, box.height
+        if self.transposed:
+            left, top, wide, high = top, left, high, wide
+            width, height = height, width
+        if self.flipped_x:
+            left = width - left - wide
+        if self.flipped_y:
+            top = height - top - high
+        return Box(left, top, wide, high)
+
+
+def check_size(width: int, height: int, limits: VideoLimits) -> None:
+    if max(width, height) > limits.max_side:
+        raise VideoLimitExceeded("side", limits.max_side, max(width, height))
+    megapixels = width * height / 1e6
+    if megapixels > limits.max_frame_megapixels:
+        raise VideoLimitExceeded("megapixels", limits.max_frame_megapixels, megapixels)

@@ -1,0 +1,298 @@
+"""Decode a clip: frames with their times, and encoded audio (decoder child)."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import av
+
+from service.media.audio.reader import TrackReader, open_tracks
+from service.media.audio.types import AudioPacket, AudioTrack
+from service.media.video.deinterlace import Deinterlacer
+from service.media.video.demux import DECODE_ERRORS, Demuxer
+from service.media.video.frames import FrameReader
+from service.media.video.labels import read_labels
+from service.media.video.losses import LossCounter
+from service.media.video.pixels import ColourCodes, has_alpha
+from service.media.video.rate import choose_rate, peek_packets
+from service.media.video.repairs import Repairs
+from service.media.video.skip import GroupSkipper
+from service.media.video.types import (
+    ClipSelection,
+    EmptySelection,
+    UndecodableVideo,
+    VideoFrame,
+    VideoInfo,
+    VideoItem,
+    VideoLimits,
+)
+from service.media.video.window import FrameSelector
+
+# Audio that comes before the first picture waits in memory; a clip with more is refused.
+MAX_EARLY_SOUND_BYTES = 64 << 20
+# A clip that ends so much before its header says so has lost its end.
+_EARLY_END_S = 1.0
+_BOTTOM_FIRST = (3, 5)  # FFmpeg's field orders
+_GROWING = ("vp8", "vp9", "av1")
+
+ALL = ClipSelection()
+Kept = VideoFrame | AudioPacket
+
+
+def read_video(
+    file: BinaryIO,
+    limits: VideoLimits,
+    selection: ClipSelection = ALL,
+    on_progress: Callable[[], object] = lambda: None,
+) -> Iterator[VideoItem]:
+    """Decode a clip: its VideoInfo, then frames and audio packets in the file's order, its Repairs.
+
+    `file` is open for reading and seekable; nothing else is opened, whatever its bytes ask for.
+    The default video track is read (cover pictures are not video), and every audio track.
+    Frames are upright (H, W, 3) uint8 RGB of one size: other sizes on the way are scaled to it,
+    other shapes fitted into it. Their `pts` always increase; missing ones follow from the duration
+    or the rate, and one that does not increase is moved a tick after the frame before. A clock that
+    goes back or jumps is corrected for all tracks alike. 10-bit colour is cut to 8, HDR is
+    tone-mapped. Of a part that begins late the times stay, and `origin_pts` is its first frame's.
+    `on_progress` is called for each packet of the picture, whether something comes of it or not.
+
+    Damaged packets are skipped and a clip cut short yields what decodes, as players do; Repairs
+    count what is missing. Raises UnsupportedVideo for other kinds of files, UndecodableVideo
+    without a single frame, EmptySelection without one between start and end, VideoLimitExceeded as
+    soon as a limit is passed (counted while decoding, not believed; frames that are decoded,
+    seconds of what is selected).
+    """
+    try:
+        with Demuxer(file, limits) as demuxer:
+            yield from _Reading(demuxer, limits, selection, on_progress).run()
+    except DECODE_ERRORS as error:
+        raise UndecodableVideo("The video is damaged or of a kind that is not read.") from error
+
+
+class _Reading:
+    """One pass over an open clip."""
+
+    def __init__(
+        self,
+        demuxer: Demuxer,
+        limits: VideoLimits,
+        selection: ClipSelection,
+        on_progress: Callable[[], object],
+    ) -> None:
+        self._demuxer = demuxer
+        self._on_progress = on_progress
+        self._stream = demuxer.stream
+        self._limits = limits
+        self._selection = selection
+        self._window = FrameSelector(selection)
+        self._codec: str = demuxer.stream.codec_context.codec.canonical_name
+        # What only the container knows; a decoder writes over it.
+        self._codes = ColourCodes.of(demuxer.stream.codec_context)
+        self._header_size = demuxer.stream.codec_context.width, demuxer.stream.codec_context.height
+        self._losses = LossCounter(self._codec)
+        self._skipper = GroupSkipper(self._codec, demuxer.decoder)
+        self._deinterlacer = Deinterlacer() if selection.deinterlaces else None
+        self._audio_end_s = Fraction(0)
+
+    def run(self) -> Iterator[VideoItem]:
+        packets = self._demuxer.read()
+        ahead = peek_packets(packets, self._stream.index)
+        rates = choose_rate(self._stream, ahead)
+        packets = itertools.chain(ahead, packets)
+        streams = self._demuxer.audio if self._selection.audio else ()
+        readers, ahead = open_tracks(streams, packets, self._selection.audio)
+        tracks = _list_tracks(readers)
+        items = self._decode(readers, itertools.chain(ahead, packets))
+        early, first = _wait_for_picture(items)
+        if first is None:
+            raise UndecodableVideo("No picture of the video could be decoded.")
+        self._frames = frames = self._make_frame_reader(first, *rates)
+        origin_pts = self._origin_pts = self._demuxer.find_origin(first.pts or 0)
+        self._window.begin(origin_pts * frames.time_base, range(len(tracks)))
+        if self._window.start_s is not None:
+            self._skipper.begin(int(self._window.start_s / frames.time_base))
+        kept = self._keep(itertools.chain(early, [first], items), tracks)
+        early, frame = _wait_for_picture(kept)
+        if frame is None:
+            raise EmptySelection
+        origin_pts = frame.pts if self._selection.start_s else origin_pts
+        yield self._describe(tracks, first, frame, origin_pts)
+        # What came while the first picture was in the decoder may begin before it.
+        yield from (packet for packet in early if self._takes_audio(packet, tracks))
+        yield frame
+        yield from kept
+        yield self._sum_up(readers)
+
+    def _make_frame_reader(
+        self, first: Any, rate: Fraction | None, untrue_rate: Fraction | None
+    ) -> FrameReader:
+        frames = FrameReader(
+            first,
+            self._codes.choose(first, self._codec),
+            self._limits,
+            self._window,
+            time_base=Fraction(self._stream.time_base),
+            rate=rate,
+            untrue_rate=untrue_rate,
+            size=choose_size(self._header_size, first, self._codec),
+        )
+        if frames.pixels.hdr is not None and not self._selection.tone_maps:
+            raise UndecodableVideo(
+                f"The video is HDR ({frames.pixels.hdr}), and only SDR was to be taken; leave out "
+                "hdr=refuse to have it tone-mapped."
+            )
+        return frames
+
+    def _decode(
+        self, readers: dict[int, list[TrackReader]], packets: Iterator[Any]
+    ) -> Iterator[Any]:
+        """Yield the library's frames and our audio packets, the held back ones last."""
+        window = self._window
+        for packet in packets:
+            if window.is_over:
+                return
+            if packet.stream.index == self._stream.index and not window.frames_are_over:
+                self._on_progress()
+                for due in self._skipper.take(packet):
+                    yield from self._decode_packet(due)
+            for reader in readers.get(packet.stream.index, ()):
+                yield from reader.push(packet)
+        if not window.frames_are_over:
+            for due in (*self._skipper.finish(), None):
+                yield from self._decode_packet(due)
+            if self._deinterlacer is not None:
+                yield from self._deinterlacer.flush()
+        for reader in itertools.chain.from_iterable(readers.values()):
+            yield from reader.flush()
+
+    def _decode_packet(self, packet: Any) -> Iterator[Any]:
+        self._on_progress()
+        if packet is not None:
+            self._losses.send(packet)
+        try:
+            frames = list(self._demuxer.decoder.decode(packet))
+        except MemoryError:
+            raise
+        except av.FFmpegError:
+            return
+        for frame in frames:
+            self._losses.receive(frame)
+            if self._deinterlacer is None:
+                yield frame
+            else:
+                yield from self._deinterlacer.push(frame)
+
+    def _keep(self, items: Iterable[Any], tracks: tuple[AudioTrack, ...]) -> Iterator[Kept]:
+        """Convert the library's frames; leave out what is not selected."""
+        for item in items:
+            if isinstance(item, AudioPacket):
+                time_base = tracks[item.track].time_base
+                end_s = (item.pts + item.duration) * time_base
+                self._audio_end_s = max(self._audio_end_s, end_s)
+                if self._takes_audio(item, tracks):
+                    yield item
+            elif (frame := self._frames.read(item)) is not None:
+                yield frame
+
+    def _takes_audio(self, packet: AudioPacket, tracks: tuple[AudioTrack, ...]) -> bool:
+        time_s = packet.pts * tracks[packet.track].time_base
+        return self._window.takes_audio(packet.track, time_s)
+
+    def _describe(
+        self, tracks: tuple[AudioTrack, ...], first: Any, frame: VideoFrame, origin_pts: int
+    ) -> VideoInfo:
+        height, width = frame.image.shape[:2]
+        frames, stream, window = self._frames, self._stream, self._window
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        if aspect <= 0 or max(aspect.as_integer_ratio()) >= 1 << 31:
+            aspect = Fraction(1)
+        stated_s = self._demuxer.stated_duration_s()
+        pixels = frames.pixels
+        had_fields = self._deinterlacer is not None and self._deinterlacer.frames > 0
+        order = stream.codec_context.field_order
+        return VideoInfo(
+            width=width,
+            height=height,
+            rotation_deg=frames.orientation.rotation_deg,
+            mirrored=frames.orientation.mirrored,
+            time_base=frames.time_base,
+            average_rate=min(filter(None, (frames.average_rate, window.rate)), default=None),
+            sample_aspect_ratio=1 / aspect if frames.orientation.transposed else aspect,
+            container=self._demuxer.format,
+            codec=self._codec,
+            color_range=pixels.codes.range,
+            color_primaries=pixels.primaries,
+            color_trc=pixels.transfer,
+            colorspace=pixels.matrix,
+            frames_estimate=window.estimate(stream.frames, stated_s, frames.average_rate),
+            duration_s=window.measure(stated_s),
+            origin_pts=origin_pts,
+            audio=tracks,
+            pixel_format=first.format.name,
+            bit_depth=max(component.bits for component in first.format.components),
+            interlaced=bool(first.interlaced_frame) or had_fields,
+            deinterlaced=had_fields,
+            top_field_first=order not in _BOTTOM_FIRST,
+            tone_mapped_from=pixels.hdr,
+            gamut_converted_from=pixels.converted_from,
+            has_alpha=has_alpha(first.format),
+            labels=read_labels(
+                self._demuxer.container,
+                origin_pts * frames.time_base,
+                window.measure(stated_s),
+                keeps_metadata=self._selection.keeps_metadata,
+            ),
+        )
+
+    def _sum_up(self, readers: dict[int, list[TrackReader]]) -> Repairs:
+        """Return what was missing or moved; counted for the selection."""
+        frames, demuxer, window = self._frames, self._demuxer, self._window
+        lost = [pts for pts in self._losses.list_lost() if window.contains(pts * frames.time_base)]
+        missing = 0 if window.frames_are_over else demuxer.pictures_missing
+        stated_s = demuxer.stated_duration_s()
+        early_s = 0.0
+        if stated_s is not None and self._selection.end_s is None:
+            zero_s = self._origin_pts * frames.time_base
+            end_s = max(frames.end_pts * frames.time_base, self._audio_end_s) - zero_s
+            early_s = max(stated_s - float(end_s), 0.0)
+        sounds = list(itertools.chain.from_iterable(readers.values()))
+        return Repairs(
+            frames_lost=len(lost) + missing,
+            frames_damaged=self._losses.frames_damaged,
+            clock_corrections=demuxer.clock.corrections,
+            frames_resized=frames.resized,
+            frames_fitted=frames.fitted,
+            audio_packets_lost=sum(reader.packets_lost for reader in sounds),
+            audio_changes=sum(reader.changes for reader in sounds),
+            ends_early_s=round(early_s, 3) if early_s > _EARLY_END_S else 0.0,
+        )
+
+
+def _wait_for_picture(items: Iterator[Any]) -> tuple[list[Any], Any]:
+    """Return the audio before the first picture, and that; None where there is none."""
+    early: list[AudioPacket] = []
+    early_bytes = 0
+    for item in items:
+        if not isinstance(item, AudioPacket):
+            return early, item
+        early.append(item)
+        early_bytes += len(item.data) + 256
+        if early_bytes > MAX_EARLY_SOUND_BYTES:
+            break
+    return early, None
+
+
+def _list_tracks(readers: dict[int, list[TrackReader]]) -> tuple[AudioTrack, ...]:
+    found = [t for some in readers.values() for reader in some for t in reader.tracks]
+    return tuple(sorted(found, key=lambda track: track.index))
+
+
+def choose_size(header: tuple[int, int], first: Any, codec: str) -> tuple[int, int]:
+    """Return width and height of the coded pictures: those of the first one, or the header's.
+
+    Codecs of video calls begin small and grow; there the header says how far.
+    """
+    size = first.width, first.height
+    grows = codec in _GROWING and header[0] * header[1] > size[0] * size[1]
+    return header if grows else size

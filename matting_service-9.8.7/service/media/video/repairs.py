@@ -1,0 +1,43 @@
+"""What had to be repaired in a clip, as its reader tells it."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from service.media.wire.fields import STRICT, Count, Seconds, to_header
+
+
+def name_header(member: str) -> str:
+    """Return the header that says what a member of a report says: `frames_lost` X-Frames-Lost."""
+    return "X-" + "-".join(part.capitalize() for part in member.split("_"))
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """What was not as a clip should be, known once it is read to the end; all 0 for a sound one.
+
+    `frames_lost` of the selection could not be decoded, `frames_damaged` were, in part.
+    `clock_corrections`: how often the clip's clock went back or jumped. `frames_resized` had
+    another size than the result, `frames_fitted` another shape: they lie within bars that are
+    transparent. `audio_packets_lost` could not be decoded; `audio_changes`: how often the form of
+    the audio changed, its layout or rate, and was converted. `ends_early_s`: by how much the clip
+    is shorter than its header says.
+    """
+
+    frames_lost: Count = 0
+    frames_damaged: Count = 0
+    clock_corrections: Count = 0
+    frames_resized: Count = 0
+    frames_fitted: Count = 0
+    audio_packets_lost: Count = 0
+    audio_changes: Count = 0
+    ends_early_s: Seconds = 0.0
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the numbers as a dictionary that JSON can hold; its kind is `end`."""
+        return {"kind": "end", **to_header(self)}
+
+    def describe(self) -> dict[str, float]:
+        """Return what there is to tell, for JSON."""
+        return {name: value for name, value in vars(self).items() if value}

@@ -1,0 +1,135 @@
+"""Base class of result writers: accept frames and audio, finish the file or remove it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import numpy as np
+
+from service.media.audio.types import AudioPacket
+from service.media.video.types import Image, VideoInfo
+
+_ENCODE_ERRORS = (av.FFmpegError, OSError, ValueError, MemoryError, OverflowError)
+
+
+class VideoWriteError(Exception):
+    """The result could not be written; the cause is chained (an OSError has its errno).
+
+    `file` is the name of the result.
+    """
+
+    def __init__(self, text: str, file: str) -> None:
+        super().__init__(text)
+        self.file = file
+
+
+class ResultWriter(ABC):
+    """Writes one file; used from one thread; as a context manager it closes or aborts.
+
+    `info`: the clip as the reader describes it; frames are (info.height, info.width, `channels`)
+    uint8, RGB or straight RGBA; in place of RGB also (info.height, info.width), grey. `padded` says
+    how many pixels were added right and below, `width` and `height` are the file's.
+    """
+
+    def __init__(self, path: Path, info: VideoInfo, *, channels: int) -> None:
+        self.path = path
+        self.padded = 0, 0
+        self.width, self.height = info.width, info.height
+        self._info = info
+        size = info.height, info.width
+        self._shapes = [(*size, channels), *([size] if channels == 3 else [])]
+        self._last_pts: int | None = None
+        self._closed = self._finished = False
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Width and height of the pictures in the file without what was padded."""
+        return self.width - self.padded[0], self.height - self.padded[1]
+
+    def write_frame(self, image: Image, pts: int, duration: int | None) -> None:
+        """Encode one frame; `pts` and `duration` in ticks of the clip.
+
+        `pts` increases from frame to frame. Raises VideoWriteError; the file is then gone.
+        """
+        with self._abort_on_error():
+            if image.shape not in self._shapes or image.dtype != np.uint8:
+                raise ValueError("a frame of another size or type")
+            if pts <= (self._info.origin_pts - 1 if self._last_pts is None else self._last_pts):
+                raise ValueError("timestamps of frames must increase, from the clip's origin on")
+            self._write_frame(image, pts, duration)
+            self._last_pts = pts
+
+    def write_audio(self, packet: AudioPacket) -> None:
+        """Copy one packet of audio, if the result carries its track. Raises VideoWriteError."""
+        with self._abort_on_error():
+            if packet.track >= len(self._info.audio):
+                raise ValueError("a packet of an unknown audio track")
+            self._write_audio(packet)
+
+    def close(self) -> None:
+        """Finish the file; again: nothing. Raises VideoWriteError, also without any frame."""
+        if self._finished:
+            return
+        with self._abort_on_error():
+            if self._last_pts is None:
+                raise ValueError("no frame was written")
+            self._finish()
+            self._closed = self._finished = True
+
+    def abort(self) -> None:
+        """Stop and remove the file; harmless after close() or abort()."""
+        if self._closed:
+            return
+        self._closed = True
+        self.path.unlink(missing_ok=True)  # first, so that the end has nothing to move
+        try:
+            self._release()
+        except _ENCODE_ERRORS:
+            pass
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abort()
+
+    @contextmanager
+    def _abort_on_error(self) -> Iterator[None]:
+        if self._closed:
+            raise VideoWriteError("The result is closed or was given up.", self.path.name)
+        try:
+            yield
+        except _ENCODE_ERRORS as error:
+            self.abort()
+            reason = str(error) if type(error) is ValueError else "the encoder or the disk refused"
+            text = f"The result could not be written: {reason}."
+            raise VideoWriteError(text, self.path.name) from error
+
+    @abstractmethod
+    def _write_frame(self, image: Image, pts: int, duration: int | None) -> None:
+        """Encode a frame that has been checked."""
+
+    @abstractmethod
+    def _write_audio(self, packet: AudioPacket) -> None:
+        """Take a packet of a track that exists."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Write what is left and close the file."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Close what is open, after a failure."""

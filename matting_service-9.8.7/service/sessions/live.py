@@ -1,0 +1,253 @@
+"""Live frames of a session: bounded latency, late frames are dropped."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, Generic, TypeVar
+
+from service.errors import Draining, MattingError
+from service.frames.network import FrameNetwork
+from service.frames.render import Renderer
+from service.frames.segment import MattedFrame, PreparedFrame, Smoother
+from service.inference.batcher import Matte
+from service.media.image.types import Picture
+from service.media.image.writer import encode_image
+from service.media.video.types import Image
+from service.metrics import Metrics
+from service.runtime import Runtime
+from service.sessions.apply import choose_session_model
+from service.sessions.chunk import check_same_size, make_rate, read_picture
+from service.sessions.packaging import PICTURE_COMPRESSION, PICTURE_QUALITY
+from service.sessions.session import Session, SessionState
+from service.sessions.step import check_buffers, draw_picture, make_renderer
+from service.sessions.timeline import ChunkClock, TimedImage
+from service.threads import wait_for_thread
+
+WAITING_FRAMES = 2  # that nobody has begun to work on
+RATE_FRAMES = 30  # answers that `fps` is the mean of
+BEFORE = -1  # the number of the frame that waited in the session when the connection began
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """A message as it came: its number on this connection, its time on the stream's clock."""
+
+    number: int
+    arrived_s: float
+    data: bytes = b""
+
+
+@dataclass(frozen=True)
+class LiveAnswer:
+    """What goes out: facts as JSON, and the picture unless the frame could not be used."""
+
+    facts: dict[str, Any]
+    content: bytes | None = None
+
+
+class Inbox:
+    """Frames that wait, WAITING_FRAMES at most: a newer one takes the place of the oldest."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._frames: deque[LiveFrame] = deque()
+        self._arrived = asyncio.Event()
+        self.dropped = 0
+
+    def put(self, frame: LiveFrame) -> None:
+        if len(self._frames) == WAITING_FRAMES:
+            self._frames.popleft()
+            self.dropped += 1
+            self._metrics.frames_dropped.inc()
+        self._frames.append(frame)
+        self._arrived.set()
+
+    async def take(self) -> LiveFrame:
+        while not self._frames:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._frames.popleft()
+
+
+class Rendezvous(Generic[T]):
+    """Gives things from one task to the next, of which none ever waits in between."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[T] = asyncio.Queue(1)
+
+    async def give(self, item: T) -> None:
+        """Return when the other task has taken the item."""
+        await self._queue.put(item)
+        await self._queue.join()
+
+    async def take(self) -> T:
+        item = await self._queue.get()
+        self._queue.task_done()
+        return item
+
+
+@dataclass(frozen=True, eq=False)
+class _Matted:
+    """A frame and what the decoder and the network made of it, or why they could not."""
+
+    frame: LiveFrame
+    result: tuple[Picture, Image, Matte] | MattingError
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """The session after a frame, the frame's pts, and what is ready: pts and picture of each."""
+
+    state: SessionState
+    pts: int
+    pictures: list[tuple[int, bytes]]
+
+
+class LiveStream:
+    """The frames of one connection, which has the session to itself.
+
+    `offer` takes frames, `matte_frames` and `render_frames` run as tasks beside each other, `take`
+    returns the answers in order; with smoothing each comes when the next frame has been matted. A
+    frame moves on only when the next task is free, so an answer that nobody takes stops the work,
+    and frames that come meanwhile are left out. The session's state goes on with every answer:
+    chunks and `finish` find the last frame where the connection left it.
+    """
+
+    def __init__(
+        self, runtime: Runtime, session: Session, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._runtime = runtime
+        self._session = session
+        self._model = choose_session_model(runtime, session, is_live=True)
+        self._network = FrameNetwork(runtime, self._model, session.options.ref_size)
+        self._network_state = session.state.segment.network
+        self._clock = clock
+        self._inbox = Inbox(runtime.metrics)
+        self._matted: Rendezvous[_Matted] = Rendezvous()
+        self._answers: Rendezvous[LiveAnswer] = Rendezvous()
+        self._renderer: Renderer | None = None
+        self._started_s = clock()
+        self._offered = 0
+        self._inside: dict[int, LiveFrame] = {}  # by pts: frames whose pictures are not ready
+        self._ready_s: deque[float] = deque(maxlen=RATE_FRAMES + 1)
+
+    def offer(self, data: bytes) -> None:
+        """Take a frame that has just arrived: an image file."""
+        self._inbox.put(LiveFrame(self._offered, self._clock(), data))
+        self._offered += 1
+
+    async def take(self) -> LiveAnswer:
+        """Return the next answer once there is one."""
+        return await self._answers.take()
+
+    async def matte_frames(self) -> None:
+        """Decode frames and run the network on them, for ever; raises Draining."""
+        while True:
+            frame = await self._inbox.take()
+            result: tuple[Picture, Image, Matte] | MattingError
+            try:
+                result = await self._matte(frame)
+            except Draining:
+                raise
+            except MattingError as error:
+                result = error
+            await self._matted.give(_Matted(frame, result))
+
+    async def render_frames(self) -> None:
+        """Smooth, render and encode what is matted, for ever."""
+        while True:
+            matted = await self._matted.take()
+            try:
+                if isinstance(matted.result, MattingError):
+                    raise matted.result
+                answers = await self._render(matted.frame, *matted.result)
+            except MattingError as error:
+                problem = {"problem": error.describe()}
+                answers = [LiveAnswer(self._describe(matted.frame) | problem)]
+            for answer in answers:
+                await self._answers.give(answer)
+
+    async def _matte(self, frame: LiveFrame) -> tuple[Picture, Image, Matte]:
+        """Return the picture, as the network sees it, and its matte."""
+        runtime = self._runtime
+        # A child that is left half-way would have to be replaced: leaving waits for its answer.
+        picture = await wait_for_thread(asyncio.ensure_future(self._decode(frame.data)))
+        tensor, network_image = await runtime.workers.run(self._network.prepare, picture.flat)
+        matte = await self._network.matte(tensor, self._network_state)
+        self._network_state = matte.state
+        runtime.metrics.frames.labels("live").inc()
+        return picture, network_image, matte
+
+    async def _decode(self, data: bytes) -> Picture:
+        runtime = self._runtime
+        async with runtime.decoders.borrow("still") as decoder:
+            picture = await runtime.workers.run(read_picture, decoder, data, runtime.settings)
+        found = picture.image.shape[0], picture.image.shape[1]
+        check_same_size(found, self._session.state.size or found)
+        return picture
+
+    async def _render(
+        self, frame: LiveFrame, picture: Picture, network_image: Image, matte: Matte
+    ) -> list[LiveAnswer]:
+        """Take the session one frame on and return the answers that are ready."""
+        step = await self._runtime.workers.run(
+            self._step, self._session.state, picture, network_image, matte
+        )
+        self._session.state = step.state
+        runtime = self._runtime
+        runtime.access.charge(self._session.owner, "video-seconds", 1 / self._session.options.fps)
+        self._inside[step.pts] = LiveFrame(frame.number, frame.arrived_s)
+        return [self._answer(pts, content) for pts, content in step.pictures]
+
+    def _step(
+        self, state: SessionState, picture: Picture, network_image: Image, matte: Matte
+    ) -> _Step:
+        """Return where a frame takes the session; runs in a thread and changes nothing."""
+        options = self._session.options
+        size = picture.image.shape[0], picture.image.shape[1]
+        clock, length_s = ChunkClock(state.timeline, absolute=False), 1 / make_rate(options.fps)
+        frame = clock.place(TimedImage(Fraction(0), length_s, picture.image, picture.alpha))
+        ready: list[MattedFrame] = []
+        smoother = Smoother(options.flicker_threshold, state.segment, ready.append)
+        smoother.add(PreparedFrame(frame, network_image), matte.alpha)
+        if self._renderer is None:
+            self._renderer = make_renderer(options, *size)
+        pictures = [(item.frame.pts, self._draw(self._renderer, item)) for item in ready]
+        after = replace(
+            state,
+            size=size,
+            segment=replace(smoother.state, network=matte.state),
+            model=self._model.info.name,
+            timeline=clock.timeline,
+            frames_out=state.frames_out + len(ready),
+        )
+        check_buffers(after, self._session.encoder, self._runtime.settings)
+        return _Step(after, frame.pts, pictures)
+
+    def _draw(self, renderer: Renderer, item: MattedFrame) -> bytes:
+        options = self._session.options
+        return encode_image(
+            draw_picture(renderer.render(item), options),
+            options.format,
+            quality=PICTURE_QUALITY,
+            compression=PICTURE_COMPRESSION,
+        )
+
+    def _answer(self, pts: int, content: bytes) -> LiveAnswer:
+        """Return the answer that is ready now, with its times."""
+        ready_s = self._clock()
+        self._ready_s.append(ready_s)
+        frame = self._inside.pop(pts, LiveFrame(BEFORE, self._started_s))
+        first_s, frames = self._ready_s[0], len(self._ready_s) - 1
+        times = {
+            "latency_ms": round((ready_s - frame.arrived_s) * 1000, 1),
+            "fps": round(frames / (ready_s - first_s), 2) if ready_s > first_s else 0.0,
+        }
+        return LiveAnswer(self._describe(frame) | times, content)
+
+    def _describe(self, frame: LiveFrame) -> dict[str, Any]:
+        return {"frame": frame.number, "dropped": self._inbox.dropped}

@@ -1,0 +1,121 @@
+"""Matte, render and encode one still; shared by all image routes."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from service.errors import DeadlineExceeded
+from service.gate import Ticket
+from service.inference.providers import count_threads
+from service.matting.fine import TooLate
+from service.matting.signals import measure_confidence, shows_person
+from service.metrics import StageTimes
+from service.runtime import Runtime
+from service.stills.encode import Encoded, encode_still
+from service.stills.matte import MattedStill, StillFiles, decode_still, matte_still
+from service.stills.metadata import ResultMetadata
+from service.stills.options import Format, ImageOptions
+from service.stills.render import FinishedStill, finish_still
+from service.stills.result_store import KeptResult, ResultStore
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The encoded result of one still and what is said about it."""
+
+    encoded: Encoded
+    metadata: ResultMetadata
+
+
+async def make_answer(
+    runtime: Runtime,
+    results: ResultStore,
+    files: StillFiles,
+    options: ImageOptions,
+    format: Format,
+    ticket: Ticket,
+    owner: str,
+) -> Answer:
+    """Decode, matte, finish and encode one image, and keep it when the options say so."""
+    times = StageTimes(runtime.metrics)
+    still = await matte_still(runtime, files, options, ticket, times)
+    answer = await _finish(runtime, still, options, format, times)
+    runtime.metrics.frames.labels("image").inc()
+    height, width = still.picture.image.shape[:2]
+    runtime.access.charge(owner, "megapixels", width * height / 1e6)
+    if not options.keep_s:
+        return answer
+    kept = KeptResult(files.image, still.matte)
+    result_id = await results.keep(owner, kept, options.keep_s)
+    return replace(answer, metadata=replace(answer.metadata, result_id=result_id))
+
+
+async def rerender_stored(
+    runtime: Runtime,
+    kept: KeptResult,
+    background: bytes | None,
+    options: ImageOptions,
+    format: Format,
+    ticket: Ticket,
+) -> Answer:
+    """Finish and encode a kept image with other options; the network does not run."""
+    times = StageTimes(runtime.metrics)
+    files = StillFiles(kept.image, background=background)
+    with times.measure("decode"):
+        still = await decode_still(runtime, files, ticket)
+    returns_own = options.existing_alpha == "return" and still.picture.alpha is not None
+    matte = None if returns_own else kept.matte
+    return await _finish(runtime, replace(still, matte=matte), options, format, times)
+
+
+async def _finish(
+    runtime: Runtime,
+    still: MattedStill,
+    options: ImageOptions,
+    format: Format,
+    times: StageTimes,
+) -> Answer:
+    run = runtime.workers.run
+    deadline_s = time.monotonic() + runtime.settings.request_timeout_s
+    start_s = time.perf_counter()
+    with times.measure("refine"):
+        try:
+            finished, signals = await run(
+                _refine, still, options, lambda: time.monotonic() > deadline_s
+            )
+        except TooLate:
+            raise DeadlineExceeded(
+                f"refine=fine was not done within {runtime.settings.request_timeout_s:g} s",
+                hint="ask for a smaller `size`, or leave out refine",
+            ) from None
+    if options.refine == "fine":
+        runtime.gate.observe_fine((time.perf_counter() - start_s) / count_threads())
+    with times.measure("encode"):
+        encoded = await run(partial(encode_still, finished, options, format))
+    height, width = finished.alpha.shape
+    model = runtime.models.choose(options.model)
+    metadata = ResultMetadata(
+        width=width,
+        height=height,
+        subject=finished.subject,
+        confidence=signals and signals[0],
+        shows_person=signals and signals[1],
+        model=model.info.name if signals else None,
+        provider=model.provider if signals else None,
+        refine=options.refine if signals and options.refine == "fine" else None,
+        timings_ms=times.milliseconds,
+        rows_there=still.picture.rows_there,
+        notes=still.notes,
+    )
+    return Answer(encoded, metadata)
+
+
+def _refine(
+    still: MattedStill, options: ImageOptions, is_late: Callable[[], bool]
+) -> tuple[FinishedStill, tuple[float, bool] | None]:
+    """Return the finished still; and how sure the network is and whether it sees a person."""
+    finished = finish_still(still, options, is_late)
+    if still.matte is None:
+        return finished, None
+    return finished, (measure_confidence(still.matte), shows_person(still.matte))

@@ -1,0 +1,92 @@
+"""Encode a rendered still."""
+
+import base64
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ImpossibleOutput
+from service.matting.composite import cut_out, quantise_alpha
+from service.media.image.writer import CONTENT_TYPES, MAX_SIDE, PixelFormat, encode_image
+from service.stills.metadata import ResultMetadata
+from service.stills.options import Format, ImageOptions
+from service.stills.render import FinishedStill
+
+JSON_TYPE, ZIP_TYPE = "application/json", "application/zip"
+# Names that remove.bg's ZIP has too.
+BUNDLE_COLOUR, BUNDLE_ALPHA = "color.jpg", "alpha.png"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Named pictures of one result; all results but a bundle have one."""
+
+    pictures: dict[str, bytes]
+    content_type: str
+
+
+def encode_still(finished: FinishedStill, options: ImageOptions, format: Format) -> Encoded:
+    """Encode the pictures of a result; raises ImpossibleOutput for sides a format cannot hold."""
+
+    def encode(pixels: NDArray[np.uint8], kind: PixelFormat) -> bytes:
+        check_side(max(pixels.shape[:2]), kind)
+        return encode_image(
+            pixels,
+            kind,
+            quality=options.quality,
+            compression=options.compression,
+            icc=finished.icc if pixels.ndim == 3 else b"",
+            exif=finished.exif,
+        )
+
+    if options.output == "bundle":
+        colour = encode(finished.colour, "jpeg")
+        alpha = encode(quantise_alpha(finished.alpha), "png")
+        return Encoded({BUNDLE_COLOUR: colour, BUNDLE_ALPHA: alpha}, ZIP_TYPE)
+    kind: PixelFormat = "png" if format in ("json", "zip") else format  # type: ignore[assignment]
+    if options.output == "alpha":
+        pixels = quantise_alpha(finished.alpha)
+    elif options.output == "cutout":
+        pixels = cut_out(finished.colour, finished.alpha)
+    else:
+        pixels = finished.colour
+    return Encoded({f"image.{kind}": encode(pixels, kind)}, CONTENT_TYPES[kind])
+
+
+def check_side(longest: int, kind: PixelFormat) -> None:
+    most = MAX_SIDE.get(kind)
+    if most is not None and longest > most:
+        raise ImpossibleOutput(
+            f"{kind} holds {most} pixels a side, the result has {longest}",
+            hint="ask for format=png, or for a smaller size",
+            limit=most,
+            actual=longest,
+        )
+
+
+def pack(encoded: Encoded, metadata: ResultMetadata, format: Format) -> tuple[bytes, str]:
+    """Return (body, content type) of an answer: the picture, a ZIP of both, or JSON."""
+    pictures = encoded.pictures
+    if format == "json":
+        texts = {name: base64.b64encode(data).decode() for name, data in pictures.items()}
+        if len(texts) == 1:
+            members = {"content_type": encoded.content_type, "image_b64": [*texts.values()][0]}
+        else:
+            members = {"color_b64": texts[BUNDLE_COLOUR], "alpha_b64": texts[BUNDLE_ALPHA]}
+        return json.dumps(metadata.to_json() | members).encode(), JSON_TYPE
+    if len(pictures) > 1:
+        return make_zip(pictures), ZIP_TYPE
+    return [*pictures.values()][0], encoded.content_type
+
+
+def make_zip(files: dict[str, bytes]) -> bytes:
+    """Return a ZIP; its files are compressed already and therefore only stored."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()

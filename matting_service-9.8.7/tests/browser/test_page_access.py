@@ -1,0 +1,77 @@
+"""The start page for everybody: WCAG AA by axe-core, no mouse, dark, a phone; the problem pages."""
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from service.api.routes.problem_pages import list_problems
+from tests.start_page import WAIT_MS, assert_accessible, make_file, open_start_page
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("screen", [{}, PHONE], ids=["desktop", "phone"])
+def test_every_mode_meets_wcag_aa(browser: Browser, live_server, scheme: str, screen: dict) -> None:
+    # Without motion: texts that still fade in have no contrast.
+    looks = {"color_scheme": scheme, "reduced_motion": "reduce", **screen}
+    with open_start_page(browser, live_server().url, **looks) as page:
+        page.locator("#photo-background").get_by_role("radio", name="Colour").check()
+        page.click("#copy-curl")
+        assert_accessible(page)
+        page.click("#tab-clip")
+        assert_accessible(page)
+        page.click("#tab-webcam")
+        page.locator("#key summary").click()
+        assert_accessible(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.keyboard.press("Escape")
+        expect(page.locator("#key-field")).to_be_hidden()
+        page.click("#tab-photo")
+        broken = make_file("broken.jpg", "image/jpeg", b"\xff\xd8\xff\xe0" + bytes(400))
+        page.set_input_files("#file", broken)
+        expect(page.locator("#problem")).not_to_be_empty(timeout=WAIT_MS)
+        assert_accessible(page)
+
+
+def test_everything_can_be_reached_by_keys(browser: Browser, live_server) -> None:
+    with open_start_page(browser, live_server().url) as page:
+        page.keyboard.press("Tab")
+        expect(page.locator(".skip")).to_be_focused()
+        seen = set()
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            seen.add(page.evaluate("document.activeElement.id || document.activeElement.name"))
+        wanted = {"tab-photo", "split", "pick", "camera", "photo-kind", "refine", "feather"}
+        assert seen >= wanted | {"erode", "save-png", "save-webp", "copy-curl", "copy-python"}
+        page.focus("#tab-photo")
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("#tab-clip")).to_be_focused()
+        expect(page.locator("#clip-form")).to_be_visible()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("#webcam-start")).to_be_visible()
+
+
+def test_colours_follow_the_system_and_the_button(browser: Browser, live_server) -> None:
+    with open_start_page(browser, live_server().url, color_scheme="dark") as page:
+        read = "getComputedStyle(document.documentElement).backgroundColor"
+        dark = page.evaluate(read)
+        page.click("#theme")
+        assert page.locator("#theme").get_attribute("aria-label") == "Colours: light"
+        light = page.evaluate(read)
+        assert dark != light
+        page.click("#theme")
+        assert page.evaluate(read) == dark
+
+
+@pytest.mark.parametrize("slug", ["", *list_problems()])
+def test_problem_pages_meet_wcag_aa(problem_page: Page, live_server, slug: str) -> None:
+    problem_page.goto(f"{live_server().url}/problems/{slug}".rstrip("/"))
+    expect(problem_page.locator("h1")).not_to_be_empty()
+    assert_accessible(problem_page)
+
+
+@pytest.fixture(scope="module")
+def problem_page(browser: Browser):
+    page = browser.new_page()
+    yield page
+    page.close()

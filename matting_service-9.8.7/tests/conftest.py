@@ -1,0 +1,123 @@
+"""Fixtures that the tests of stills, videos and operations share."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+
+import hypothesis
+import numpy as np
+import pytest
+
+from tests.helpers import LiveServer, encode, start_live_server
+
+# The same examples in each run: a failure is the change's, not the day's, nor the machine's.
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
+
+# Decoder children cost time to start; one is enough where a test does not say otherwise.
+TEST_SETTINGS = {"decoders": 1, "disk_min_free_percent": 0}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings_from_outside() -> Iterator[None]:
+    """Keep the settings of whoever runs the tests out of them."""
+    found = {name: value for name, value in os.environ.items() if name.startswith("MATTING_")}
+    for name in found:
+        del os.environ[name]
+    yield
+    os.environ.update(found)
+
+
+@pytest.fixture(scope="session")
+def portrait() -> np.ndarray:
+    """A person before a bright wall: (512, 512, 3) uint8 RGB, not to be written to."""
+    from skimage.data import astronaut
+
+    image = astronaut()
+    image.setflags(write=False)
+    return image
+
+
+@pytest.fixture(scope="session")
+def portrait_jpeg(portrait: np.ndarray) -> bytes:
+    return encode(portrait, "JPEG", quality=95)
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """The real network on the CPU."""
+    from service.inference.engine import OnnxEngine
+    from service.settings import Settings
+
+    return OnnxEngine(Settings(**TEST_SETTINGS))
+
+
+@pytest.fixture
+def make_client() -> Iterator[Callable]:
+    """Return `make_client(engine, **settings)`: a client of an app that runs until the test ends.
+
+    `raise_server_exceptions` is off: a 500 is an answer, as it is for users.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def make(engine, **settings):
+            return stack.enter_context(open_client(engine, **settings))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def client(engine) -> Iterator:
+    """A client of one app with the real network and default limits, shared by all tests."""
+    with open_client(engine) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def open_client(engine, **settings):
+    """Open a client of an app with a data folder of its own: no two apps share their jobs."""
+    # Imported late: tests of training need neither the app nor what it imports.
+    from starlette.testclient import TestClient
+
+    from service.app import create_app
+    from service.settings import Settings
+
+    with tempfile.TemporaryDirectory(prefix="matting-test-") as folder:
+        own = TEST_SETTINGS | {"data_dir": folder} | settings
+        app = create_app(Settings(**own), engine)
+        with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
+            yield client
+
+
+@pytest.fixture(scope="module")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., LiveServer]]:
+    """Return `live_server(**settings)`: a real server process, shared by equal calls of a module.
+
+    At the end every server that still runs gets SIGTERM and must exit with 0.
+    """
+    servers: dict[tuple, LiveServer] = {}
+
+    def start(**settings: object) -> LiveServer:
+        key = tuple(sorted(settings.items()))
+        if key not in servers or not servers[key].is_alive():
+            folder = tmp_path_factory.mktemp("server")
+            own = {"data_dir": folder} | settings
+            servers[key] = start_live_server(folder / "log", **own)
+        return servers[key]
+
+    yield start
+    running = [server for server in servers.values() if server.is_alive()]
+    try:
+        for server in running:
+            code = server.stop()
+            assert code == 0, f"exit code {code}:\n{server.log.read_text()}"
+    finally:
+        for server in running:
+            server.process.kill()
+            server.process.wait()

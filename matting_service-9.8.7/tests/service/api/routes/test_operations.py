@@ -1,0 +1,324 @@
+import json
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service import __version__
+from service.media.image.types import FORMATS
+from service.settings import DEFAULT_MODEL, Settings
+from service.stills.options import ImageOptions
+from tests.fakes import FakeEngine
+from tests.helpers import encode, post_image, read_metric
+
+
+@pytest.fixture(scope="module")
+def image(portrait) -> bytes:
+    return encode(portrait[:40, :40], "PNG")
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
+def test_probe_answers_ok(client, path):
+    response = client.get(path)
+    assert response.status_code == 200 and response.json() == {"status": "ok"}
+
+
+def test_verbose_readiness_names_model_and_load(client, engine):
+    answer = client.get("/readyz?verbose").json()
+    assert answer["status"] == "ok" and answer["version"] == __version__
+    assert answer["model"]["provider"] == engine.provider
+    assert answer["model"]["sha256"] == engine.info.sha256
+    assert answer["requests"] == 0 and answer["megapixels"] == 0 and answer["videos"] == 0
+
+
+def test_reason_for_the_cpu_is_told_wherever_the_provider_is(make_client, image):
+    client = make_client(FakeEngine(note="no CUDA: no NVIDIA driver is installed"))
+    models = client.get("/v1/models").json()["models"]
+    for model in (models[0], client.get("/readyz?verbose").json()["model"]):
+        assert model["provider"] == "CPUExecutionProvider"
+        assert model["provider_note"] == "no CUDA: no NVIDIA driver is installed"
+    assert post_image(client, image).headers["x-provider"] == "CPUExecutionProvider"
+    labels = {"name": "fake", "sha256": "0" * 64, "precision": "fp32"}
+    labels["provider"] = "CPUExecutionProvider"
+    assert read_metric(client, "matting_model_info", **labels) == 1
+
+
+def test_models_are_those_of_the_file(client):
+    report = json.loads(DEFAULT_MODEL.with_suffix(".json").read_text())
+    (model,) = client.get("/v1/models").json()["models"]
+    assert model["name"] == report["model"] and model["sha256"] == report["onnx_sha256"]
+    assert model["weights_sha256"] == report["checkpoint_sha256"]
+    assert model["licence"] and model["default"] is True and model["ref_size"] % 32 == 0
+
+
+def test_capabilities_equal_the_settings(make_client):
+    limits = {
+        "image_max_bytes": 1000,
+        "image_max_megapixels": 3,
+        "image_max_side": 99,
+        "video_max_bytes": 2000,
+        "video_max_s": 11,
+        "sync_video_max_s": 7,
+        "video_max_frames": 12,
+        "video_max_frame_megapixels": 2,
+        "video_max_side": 320,
+        "max_videos": 3,
+        "max_queued_jobs": 5,
+        "job_max_attempts": 4,
+        "job_ttl_s": 99,
+        "jobs_max_bytes": 3000,
+        "network_max_megapixels": 0.5,
+        "queue_s": 4,
+    }
+    assert set(limits) <= set(Settings.model_fields)
+    answer = make_client(FakeEngine(), **limits).get("/v1/capabilities").json()
+    image, video = answer["image"], answer["video"]
+    assert (image["max_bytes"], image["max_megapixels"], image["max_side"]) == (1000, 3, 99)
+    assert (video["max_bytes"], video["max_s"], video["sync_max_s"]) == (2000, 11, 7)
+    assert (video["max_frames"], video["max_frame_megapixels"]) == (12, 2)
+    assert (video["max_side"], video["max_at_once"]) == (320, 3)
+    assert (answer["network_max_megapixels"], answer["queue_s"]) == (0.5, 4)
+    assert image["ref_size"]["default"] == 64
+    jobs = answer["jobs"]
+    assert (jobs["max_s"], jobs["max_queued"], jobs["max_attempts"]) == (11, 5, 4)
+    assert (jobs["ttl_s"], jobs["max_bytes"]) == (99, 3000)
+
+
+def test_capabilities_are_true(client, portrait):
+    """What is listed works; the formats are tried one by one."""
+    image = client.get("/v1/capabilities").json()["image"]
+    small = portrait[:64, :64]
+    assert image["input"] == [name.lower() for name in FORMATS]
+    for name in image["input"]:
+        assert post_image(client, encode(small, name), ref_size=64).status_code == 200
+    data = encode(small, "PNG")
+    assert list(image["outputs"]) == ["alpha", "cutout", "composite", "foreground", "bundle"]
+    for output, formats in image["outputs"].items():
+        for format in ("png", "webp", "jpeg", "avif", "zip", "json"):
+            status = post_image(client, data, output=output, format=format, ref_size=64).status_code
+            assert status == (200 if format in formats else 422)
+    bounds = image["ref_size"]
+    for ref_size, status in [
+        (bounds["minimum"], 200),
+        (bounds["maximum"], 200),
+        (bounds["minimum"] - 32, 422),
+        (bounds["maximum"] + 32, 422),
+    ]:
+        assert post_image(client, data, ref_size=ref_size).status_code == status
+
+
+# Metrics.
+
+NAMES = {
+    "matting_requests",
+    "matting_request_duration_seconds",
+    "matting_stage_duration_seconds",
+    "matting_requests_in_progress",
+    "matting_requests_rejected",
+    "matting_queue_depth",
+    "matting_batch_size",
+    "matting_inference_failures",
+    "matting_decoder_restarts",
+    "matting_frames",
+    "matting_jobs",
+    "matting_model_info",
+    "matting_ready",
+    "matting_build_info",
+    "process_cpu_seconds",
+    "process_resident_memory_bytes",
+}
+
+
+def scrape(client) -> dict:
+    response = client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    return {family.name: family for family in text_string_to_metric_families(response.text)}
+
+
+def test_metrics_have_every_name_of_the_contract(make_client, image):
+    client = make_client(FakeEngine())
+    assert post_image(client, image).status_code == 200
+    families = scrape(client)
+    assert NAMES <= set(families)
+    stages = {
+        sample.labels["stage"]
+        for sample in families["matting_stage_duration_seconds"].samples
+        if sample.name.endswith("_count") and sample.value == 1
+    }
+    assert stages == {"decode", "queue", "inference", "refine", "encode"}
+    assert read_metric(client, "matting_frames_total", kind="image") == 1
+    assert read_metric(client, "matting_batch_size_count") == 1
+    labels = {"route": "/v1/image", "method": "POST", "status": "200"}
+    assert read_metric(client, "matting_requests_total", **labels) == 1
+
+
+def test_in_progress_counts_the_scrape_itself_and_nothing_else(client):
+    assert read_metric(client, "matting_requests_in_progress") == 1
+
+
+def count_series(client) -> int:
+    return sum(len(family.samples) for family in scrape(client).values())
+
+
+def test_random_paths_methods_and_headers_make_no_series(make_client):
+    client = make_client(FakeEngine())
+    for _ in range(2):  # series of the routes themselves
+        client.get("/nothing"), client.get("/assets/none"), client.request("BREW", "/x")
+        client.get("/v1/nothing"), client.get("/livez"), client.get("/metrics")
+    before = count_series(client)
+    for number in range(60):
+        client.get(f"/random/{number}")
+        client.get(f"/v1/{number}?key={number}", headers={"User-Agent": f"agent-{number}"})
+        client.get(f"/assets/{number}.js")
+        client.request(f"BREW{number}", "/x")
+        client.get("/livez", headers={"X-Request-ID": f"id-{number}"})
+    assert count_series(client) == before
+
+
+def test_two_apps_in_one_process_do_not_share_numbers(make_client, image):
+    first, second = make_client(FakeEngine()), make_client(FakeEngine())
+    assert post_image(first, image).status_code == 200
+    labels = {"route": "/v1/image", "method": "POST", "status": "200"}
+    assert read_metric(first, "matting_requests_total", **labels) == 1
+    assert read_metric(second, "matting_requests_total", **labels) == 0
+    assert post_image(second, image).status_code == 200
+
+
+# Documents.
+
+
+def test_documents_load_nothing_from_elsewhere(client):
+    page = client.get("/docs").text
+    links = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page)
+    assert len(links) >= 3
+    for link in links:
+        assert link.startswith("/") and not link.startswith("//")
+        response = client.get(link)
+        assert response.status_code == 200 and len(response.content) > 500
+    assert not re.search(r"https?://", page)
+
+
+def test_start_page_leads_somewhere(client):
+    response = client.get("/")
+    if response.is_redirect:
+        response = client.get(response.headers["location"])
+    assert response.status_code == 200 and response.headers["content-type"].startswith("text/html")
+
+
+@pytest.fixture(scope="module")
+def openapi(client) -> dict:
+    return client.get("/openapi.json").json()
+
+
+def test_openapi_lists_every_route(client, openapi):
+    assert openapi["openapi"].startswith("3.")
+    assert {
+        ("post", "/v1/image"),
+        ("post", "/v1/video"),
+        ("get", "/v1/models"),
+        ("get", "/v1/capabilities"),
+        ("get", "/livez"),
+        ("get", "/readyz"),
+        ("get", "/healthz"),
+        ("get", "/metrics"),
+    } <= {(method, path) for path, item in openapi["paths"].items() for method in item}
+    for path, item in openapi["paths"].items():
+        for method, operation in item.items():
+            assert operation["summary"], (method, path)
+
+
+def test_openapi_describes_the_upload_with_its_options(openapi):
+    operation = openapi["paths"]["/v1/image"]["post"]
+    form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+    files, options = {"file", "trimap_file", "background_file"}, set(ImageOptions.model_fields)
+    assert set(form["properties"]) == files | options
+    assert "bundle" in form["properties"]["output"]["enum"]
+    assert form["properties"]["background"]["examples"] == ["#00b140", "blur"]
+    assert form["properties"]["quality"]["description"].endswith("default: 90")
+    # What clients would send by themselves: an option without effect is refused.
+    assert not [name for name, field in form["properties"].items() if "default" in field]
+    kinds = ["multipart/form-data", "application/json", "application/octet-stream"]
+    assert list(operation["requestBody"]["content"]) == kinds
+
+
+@pytest.mark.parametrize("keys, is_open", [((), True), (("secret",), False)])
+def test_openapi_says_where_a_key_goes(make_client, keys, is_open):
+    document = make_client(FakeEngine(), api_keys=keys).get("/openapi.json").json()
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            security = operation.get("security", [])
+            if path.startswith(("/v1/", "/v1.0/", "/api/")):
+                assert {"bearer": []} in security and {"key": []} in security
+                assert ({} in security) is is_open
+            else:
+                assert not security, path
+    schemes = document["components"]["securitySchemes"]
+    assert schemes["key"]["name"] == "X-API-Key" and schemes["bearer"]["scheme"] == "bearer"
+
+
+def test_openapi_has_short_operation_ids_and_the_real_error_body(client, openapi):
+    problem = client.post("/v1/image", json={"outptu": 1}).json()
+    schema = openapi["components"]["schemas"]["Problem"]
+    assert set(schema["required"]) <= set(problem) <= set(schema["properties"])
+    for path, item in openapi["paths"].items():
+        for operation in item.values():
+            assert len(operation["operationId"]) <= 20
+            kind, name = (
+                ("application/json", "RemoveBgErrors")
+                if path.startswith("/v1.0/")
+                else ("application/problem+json", "Problem")
+            )
+            assert "422" not in operation["responses"]
+            for status in ("4XX", "5XX"):
+                (found,) = operation["responses"][status]["content"].items()
+                assert found == (kind, {"schema": {"$ref": f"#/components/schemas/{name}"}})
+
+
+def test_openapi_examples_of_stills_work(client, openapi, portrait):
+    """Every example is carried out as the document shows it."""
+    photo = encode(portrait, "JPEG")
+    kept = post_image(client, photo, keep_s=60).headers["x-result-id"]
+    count = 0
+    for path, item in openapi["paths"].items():
+        if not path.startswith("/v1/image"):
+            continue
+        content = item["post"]["requestBody"]["content"]
+        for title, example in content["multipart/form-data"]["examples"].items():
+            files = {} if "{" in path else {"file": photo}
+            url = path.format(result_id=kept)
+            response = client.post(url, files=files, data=example["value"])
+            assert response.status_code == 200, (path, title, response.text)
+            assert response.headers["content-type"] in item["post"]["responses"]["200"]["content"]
+            count += 1
+    assert count > 10
+
+
+def test_openapi_examples_of_single_options_work(client, openapi, portrait):
+    photo = encode(portrait[::4, ::4], "JPEG")
+    needs = {"background": {"output": "composite"}, "crop_margin": {"crop": "true"}}
+    count = 0
+    content = openapi["paths"]["/v1/image"]["post"]["requestBody"]["content"]
+    for name, field in content["multipart/form-data"]["schema"]["properties"].items():
+        for value in field.get("examples", []):
+            options = {name: value, **needs.get(name, {})}
+            assert post_image(client, photo, ref_size=64, **options).status_code == 200, options
+            count += 1
+    assert count > 5
+
+
+def test_openapi_references_resolve(openapi):
+    def visit(node):
+        if isinstance(node, dict):
+            if "$ref" in node:
+                target = openapi
+                for part in node["$ref"].removeprefix("#/").split("/"):
+                    target = target[part]
+            for value in node.values():
+                visit(value)
+        elif isinstance(node, list):
+            for value in node:
+                visit(value)
+
+    visit(openapi)
+    names = [item["operationId"] for path in openapi["paths"].values() for item in path.values()]
+    assert len(names) == len(set(names))

@@ -1,0 +1,160 @@
+"""Networks that others made: what their description must say, and what is refused by name."""
+
+import numpy as np
+import pytest
+
+from service.inference.description import (
+    PRESETS,
+    DescriptionError,
+    format_description,
+    parse_description,
+    read_description,
+)
+from service.inference.engine import OnnxEngine, read_alpha
+from service.inference.models import ModelError, ModelInfo, inspect_model, read_model
+from service.inference.preprocessing import fit_to_network, make_tensor
+from service.settings import Settings
+from tests.fakes import FAKE_INFO
+from tests.networks import U2NETP, describe, take, write_recurrent
+from tests.onnx_files import write_model
+
+PLAIN = {"mean": 0.5, "std": 0.5}
+
+
+def open_engine(path) -> OnnxEngine:
+    return OnnxEngine(Settings(model_path=path, device="cpu"))
+
+
+def inspect(path) -> ModelInfo:
+    return inspect_model(read_model(path, None))
+
+
+def strip_metadata(path):
+    """Return a network without the exporter's metadata, its tensors of other names."""
+    return write_model(path, metadata={}, input_name="x.1", output_name="1959")
+
+
+@pytest.mark.parametrize("like", PRESETS)
+def test_description_is_read_as_it_was_written(tmp_path, like):
+    said = parse_description(PRESETS[like] | {"name": like})
+    path = tmp_path / "x.toml"
+    path.write_text(format_description(said))
+    assert read_description(path) == said
+
+
+def test_file_without_a_description_has_none(tmp_path):
+    assert read_description(tmp_path / "x.toml") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name = ", ["x.toml"]),
+        ('name = "x"\nlicence = "MIT"\nstd = 1.0', ["x.toml", "mean", "required"]),
+        ('name = "x"\nlicence = "MIT"\nmean = 0.5\nstd = 0.0', ["std must be greater than 0"]),
+        ('name = "a/b"\nlicence = "MIT"\nmean = 0.5\nstd = 1.0', ["name", "pattern"]),
+        ('name = "x"\nlicence = "MIT"\nmean = nan\nstd = 1.0', ["mean"]),
+        ('name = "x"\nlicence = "MIT"\nmean = 0.5\nstd = 1.0\nsise = [1, 2]', ["sise"]),
+        ('name = "x"\nlicence = "MIT"\nmean = 0.5\nstd = 1.0\nstretch = 0.5', ["stretch"]),
+    ],
+)
+def test_bad_description_is_refused_by_file_and_field(tmp_path, text, words):
+    (tmp_path / "x.toml").write_text(text)
+    with pytest.raises(DescriptionError) as caught:
+        read_description(tmp_path / "x.toml")
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_description_that_cannot_be_read_is_refused_when_the_model_is(tmp_path):
+    path = write_model(tmp_path / "x.onnx")
+    path.with_suffix(".toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ModelError, match="x.toml"):
+        read_model(path, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"output": 1}, "output: there are 1, counted from 0"),
+        ({"output": "pha"}, "output: there is no `pha`; 1959"),
+        ({"states": {"r1i": "r1o"}}, "states: there is no input `r1i`; inputs: x.1"),
+        ({"states": {"x.1": "r1o"}}, "states: there is no output `r1o`; outputs: 1959"),
+        ({"constants": {"ratio": (1.0,)}}, "constants: there is no input `ratio`"),
+        ({"constants": {"x.1": (1.0,)}}, "one input must be left for the picture"),
+    ],
+)
+def test_description_that_is_not_so_in_the_file_is_refused(tmp_path, fields, words):
+    path = describe(strip_metadata(tmp_path / "x.onnx"), **PLAIN, **fields)
+    for look in (inspect, open_engine):
+        with pytest.raises(ModelError) as caught:
+            look(path)
+        assert "x.toml" in str(caught.value) and words in str(caught.value)
+
+
+def test_second_input_that_nobody_described_is_refused(tmp_path):
+    path = write_recurrent(tmp_path / "x.onnx")
+    describe(path, **PLAIN)
+    with pytest.raises(ModelError, match="one input must be left for the picture, not src, r1i"):
+        inspect(path)
+
+
+def test_file_without_metadata_says_how_to_describe_it(tmp_path):
+    with pytest.raises(ModelError, match="matte models add x.onnx --like"):
+        inspect(strip_metadata(tmp_path / "x.onnx"))
+
+
+def test_described_network_runs_like_the_exported_one(tmp_path, portrait):
+    exported = open_engine(write_model(tmp_path / "a.onnx"))
+    others = open_engine(describe(strip_metadata(tmp_path / "b.onnx"), **PLAIN, ref_size=64))
+    mattes = [
+        engine.run(fit_to_network(portrait, engine.info, None, 1.5)[np.newaxis])
+        for engine in (exported, others)
+    ]
+    assert others.info.name == "b" and others.info.weights_sha256 == others.info.sha256
+    assert np.array_equal(*mattes)
+
+
+def test_channels_lie_in_the_order_that_is_told():
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, :, 0] = 255
+    numbers = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.25, 1.0)}
+    rgb = make_tensor(image, (32, 32), **numbers)
+    bgr = make_tensor(image, (32, 32), **numbers, channel_order="bgr")
+    np.testing.assert_allclose(rgb[:, 0, 0], [1.8, -0.8, -0.3], rtol=1e-6)
+    np.testing.assert_allclose(bgr[:, 0, 0], [-0.2, -0.8, 0.7], rtol=1e-6)
+
+
+def test_output_is_read_as_described():
+    output = np.linspace(-4, 4, 64, dtype=np.float32).reshape(1, 8, 8)
+    info = {name: value for name, value in vars(FAKE_INFO).items()}
+
+    def read(**fields):
+        return read_alpha(output, ModelInfo(**info | fields))
+
+    assert np.array_equal(read(), np.clip(output, 0, 1))
+    np.testing.assert_allclose(read(activation="sigmoid"), 1 / (1 + np.exp(-output)), rtol=1e-6)
+    np.testing.assert_allclose(read(stretch=0.0), (output + 4) / 8, atol=1e-6)
+    quarter = read(stretch=0.25)
+    assert (quarter == 0).sum() == (quarter == 1).sum() == 16 and quarter.dtype == np.float32
+
+
+def test_stretched_matte_of_one_value_is_empty_and_not_nonsense():
+    info = ModelInfo(**vars(FAKE_INFO) | {"stretch": 0.0})
+    assert (read_alpha(np.full((1, 4, 4), 0.3, np.float32), info) == 0).all()
+
+
+def test_real_u2netp_finds_the_person(tmp_path, portrait):
+    engine = open_engine(take(U2NETP, tmp_path, "u2net"))
+    assert engine.info.fixed_size == (320, 320) and engine.max_batch_size == 1
+    engine.warm_up()
+    alpha = engine.run(fit_to_network(portrait, engine.info, None, 1.5)[np.newaxis])[0]
+    assert alpha.shape == (320, 320)
+    assert alpha[50:106, 112:162].mean() > 0.9 and alpha[0:37, 50:94].mean() < 0.1
+
+
+def test_wrong_size_for_u2netp_is_refused_at_start(tmp_path):
+    path = take(U2NETP, tmp_path, "u2net", size=(512, 512))
+    with pytest.raises(ModelError, match=r"u2netp.toml: size: the input is 320 x 320"):
+        inspect(path)

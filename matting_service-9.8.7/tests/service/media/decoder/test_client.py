@@ -1,0 +1,304 @@
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import threading
+
+import numpy as np
+import psutil
+import pytest
+
+from service.errors import MediaTooComplex, NotReady, UndecodableMedia, UnsupportedMedia
+from service.media.decoder.client import Decoder
+from service.media.wire.channel import Channel
+from service.media.wire.sealed import seal
+from service.settings import Settings
+from tests.helpers import encode, wait_until
+from tests.hostile import make_flat_png, make_slow_jpeg
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    """A healthy child that several tests share; no test may break it."""
+    with closing_decoder() as child:
+        yield child
+
+
+@contextlib.contextmanager
+def closing_decoder(**settings):
+    child = Decoder(Settings(**settings))
+    try:
+        yield child
+    finally:
+        child.close()
+
+
+def test_image_comes_back_as_it_was_sent(decoder, portrait):
+    info = decoder.open_image(encode(portrait, "PNG"))
+    assert (info.width, info.height, info.format) == (512, 512, "PNG")
+    np.testing.assert_array_equal(decoder.decode_image().image, portrait)
+
+
+@pytest.mark.parametrize(
+    "data, error",
+    [
+        (b"", UndecodableMedia),
+        (b"hello", UnsupportedMedia),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", UnsupportedMedia),
+        (b"\xff\xd8\xff", UndecodableMedia),
+    ],
+    ids=["empty", "text", "eps", "magic"],
+)
+def test_bad_header_is_refused_and_the_child_lives(decoder, data, error):
+    pid = decoder.pid
+    with pytest.raises(error):
+        decoder.open_image(data)
+    assert decoder.is_alive() and decoder.pid == pid
+
+
+def test_broken_pixels_are_refused_and_the_child_lives(decoder, portrait_jpeg):
+    decoder.open_image(portrait_jpeg[: len(portrait_jpeg) // 4])
+    with pytest.raises(UndecodableMedia):
+        decoder.decode_image()
+    decoder.open_image(portrait_jpeg)
+    assert decoder.decode_image().image.shape == (512, 512, 3)
+
+
+def test_second_open_forgets_the_first_image(decoder, portrait):
+    decoder.open_image(encode(portrait, "PNG"))
+    decoder.open_image(encode(portrait[:10, :20], "PNG"))
+    np.testing.assert_array_equal(decoder.decode_image().image, portrait[:10, :20])
+
+
+def test_child_inherits_no_keys_and_no_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("MATTING_API_KEYS", "secret-of-the-service")
+    with (tmp_path / "other").open("wb"), closing_decoder() as child:
+        process = psutil.Process(child.pid)
+        child.open_image(encode(np.zeros((4, 4, 3), np.uint8), "PNG"))  # it is up
+        assert "MATTING_API_KEYS" not in process.environ()
+        assert process.open_files() == []
+
+
+def test_child_that_does_not_start_is_no_error_of_a_file(monkeypatch):
+    monkeypatch.setattr("service.media.decoder.client.CHILD", "service.no_such_module")
+    with pytest.raises(NotReady) as caught:
+        Decoder(Settings())
+    assert caught.value.headers["Retry-After"] == "5"
+
+
+def test_limits_of_the_process_are_set(decoder, portrait_jpeg):
+    decoder.open_image(portrait_jpeg)
+    process, settings = psutil.Process(decoder.pid), Settings()
+    assert process.rlimit(psutil.RLIMIT_AS)[0] == settings.decoder_memory_bytes
+    assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+    assert process.rlimit(psutil.RLIMIT_NOFILE)[0] <= 64
+    assert 0 < process.rlimit(psutil.RLIMIT_CPU)[0] < 60
+
+
+def test_cpu_time_counts_anew_for_each_item():
+    """The kernel's limit is of the whole life of a process, and these children live long."""
+    with closing_decoder(decoder_cpu_s=1, decoder_timeout_s=60) as child:
+        slow = make_slow_jpeg(200)
+        process = psutil.Process(child.pid)
+        while process.cpu_times().user < 2.6:  # the limit of one item ends before that
+            child.open_image(slow)
+            child.decode_image()
+        assert child.is_alive()
+
+
+def test_cpu_limit_is_media_too_complex():
+    with closing_decoder(decoder_cpu_s=1, decoder_timeout_s=60) as child:
+        child.open_image(make_slow_jpeg(20_000))
+        with pytest.raises(MediaTooComplex, match="CPU time") as caught:
+            child.decode_image()
+        assert caught.value.limit == 1
+        assert not child.is_alive()
+
+
+def test_wall_time_limit_is_media_too_complex():
+    with closing_decoder(decoder_timeout_s=60) as child:
+        child.open_image(make_slow_jpeg(20_000))  # start-up, too, is behind us
+        child._settings = child._settings.model_copy(update={"decoder_timeout_s": 0.5})
+        with pytest.raises(MediaTooComplex, match="0.5 s") as caught:
+            child.decode_image()
+        assert caught.value.limit == 0.5
+        assert not child.is_alive()
+
+
+def test_memory_limit_is_an_error_of_the_file():
+    with closing_decoder(decoder_memory_bytes=2**29) as child:
+        info = child.open_image(make_flat_png(16_000, 16_000))
+        assert info.megapixels == 256
+        with pytest.raises((MediaTooComplex, UndecodableMedia)):
+            child.decode_image()
+        assert child.is_alive(), "running out of memory need not cost a child"
+        child.open_image(make_flat_png(100, 50))
+        assert child.decode_image().image.shape == (50, 100, 3)
+
+
+def test_child_that_does_not_read_is_given_up():
+    with closing_decoder(decoder_timeout_s=0.5) as child:
+        os.kill(child.pid, signal.SIGSTOP)
+        with pytest.raises(MediaTooComplex):
+            child.open_image(bytes(8 << 20))
+        assert not child.is_alive()
+
+
+def test_child_killed_while_it_decodes_is_an_error_of_the_file():
+    with closing_decoder() as child:
+        child.open_image(make_slow_jpeg(20_000))
+        process = psutil.Process(child.pid)
+        before_s = process.cpu_times().user
+
+        def kill_when_busy():
+            wait_until(lambda: process.cpu_times().user > before_s + 0.1)
+            process.kill()
+
+        killer = threading.Thread(target=kill_when_busy)
+        killer.start()
+        with pytest.raises(UndecodableMedia):
+            child.decode_image()
+        killer.join()
+        assert not child.is_alive()
+
+
+@contextlib.contextmanager
+def hijacked_decoder(*answers: bytes, pixels: bytes | None = None):
+    """A decoder whose child says what the test wants, as one that a file took over might.
+
+    `pixels` go with the last answer, as sealed memory.
+    """
+    child = Decoder(Settings(decoder_timeout_s=5))
+    ours, theirs = socket.socketpair()
+    child._channel.close()
+    child._channel = Channel(ours)
+    if pixels is None:
+        theirs.sendall(b"".join(answers))
+    else:
+        theirs.sendall(b"".join(answers[:-1]))
+        fd = seal([pixels])
+        socket.send_fds(theirs, [answers[-1]], [fd])
+        os.close(fd)
+    theirs.shutdown(socket.SHUT_WR)
+    try:
+        yield child
+    finally:
+        child.close()
+        theirs.close()
+
+
+def message(header: object, payload: bytes = b"") -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("!IQ", len(text), len(payload)) + text + payload
+
+
+PICTURE = {
+    "kind": "picture",
+    "width": 4,
+    "height": 2,
+    "alpha": False,
+    "own": False,
+    "icc": 0,
+    "exif": 0,
+    "rows_there": 1.0,
+    "notes": [],
+}
+INFO = {"kind": "info", "width": 4, "height": 2, "format": "PNG"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"not a message at all, but long enough",
+        b"",
+        message([1, 2]),
+        message({"kind": "info"}),
+        message(INFO | {"width": "wide"}),
+        message(INFO | {"width": None}),
+        message(INFO | {"width": 0}),
+        message(INFO | {"width": -4}),
+        message(INFO | {"width": float("inf")}),
+        message(INFO | {"width": float("nan")}),
+        message(INFO | {"width": 10**400}),
+        message(INFO | {"height": 10**18}),
+        message(INFO, b"payload"),
+        struct.pack("!IQ", 1 << 31, 0),
+    ],
+)
+def test_nonsense_for_a_header_is_undecodable(answer):
+    with hijacked_decoder(answer) as child:
+        with pytest.raises(UndecodableMedia):
+            child.open_image(b"image")
+
+
+@pytest.mark.parametrize(
+    "header, payload",
+    [
+        (PICTURE, bytes(23)),
+        (PICTURE, bytes(25)),
+        (PICTURE | {"width": 8, "height": 1}, bytes(24)),
+        (PICTURE | {"width": 2, "height": 4}, bytes(24)),
+        (PICTURE | {"width": -4, "height": -2}, bytes(24)),
+        (PICTURE | {"alpha": True}, bytes(24)),
+        (PICTURE | {"own": True}, bytes(47)),
+        (PICTURE | {"icc": -1}, bytes(23)),
+        (PICTURE | {"icc": 1 << 40}, bytes(24)),
+        ({"kind": "picture"}, bytes(24)),
+    ],
+)
+def test_pixels_that_do_not_fit_the_header_are_undecodable(header, payload):
+    with hijacked_decoder(message(INFO), message(header), pixels=payload) as child:
+        assert child.open_image(b"image").width == 4
+        with pytest.raises(UndecodableMedia):
+            child.decode_image()
+        assert not child.is_alive()
+
+
+def test_picture_that_fits_its_header_is_taken():
+    answers = message(INFO), message(PICTURE | {"icc": 3})
+    with hijacked_decoder(*answers, pixels=bytes(24) + b"icc") as child:
+        child.open_image(b"image")
+        picture = child.decode_image()
+        assert picture.image.shape == (2, 4, 3) and picture.icc == b"icc"
+
+
+@pytest.mark.parametrize("payload", [b"", bytes(24)])
+def test_picture_without_sealed_memory_is_undecodable(payload):
+    with hijacked_decoder(message(INFO), message(PICTURE, payload)) as child:
+        child.open_image(b"image")
+        with pytest.raises(UndecodableMedia):
+            child.decode_image()
+        assert not child.is_alive()
+
+
+def test_memory_that_comes_with_another_message_is_refused_and_closed():
+    before = len(os.listdir("/proc/self/fd"))
+    for answer in (INFO, {"kind": "error", "error": "undecodable", "reason": "r"}):
+        with hijacked_decoder(message(answer), pixels=bytes(24)) as child:
+            with pytest.raises(UndecodableMedia):
+                child.open_image(b"image")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_numbers_of_an_error_are_checked_before_they_reach_an_answer():
+    error = {"kind": "error", "error": "limit", "reason": "r", "limit": float("nan"), "actual": 7}
+    with hijacked_decoder(message(error)) as child:
+        with pytest.raises(Exception) as caught:
+            child.open_image(b"image")
+        assert caught.value.limit is None and caught.value.actual == 7
+
+
+def test_file_from_a_child_is_closed_and_refused(tmp_path):
+    with hijacked_decoder() as child:
+        ours, theirs = socket.socketpair()
+        child._channel.close()
+        child._channel = Channel(ours)
+        with (tmp_path / "gift").open("wb") as file:
+            socket.send_fds(theirs, [message(INFO)], [file.fileno()])
+        with pytest.raises(UndecodableMedia):
+            child.open_image(b"image")
+        theirs.close()
+        links = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+        assert str(tmp_path / "gift") not in links

@@ -1,0 +1,56 @@
+"""The largest pictures allowed fit the address space of a decoder child, in every format."""
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from service.media.decoder.client import Decoder
+from service.settings import Settings
+from tests.helpers import encode
+from tests.profiles import make_profile
+from tests.stills import LOSSLESS, store
+
+WIDTH, HEIGHT = 7_000, 7_000  # 49 megapixels of the 50 allowed
+ROOM = 0.95  # some of the limit is left to machines with more threads and larger libraries
+
+
+def make_large(mode: str) -> Image.Image:
+    """Return stripes, which every encoder writes in no time."""
+    rows = np.arange(HEIGHT, dtype=np.uint8)[:, np.newaxis, np.newaxis]
+    count = {"L": 1, "RGB": 3, "RGBA": 4}[mode]
+    pixels = np.broadcast_to(rows, (HEIGHT, WIDTH, count)).copy()
+    return Image.fromarray(pixels[:, :, 0] if count == 1 else pixels)
+
+
+CASES = [
+    ("JPEG", "RGB", {}),
+    ("PNG", "RGBA", {"compress_level": 1}),
+    ("WEBP", "RGBA", {"lossless": True, "quality": 0, "method": 0}),
+    ("AVIF", "RGBA", {"speed": 10}),
+    ("HEIF", "RGB", {"quality": 10}),
+    ("TIFF", "RGBA", {"compression": "tiff_lzw"}),
+    ("BMP", "RGB", {}),
+    ("GIF", "L", {}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format, mode, options", CASES, ids=[case[0] for case in CASES])
+def test_largest_picture_is_decoded_within_the_limit(format, mode, options):
+    image = make_large(mode)
+    if format in LOSSLESS:  # turned and wide: the most that is asked of the child
+        data = store(image, 6, format, icc_profile=make_profile("P3"), **options)
+    else:
+        data = encode(image, format, **options)
+    settings = Settings(decoder_memory_bytes=int(Settings().decoder_memory_bytes * ROOM))
+    child = Decoder(settings)
+    try:
+        info = child.open_image(data)
+        assert (info.width, info.height) == (WIDTH, HEIGHT)
+        picture = child.decode_image()
+        assert picture.image.shape == (HEIGHT, WIDTH, 3)
+        assert (picture.own is not None) == (format in LOSSLESS)
+        assert psutil.Process(child.pid).num_threads() <= 3
+    finally:
+        child.close()

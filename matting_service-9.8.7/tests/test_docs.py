@@ -1,0 +1,239 @@
+"""Every example of the documents is carried out; every table that can be checked is."""
+
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+import service.errors
+from service.api.compat.rembg import RembgOptions
+from service.api.compat.removebg import RemoveBgOptions
+from service.errors import MattingError
+from service.settings import describe_settings
+from tests.helpers import ROOT, find_free_port, wait_until
+from tests.videos import Clip, read_cutouts
+
+PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+SERVER = "localhost:8000"
+PROGRAM = ".venv/bin/matte "
+VIDEO_STARTS = {".mp4": (4, b"ftyp"), ".mov": (4, b"ftypqt"), ".webm": (0, b"\x1a\x45\xdf\xa3")}
+IMAGES = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}
+SIZE = (340, 340)  # of examples/portrait.jpg
+CROPPED = ("person", "blue")
+# `make serve` has a test of its own below; `make test` runs `make lint` and this.
+ELSEWHERE = ["make serve", "make setup", "make lint", "make test"]
+
+
+def read_blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGES[page], re.M | re.S)
+
+
+def read_examples(page: str) -> list[str]:
+    return [line for block in read_blocks(page, "sh") for line in block.splitlines()]
+
+
+EXAMPLES = [(page, line) for page in sorted(PAGES) for line in read_examples(page)]
+CURL = [example for example in EXAMPLES if "curl " in example[1]]
+MATTE = {
+    page: [line for line in read_examples(page) if line.startswith(PROGRAM)]
+    for page in sorted(PAGES)
+}
+
+
+def test_every_example_is_run_by_a_test() -> None:
+    run = [*(line for _, line in CURL), *(line for lines in MATTE.values() for line in lines)]
+    assert len(CURL) > 40 and len(run) > len(CURL) + 6
+    assert {page for page, lines in MATTE.items() if lines} == {
+        "sessions.md",
+        "train.md",
+        "video.md",
+    }
+    # Those of a network of others have a test beside its file (tests/cli/test_models_add.py).
+    here = {line for page, line in EXAMPLES if page != "models.md"}
+    assert sorted(here) == sorted({*run, *ELSEWHERE})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the reader stands: the root of a clone, with its environment."""
+    path = tmp_path_factory.mktemp("clone")
+    for name in ("docs", "examples", "service", "training"):
+        (path / name).symlink_to(ROOT / name)
+    (path / ".venv").symlink_to(sys.prefix)
+    return path
+
+
+def run_example(command: str, folder: Path, live_server) -> tuple[str, Path | None]:
+    """Carry out a command of a reader; return what it printed and the file it wrote, if any."""
+    here = (
+        command.replace(SERVER, f"127.0.0.1:{live_server().port}") if SERVER in command else command
+    )
+    # On busy cores two threads that wait for each other take many times as long as one.
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(here, shell=True, cwd=folder, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    written = re.search(r" -o (\S+)", command)
+    return done.stdout, folder / written[1] if written else None
+
+
+@pytest.mark.parametrize("page, command", CURL)
+def test_curl_example_works(page: str, command: str, folder: Path, live_server) -> None:
+    output, result = run_example(command, folder, live_server)
+    if result is None:
+        assert output.strip()
+    elif result.suffix in VIDEO_STARTS:
+        start, mark = VIDEO_STARTS[result.suffix]
+        assert result.read_bytes()[start:].startswith(mark)
+    elif result.name == "frames.zip":
+        assert len(read_cutouts(result.read_bytes())) == 3, "0.133 s, 0.2667 s, 0.3667 s"
+    elif result.suffix == ".zip":
+        with zipfile.ZipFile(result) as archive:
+            assert archive.testzip() is None and len(archive.namelist()) in (2, 3)
+    elif result.suffix == ".json":
+        answer = json.loads(result.read_bytes())
+        assert (answer.get("image_b64") or answer["data"]["result_b64"]).startswith("iVBORw0KGgo")
+    else:
+        check_image(result)
+
+
+def check_image(path: Path) -> None:
+    with Image.open(path) as image:
+        assert image.format == IMAGES[path.suffix]
+        if path.stem in CROPPED:
+            assert 200 < image.width < SIZE[0] and 200 < image.height <= SIZE[1]
+            return
+        assert image.size == SIZE
+        if path.name == "cutout.png":
+            assert image.mode == "RGBA"
+        if path.name == "alpha.png":
+            assert image.mode == "L"
+            alpha = np.asarray(image) / 255
+            assert alpha[80:170, 120:200].mean() > 0.9, "the face is the person's"
+            assert alpha[0:60, 20:90].mean() < 0.1, "the wall is not"
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "page",
+    [
+        "sessions.md",
+        "video.md",
+        pytest.param("train.md", marks=pytest.mark.slow),  # minutes; its commands have tests
+    ],
+)
+def test_matte_examples_work_in_their_order(page: str, folder: Path, live_server) -> None:
+    for example in MATTE[page]:
+        run_example(example, folder, live_server)
+        for name in shlex.split(example):
+            if re.fullmatch(r"(runs/)?[a-z-]+\.(mp4|pt|onnx)", name):
+                assert (folder / name).stat().st_size > 10_000, example
+
+
+def test_python_example_writes_the_clip_twice_over(folder: Path, live_server) -> None:
+    (code,) = read_blocks("sessions.md", "python")
+    here = code.replace(SERVER, f"127.0.0.1:{live_server().port}")
+    done = subprocess.run([sys.executable, "-c", here], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    files = ("chunks.mp4", "examples/clip.mp4")
+    result, clip = (Clip((folder / name).read_bytes()) for name in files)
+    assert result.times == [*clip.times, *(time + clip.duration for time in clip.times)]
+
+
+@pytest.mark.parametrize(
+    "page, word, changes",
+    [("errors.md", "outptu", {"instance": "…"}), ("compat.md", "scale=80%", {})],
+)
+def test_error_that_a_page_shows_is_the_real_one(
+    page: str, word: str, changes: dict, folder: Path, live_server
+) -> None:
+    (shown,) = read_blocks(page, "json")
+    command = next(line for line in read_examples(page) if word in line)
+    output, _ = run_example(command, folder, live_server)
+    assert json.loads(output) | changes == json.loads(shown)
+
+
+def test_page_of_errors_names_every_code_with_its_status() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", PAGES["errors.md"], re.M)
+    listed = {(int(status), code) for status, cell in rows for code in re.findall("`(.+?)`", cell)}
+    kinds = [kind for kind in vars(service.errors).values() if isinstance(kind, type)]
+    real = {(kind.status, kind.slug) for kind in kinds if issubclass(kind, MattingError)}
+    assert listed == real - {(422, "unknown-foreground")} | {(405, "method-not-allowed")}
+
+
+def test_compat_page_names_every_parameter() -> None:
+    assert len(read_examples("compat.md")) > 8
+    for options in (RemoveBgOptions, RembgOptions):
+        for name in options.model_fields:
+            assert f"`{name}`" in PAGES["compat.md"]
+
+
+def test_make_serve_serves_on_the_port(tmp_path: Path) -> None:
+    """With the environment of the tests; a fresh one is made by the tests of the Dockerfile."""
+    venv = Path(sys.prefix)
+    port = find_free_port()
+    command = ["make", "serve", f"PORT={port}", f"VENV={venv}"]
+    if not (venv / ".serve").exists():
+        pytest.skip("these tests do not run in the environment that `make setup` makes")
+    with (tmp_path / "log").open("wb") as log:
+        env = {**os.environ, "MATTING_DATA_DIR": str(tmp_path)}
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=log, stderr=log, process_group=0
+        )
+    try:
+        ask = ["curl", "--fail", "--silent", f"127.0.0.1:{port}/readyz"]
+        wait_until(lambda: subprocess.run(ask, capture_output=True).returncode == 0, 60)
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+def test_live_script_shows_all_frames_but_the_one_that_waits(folder: Path, live_server) -> None:
+    address = f"http://127.0.0.1:{live_server().port}"
+    script = [sys.executable, "examples/live.py", "examples/clip.mp4", address]
+    done = subprocess.run(script, cwd=folder, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    with av.open(io.BytesIO(done.stdout), format="mjpeg") as movie:
+        sizes = [(frame.width, frame.height) for frame in movie.decode(video=0)]
+    assert sizes == [(320, 320)] * 29, "30 frames, and the last waits for its follower"
+
+
+def test_settings_page_is_up_to_date() -> None:
+    assert PAGES["settings.md"].endswith(describe_settings() + "\n")
+
+
+def test_options_page_is_up_to_date() -> None:
+    script = [sys.executable, ROOT / "docs" / "make_options.py"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    made = subprocess.run(script, capture_output=True, text=True, env=env, check=True).stdout
+    assert PAGES["options.md"] == made, "python docs/make_options.py > docs/options.md"
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_links_lead_somewhere(page: str) -> None:
+    home = ROOT if page == "README.md" else ROOT / "docs"
+    links = re.findall(r"\]\((?!https?://)([^)]+)\)", PAGES[page])
+    assert [link for link in links if not (home / link).exists()] == []
+
+
+def test_readme_leads_to_every_page() -> None:
+    assert sorted(set(re.findall(r"docs/(\w+\.md)", PAGES["README.md"]))) == sorted(
+        {*PAGES} - {"README.md"}
+    )
+    assert len(PAGES["README.md"].split("## Documents")[0].splitlines()) <= 42, "one screen"
+
+
+def test_every_test_that_the_page_on_media_names_is_there() -> None:
+    page = (ROOT / "docs" / "media.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", page))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named and sorted(name for name in named if f"def {name}(" not in sources) == []

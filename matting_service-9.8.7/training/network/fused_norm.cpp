@@ -1,0 +1,294 @@
+// Batch norm or IBNorm with the ReLU behind it in one pass, forward and backward, for training on a
+// CPU. Tensors are channels_last: images x pixels x channels in memory, of float32 or bfloat16.
+//
+// The first `batch_channels` channels are normalised over the whole batch with a weight and a bias,
+// the others over their own image without. Everything is summed in blocks of float32 that are
+// added up in float64.
+
+#include <ATen/core/Tensor.h>
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <tuple>
+#include <vector>
+
+namespace {
+
+using at::Tensor;
+using c10::BFloat16;
+
+constexpr int64_t kBlock = 128;  // pixels that are summed in float32
+
+struct Shape {
+  int64_t images, pixels, channels, batch_channels;
+};
+
+// y = (x - mean) * scale + shift, each images x channels; of inverse_std the scale is a multiple.
+struct Factors {
+  float *mean, *inverse_std, *scale, *shift;
+};
+
+Shape measure(const Tensor& x, int64_t batch_channels) {
+  return {x.size(0), x.size(2) * x.size(3), x.size(1), batch_channels};
+}
+
+Factors split(const Tensor& factors) {
+  const int64_t count = factors.size(1) * factors.size(2);
+  float* start = factors.data_ptr<float>();
+  return {start, start + count, start + 2 * count, start + 3 * count};
+}
+
+inline float read(float value) { return value; }
+inline float read(BFloat16 value) {
+  const uint32_t bits = static_cast<uint32_t>(value.x) << 16;
+  float wide;
+  std::memcpy(&wide, &bits, 4);
+  return wide;
+}
+
+inline void write(float* target, float value) { *target = value; }
+inline void write(BFloat16* target, float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  // To the nearest, ties to even; the sum would turn some NaN into numbers.
+  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  target->x = static_cast<uint16_t>(value == value ? rounded : 0x7fc0);
+}
+
+// NaN passes through, so that a diverged run is seen.
+inline float activate(float value, float top) {
+  value = value < 0 ? 0 : value;
+  return value > top ? top : value;
+}
+
+inline float gate(float gradient, float value, float top) {
+  gradient = value > 0 ? gradient : 0;
+  return value < top ? gradient : 0;
+}
+
+// Adds over the pixels of an image: add(pixel, first, second) adds to two rows of channels.
+template <typename Add>
+void sum_pixels(const Shape& shape, double* first, double* second, const Add& add) {
+  std::vector<float> block(2 * shape.channels);
+  float *a = block.data(), *b = a + shape.channels;
+  for (int64_t start = 0; start < shape.pixels; start += kBlock) {
+    std::fill(block.begin(), block.end(), 0.f);
+    const int64_t end = std::min(start + kBlock, shape.pixels);
+    for (int64_t pixel = start; pixel < end; pixel++) add(pixel, a, b);
+    for (int64_t c = 0; c < shape.channels; c++) first[c] += a[c], second[c] += b[c];
+  }
+}
+
+// Mean and variance of each channel of one image, about the first pixel, which keeps digits.
+template <typename T>
+void measure_image(const T* x, const Shape& shape, double* mean, double* variance) {
+  const int64_t channels = shape.channels;
+  std::vector<float> origin(channels);
+  for (int64_t c = 0; c < channels; c++) origin[c] = read(x[c]);
+  const float* o = origin.data();
+  sum_pixels(shape, mean, variance, [=](int64_t pixel, float* __restrict a, float* __restrict b) {
+    const T* __restrict row = x + pixel * channels;
+    for (int64_t c = 0; c < channels; c++) {
+      const float d = read(row[c]) - o[c];
+      a[c] += d;
+      b[c] += d * d;
+    }
+  });
+  for (int64_t c = 0; c < channels; c++) {
+    const double offset = mean[c] / shape.pixels;
+    variance[c] = std::fmax(variance[c] / shape.pixels - offset * offset, 0);
+    if (offset != offset) variance[c] = offset;  // fmax drops NaN
+    mean[c] = origin[c] + offset;
+  }
+}
+
+// Replaces the figures of each image by those of the batch and moves the running ones.
+void join_batch(const Shape& shape, std::vector<double>& mean, std::vector<double>& variance,
+                float* running_mean, float* running_var, double momentum) {
+  const double count = static_cast<double>(shape.images) * shape.pixels;
+  for (int64_t c = 0; c < shape.batch_channels; c++) {
+    double m = 0, v = 0;
+    for (int64_t n = 0; n < shape.images; n++) m += mean[n * shape.channels + c] / shape.images;
+    for (int64_t n = 0; n < shape.images; n++) {
+      const double d = mean[n * shape.channels + c] - m;
+      v += (variance[n * shape.channels + c] + d * d) / shape.images;
+    }
+    running_mean[c] += momentum * (m - running_mean[c]);
+    running_var[c] += momentum * (v * count / (count - 1) - running_var[c]);
+    for (int64_t n = 0; n < shape.images; n++) {
+      mean[n * shape.channels + c] = m;
+      variance[n * shape.channels + c] = v;
+    }
+  }
+}
+
+template <typename T, bool kActive>
+void apply(const T* x, T* y, const Shape& shape, const Factors& f, float top) {
+  const int64_t channels = shape.channels;
+  for (int64_t pixel = 0; pixel < shape.pixels; pixel++) {
+    const T* __restrict row = x + pixel * channels;
+    T* __restrict out = y + pixel * channels;
+    const float *__restrict mean = f.mean, *__restrict scale = f.scale, *__restrict shift = f.shift;
+    for (int64_t c = 0; c < channels; c++) {
+      const float value = (read(row[c]) - mean[c]) * scale[c] + shift[c];
+      write(out + c, kActive ? activate(value, top) : value);
+    }
+  }
+}
+
+Factors of_image(const Factors& f, int64_t offset) {
+  return {f.mean + offset, f.inverse_std + offset, f.scale + offset, f.shift + offset};
+}
+
+template <typename T, bool kActive>
+void forward(const Tensor& x, const Tensor& y, const Tensor& weight, const Tensor& bias,
+             const Tensor& running_mean, const Tensor& running_var, const Tensor& factors,
+             const Shape& shape, double momentum, double eps, float top) {
+  const T* in = x.data_ptr<T>();
+  T* out = y.data_ptr<T>();
+  const int64_t stride = shape.pixels * shape.channels;
+  std::vector<double> mean(shape.images * shape.channels), variance(mean.size());
+  at::parallel_for(0, shape.images, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++)
+      measure_image(in + n * stride, shape, &mean[n * shape.channels],
+                    &variance[n * shape.channels]);
+  });
+  join_batch(shape, mean, variance, running_mean.data_ptr<float>(), running_var.data_ptr<float>(),
+             momentum);
+  const Factors f = split(factors);
+  const float *w = weight.data_ptr<float>(), *b = bias.data_ptr<float>();
+  for (size_t i = 0; i < mean.size(); i++) {
+    const int64_t c = i % shape.channels;
+    const bool is_batch = c < shape.batch_channels;
+    const double inverse_std = 1 / std::sqrt(variance[i] + eps);
+    f.mean[i] = mean[i];
+    f.inverse_std[i] = inverse_std;
+    f.scale[i] = is_batch ? w[c] * inverse_std : inverse_std;
+    f.shift[i] = is_batch ? b[c] : 0;
+  }
+  at::parallel_for(0, shape.images, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++)
+      apply<T, kActive>(in + n * stride, out + n * stride, shape, of_image(f, n * shape.channels),
+                        top);
+  });
+}
+
+template <typename T, bool kActive>
+void backward(const Tensor& x, const Tensor& gradient, const Tensor& dx, const Tensor& dweight,
+              const Tensor& dbias, const Tensor& factors, const Shape& shape, float top) {
+  const T *in = x.data_ptr<T>(), *above = gradient.data_ptr<T>();
+  T* out = dx.data_ptr<T>();
+  const int64_t channels = shape.channels, stride = shape.pixels * channels;
+  const Factors all = split(factors);
+  // Of each image and channel: the sum of the gradient, and of the gradient times (x - mean).
+  std::vector<double> sum(shape.images * channels), product(sum.size());
+  at::parallel_for(0, shape.images, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++) {
+      const Factors f = of_image(all, n * channels);
+      const T *xs = in + n * stride, *gs = above + n * stride;
+      sum_pixels(shape, &sum[n * channels], &product[n * channels],
+                 [=](int64_t pixel, float* __restrict a, float* __restrict b) {
+                   const T *__restrict row = xs + pixel * channels;
+                   const T *__restrict g = gs + pixel * channels;
+                   const float *__restrict mean = f.mean, *__restrict scale = f.scale;
+                   const float* __restrict shift = f.shift;
+                   for (int64_t c = 0; c < channels; c++) {
+                     const float centred = read(row[c]) - mean[c];
+                     float d = read(g[c]);
+                     if (kActive) d = gate(d, centred * scale[c] + shift[c], top);
+                     a[c] += d;
+                     b[c] += d * centred;
+                   }
+                 });
+    }
+  });
+  float *dw = dweight.data_ptr<float>(), *db = dbias.data_ptr<float>();
+  for (int64_t c = 0; c < shape.batch_channels; c++) {
+    double s = 0, p = 0;
+    for (int64_t n = 0; n < shape.images; n++) s += sum[n * channels + c], p += product[n * channels + c];
+    db[c] = s;
+    dw[c] = p * all.inverse_std[c];
+    for (int64_t n = 0; n < shape.images; n++) {
+      sum[n * channels + c] = s / shape.images;
+      product[n * channels + c] = p / shape.images;
+    }
+  }
+  at::parallel_for(0, shape.images, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> slope(channels), offset(channels);
+    for (int64_t n = begin; n < end; n++) {
+      const Factors f = of_image(all, n * channels);
+      for (int64_t c = 0; c < channels; c++) {
+        const double k = f.inverse_std[c];
+        slope[c] = -f.scale[c] * k * k * product[n * channels + c] / shape.pixels;
+        offset[c] = -f.scale[c] * sum[n * channels + c] / shape.pixels;
+      }
+      for (int64_t pixel = 0; pixel < shape.pixels; pixel++) {
+        const T* __restrict row = in + n * stride + pixel * channels;
+        const T* __restrict g = above + n * stride + pixel * channels;
+        T* __restrict target = out + n * stride + pixel * channels;
+        const float *__restrict mean = f.mean, *__restrict scale = f.scale;
+        const float *__restrict shift = f.shift, *__restrict s = slope.data();
+        const float* __restrict o = offset.data();
+        for (int64_t c = 0; c < channels; c++) {
+          const float centred = read(row[c]) - mean[c];
+          float d = read(g[c]);
+          if (kActive) d = gate(d, centred * scale[c] + shift[c], top);
+          write(target + c, scale[c] * d + s[c] * centred + o[c]);
+        }
+      }
+    }
+  });
+}
+
+// `top`: 0 for no activation, 6 for ReLU6, infinity for ReLU.
+std::tuple<Tensor, Tensor> norm_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                        const Tensor& running_mean, const Tensor& running_var,
+                                        double momentum, double eps, double top) {
+  const Shape shape = measure(x, weight.size(0));
+  const Tensor y = at::empty_like(x);
+  const Tensor factors = at::empty({4, shape.images, shape.channels}, weight.options());
+  const auto run = [&](auto function) {
+    function(x, y, weight, bias, running_mean, running_var, factors, shape, momentum, eps, top);
+  };
+  if (x.scalar_type() == at::kBFloat16)
+    top == 0 ? run(forward<BFloat16, false>) : run(forward<BFloat16, true>);
+  else
+    top == 0 ? run(forward<float, false>) : run(forward<float, true>);
+  return {y, factors};
+}
+
+std::tuple<Tensor, Tensor, Tensor> norm_backward(const Tensor& x, const Tensor& gradient,
+                                                 const Tensor& factors, int64_t batch_channels,
+                                                 double top) {
+  const Shape shape = measure(x, batch_channels);
+  const Tensor dx = at::empty_like(x);
+  const Tensor dweight = at::empty({batch_channels}, factors.options());
+  const Tensor dbias = at::empty({batch_channels}, factors.options());
+  const auto run = [&](auto function) {
+    function(x, gradient, dx, dweight, dbias, factors, shape, top);
+  };
+  if (x.scalar_type() == at::kBFloat16)
+    top == 0 ? run(backward<BFloat16, false>) : run(backward<BFloat16, true>);
+  else
+    top == 0 ? run(backward<float, false>) : run(backward<float, true>);
+  return {dx, dweight, dbias};
+}
+
+}  // namespace
+
+TORCH_LIBRARY(matting, library) {
+  library.def(
+      "norm_forward(Tensor x, Tensor weight, Tensor bias, Tensor(a!) running_mean, "
+      "Tensor(b!) running_var, float momentum, float eps, float top) -> (Tensor, Tensor)");
+  library.def(
+      "norm_backward(Tensor x, Tensor gradient, Tensor factors, int batch_channels, float top)"
+      " -> (Tensor, Tensor, Tensor)");
+  library.impl("norm_forward", c10::DispatchKey::CPU, norm_forward);
+  library.impl("norm_backward", c10::DispatchKey::CPU, norm_backward);
+}
