@@ -35,9 +35,11 @@ audit: setup
 
 # The exact packages of the images, by their hashes.
 lock: setup
-	for kind in cpu openvino gpu; do $(BIN)/uv pip compile pyproject.toml deploy/build.in --extra $$kind \
-	  --universal --python-version 3.11 --generate-hashes --only-binary :all: --upgrade \
-	  --no-header --no-emit-index-url --output-file deploy/requirements-$$kind.txt; done
+	for kind in cpu openvino gpu; do $(LOCK) pyproject.toml --extra $$kind \
+	  --output-file deploy/requirements-$$kind.txt || exit 1; done
+	$(LOCK) deploy/requirements-build.in --output-file deploy/requirements-build.txt
+LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+  --only-binary :all: --upgrade --no-header --no-emit-index-url
 
 # sdist and wheel of the tag that is checked out, checked; their list of parts beside them.
 release: setup sbom

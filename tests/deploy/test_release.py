@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -21,7 +22,7 @@ def run(*command: object, cwd: Path = ROOT, **environ: str) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env=os.environ | environ,
+        env=os.environ | {"PYTHONPATH": ""} | environ,
         capture_output=True,
         text=True,
     )
@@ -31,9 +32,19 @@ def run(*command: object, cwd: Path = ROOT, **environ: str) -> str:
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the sdist, and the wheel that is built from it, in a tree without git."""
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ".", **PRETEND)
+    """The folder with the sdist, and the wheel that is built from it.
+
+    They are made in a copy of the tree: what they leave there names their version.
+    """
+    tree, folder = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("dist")
+    for name in run("git", "ls-files").splitlines():
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tree / name)
+    run("git", "init", "--quiet", cwd=tree)
+    run("git", "add", "--all", "--force", cwd=tree)  # setuptools-scm takes what git knows
+    command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", folder)
+    run(*command, cwd=tree, **PRETEND)
     return folder
 
 
