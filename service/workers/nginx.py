@@ -69,7 +69,7 @@ http {{
         proxy_set_header X-Forwarded-Proto $scheme;
         recursive_error_pages on;
         error_page 418 = @any;
-        error_page 502 504 @away;
+        error_page 502 504 = @away;
 
         location / {{
             if ($pool = any) {{ return 418; }}
