@@ -1,5 +1,6 @@
 """Why an image is not read, in words: damaged, cut short, or in a coding that is not read."""
 
+from service.media.image.formats.bmp import ends_early
 from service.media.image.formats.boxes import find_coding, is_cut
 from service.media.image.formats.tiff import find_page
 
@@ -86,6 +87,6 @@ def _ends_early(data: bytes | bytearray, format: str) -> bool:
     if format == "TIFF":
         page = find_page(data)
         return page is None or page.is_cut or page.data_end > len(data)
-    if format == "BMP" and len(data) >= 26:
-        return len(data) < 54
+    if format == "BMP":
+        return len(data) < 54 or ends_early(data)
     return False
