@@ -21,7 +21,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tests")
 
 
-
 def pytest_configure() -> None:
     """Give each worker of `--numprocesses` a core of its own, with all that it starts.
 

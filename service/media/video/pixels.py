@@ -8,22 +8,13 @@ import numpy.typing as npt
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from service.media.colour.convert import SrgbConverter, nominal_peak
-from service.media.colour.description import UNSPECIFIED, Colour
+from service.media.colour.description import UNREAD_MATRICES, UNSPECIFIED, Colour
 from service.media.video.types import Image, UndecodableVideo
 
 # H.273, table 4: the codes of matrices, and swscale's number of those that it knows.
 RGB, BT709, SMPTE170M, YCGCO = 0, 1, 6, 8
 SWS_MATRIX = {BT709: 1, 4: 4, 5: 5, SMPTE170M: 5, 7: 7, 9: 9}
 SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_UNREAD = {
-    10: "BT.2020 with constant luminance",
-    11: "SMPTE ST 2085",
-    13: "chromaticity-derived with constant luminance",
-    14: "ICtCp",
-    15: "IPT-C2",
-    16: "YCgCo-Re",
-    17: "YCgCo-Ro",
-}
 _DERIVED = 12  # the matrix that follows from the primaries
 _MATRIX_OF_PRIMARIES = {1: BT709, 5: SMPTE170M, 6: SMPTE170M, 7: 7, 9: 9}
 # Primaries that a result keeps and states, as players do not convert them either: those of
@@ -84,8 +75,8 @@ def choose_matrix(stated: int, frame: Any, primaries: int, height: int) -> int:
         return RGB
     if stated == _DERIVED:
         stated = _MATRIX_OF_PRIMARIES.get(primaries, _DERIVED)
-    if stated in _UNREAD or stated == _DERIVED:
-        name = _UNREAD.get(stated, "derived from unusual primaries")
+    if stated in UNREAD_MATRICES or stated == _DERIVED:
+        name = UNREAD_MATRICES.get(stated, "derived from unusual primaries")
         raise UndecodableVideo(
             f"The video's colours are coded with the matrix {name} (H.273 number {stated}), which "
             "is not read; convert it to BT.709."

@@ -82,6 +82,10 @@ class Page:
         return is_planar and self.get(_BITS, 1) > 8
 
     @property
+    def is_signed_byte(self) -> bool:
+        return self.get(_FORMAT, 1) == 2 and self.get(_BITS, 1) == 8
+
+    @property
     def data_end(self) -> int:
         """Where the last piece of its pixels that is listed ends."""
         starts = self.tags.get(_STRIPS) or self.tags.get(_TILES) or ()
