@@ -16,8 +16,9 @@ HEAD = """# Options
 Made by `python docs/make_options.py > docs/options.md` from the code that checks requests.
 
 Options are form fields, query parameters of a raw body, or members of a JSON document; of
-`matte video` they are flags (`--blur-radius`). An option that does not exist, or that has no effect
-with the others, is refused ([errors](errors.md)); *needs* says what gives it one."""
+`matte image`, `matte folder` and `matte video` they are flags (`--blur-radius 5`, `--crop`). An
+option that does not exist, or that has no effect with the others, is refused ([errors](errors.md));
+*needs* says what gives it one."""
 ROUTES: dict[str, tuple[type[MattingOptions], str]] = {
     "`POST /v1/image`": (
         ImageOptions,

@@ -54,6 +54,7 @@ def test_every_example_is_run_by_a_test() -> None:
     run = [*(line for _, line in CURL), *(line for lines in MATTE.values() for line in lines)]
     assert len(CURL) > 40 and len(run) > len(CURL) + 6
     assert {page for page, lines in MATTE.items() if lines} == {
+        "cli.md",
         "sessions.md",
         "train.md",
         "video.md",
@@ -126,6 +127,7 @@ def check_image(path: Path) -> None:
 @pytest.mark.parametrize(
     "page",
     [
+        "cli.md",
         "sessions.md",
         "video.md",
         pytest.param("train.md", marks=pytest.mark.slow),  # minutes; its commands have tests
@@ -211,10 +213,14 @@ def test_settings_page_is_up_to_date() -> None:
     assert PAGES["settings.md"].endswith(describe_settings() + "\n")
 
 
-def test_options_page_is_up_to_date() -> None:
-    script = [sys.executable, ROOT / "docs" / "make_options.py"]
+def make_page(script: str) -> str:
+    command = [sys.executable, ROOT / "docs" / script]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    made = subprocess.run(script, capture_output=True, text=True, env=env, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=True).stdout
+
+
+def test_options_page_is_up_to_date() -> None:
+    made = make_page("make_options.py")
     assert PAGES["options.md"] == made, "python docs/make_options.py > docs/options.md"
 
 
@@ -222,6 +228,11 @@ def find_anchors(path: Path) -> set[str]:
     """Return the names by which the headings of a page can be linked to."""
     heads = re.findall(r"^#+ (.+)$", path.read_text(), re.M) if path.suffix == ".md" else []
     return {"", *(re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads)}
+
+
+def test_reference_of_the_command_line_is_up_to_date() -> None:
+    head, mark, reference = PAGES["cli.md"].partition("from the commands themselves.\n\n")
+    assert mark and reference == make_page("make_cli.py"), "python docs/make_cli.py"
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))

@@ -39,6 +39,7 @@ class Journal(AbstractContextManager["Journal"]):
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            self._lock.close()
             text = "another `matte folder` writes into this folder"
             raise OSError(error.errno, text, str(self._out)) from None
         for part in self._work.glob("*.part"):  # of a run that was killed

@@ -206,7 +206,7 @@ def test_official_weights_are_pinned():
 
 def test_real_export_of_what_was_fetched(monkeypatch, serve, pull, tmp_path):
     """The tiny network, fetched and converted by the real exporter."""
-    import export.pipeline
+    import export.pipeline as pipeline
     from export.__main__ import export
     from tests.tiny_network import export_tiny
 
@@ -214,7 +214,7 @@ def test_real_export_of_what_was_fetched(monkeypatch, serve, pull, tmp_path):
     monkeypatch.setattr(models, "export", export)
     # Tracing takes long and is tested elsewhere; loading, verification and report are real.
     monkeypatch.setattr(
-        export.pipeline, "write_onnx", lambda network, path, metadata: shutil.copy(tiny, path)
+        pipeline, "write_onnx", lambda network, path, metadata: shutil.copy(tiny, path)
     )
     content = tiny.with_suffix(".pt").read_bytes()
     assert pull(serve(content=content, breaks_after=[len(content) // 2]), content=content) == 0
