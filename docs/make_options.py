@@ -6,7 +6,7 @@ python docs/make_options.py > docs/options.md
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from service.clips.options import VideoOptions
+from service.jobs.options import JobOptions
 from service.options import MattingOptions
 from service.sessions.options import SessionOptions
 from service.stills.options import ImageOptions
@@ -22,13 +22,16 @@ option that does not exist, or that has no effect with the others, is refused ([
 ROUTES: dict[str, tuple[type[MattingOptions], str]] = {
     "`POST /v1/image`": (
         ImageOptions,
-        "Files: `file`; for a model that takes a trimap `trimap_file`; for `output=composite` "
-        "`background_file`, a photo. `POST /v1/image/{result_id}` takes the same but `model`, "
-        "`ref_size` and `keep_s`.",
+        "Files: `file`, or `url` where the operator allows it; for a model that takes a trimap "
+        "`trimap_file`; for `output=composite` `background_file`, a photo; "
+        "`hint_file`, white where the person is, black where not. `POST "
+        "/v1/image/{result_id}` takes the same but `model`, `ref_size`, `roi`, `keep_s`, "
+        "`trimap_file` and `hint_file`.",
     ),
     "`POST /v1/video`": (
-        VideoOptions,
-        "Files: `file`; for `outputs=composite` `background_file`, a photo, a clip or a GIF.",
+        JobOptions,
+        "Files: `file`, or `url`; for `outputs=composite` `background_file`, a photo, a clip or a "
+        "GIF.",
     ),
     "`POST /v1/sessions`": (SessionOptions, "No files: they come in chunks."),
 }

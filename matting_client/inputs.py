@@ -77,7 +77,11 @@ def split_options(given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, P
 
     None is left out: the service's default counts.
     """
-    texts = {name: to_text(value) for name, value in given.items() if not name.endswith("_file")}
+    texts = {
+        name: to_text(value, " " if name == "put_urls" else ",")
+        for name, value in given.items()
+        if not name.endswith("_file")
+    }
     files = {name: value for name, value in given.items() if name.endswith("_file")}
     return (
         {name: text for name, text in texts.items() if text is not None},
@@ -85,13 +89,13 @@ def split_options(given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, P
     )
 
 
-def to_text(value: Any) -> str | None:
+def to_text(value: Any, between: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):
-        return ",".join(str(item) for item in value)
+        return between.join(str(item) for item in value)
     return str(value)
 
 

@@ -48,7 +48,9 @@ class ImageOptions(RenderOptions, total=False):
     """Options of a photo."""
 
     keep_s: int
+    roi: str | None
     trimap_file: Photo
+    hint_file: Photo
 
 
 class SmoothedOptions(MattingOptions, total=False):
@@ -74,6 +76,8 @@ class VideoOptions(SmoothedOptions, total=False):
     end: float | None
     keep_metadata: bool
     background_file: File
+    webhook: str | None
+    put_urls: Sequence[str]
 
 
 class SessionOptions(SmoothedOptions, total=False):

@@ -1,5 +1,6 @@
 """Portrait matting over HTTP: MODNet in onnxruntime behind FastAPI."""
 
+import importlib.metadata
 import os
 
 # Official Linux wheels of onnxruntime send telemetry from 1.29 on. The switch only works before
@@ -10,4 +11,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 for _name in ("MAIN", "WORKER"):
     os.environ.setdefault(f"OPENCV_THREAD_POOL_ACTIVE_WAIT_{_name}", "0")
 
-__version__ = "0.1.0"
+try:
+    __version__ = importlib.metadata.version("matting-service")
+except importlib.metadata.PackageNotFoundError:  # the source alone, not installed
+    __version__ = "0.0.0+source"

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service import __version__
-from service.settings import SettingsError, check_exposure, describe_settings, load_settings
+from service.settings import (
+    Settings,
+    SettingsError,
+    check_exposure,
+    describe_settings,
+    load_settings,
+)
+from service.telemetry.tracing import check_tracing
 
 if TYPE_CHECKING:
     from service.inference.engine import OnnxEngine
@@ -27,6 +34,9 @@ def serve(
         str | None, typer.Option(metavar="ADDRESS", help="to listen on (MATTING_HOST)")
     ] = None,
     port: Annotated[int | None, typer.Option(help="TCP port (MATTING_PORT)")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="processes, behind nginx (MATTING_WORKERS)")
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
     list_settings: Annotated[
         bool, typer.Option("--list-settings", help="print every setting")
@@ -48,7 +58,7 @@ def serve(
 
         print(make_key(new_key))
     else:
-        flags = {"host": host, "port": port}
+        flags = {"host": host, "port": port, "workers": workers}
         code = run({name: value for name, value in flags.items() if value is not None})
         raise typer.Exit(code)
 
@@ -62,12 +72,15 @@ def run(flags: dict[str, Any]) -> int:
             from service.access import read_keys
 
             read_keys(settings.keys_file)
+        check_tracing(settings)
         has_own_folder = "data_dir" not in settings.model_fields_set
         if has_own_folder:
             settings = settings.model_copy(update={"data_dir": make_folder(settings.port)})
         check_address(settings.host, settings.port)
     except SettingsError as error:
         return _refuse(str(error))
+    if settings.workers > 1:
+        return serve_workers(settings)
     # Imported after the settings are known to be good: a typing mistake is answered at once.
     from service.api.server import Server, make_config
     from service.app import create_app, drain
@@ -81,8 +94,8 @@ def run(flags: dict[str, Any]) -> int:
     from service.media.decoder.confinement import hide_memory
 
     hide_memory()  # keys are in the environment, and decoder children run as the same user
-    is_watched = sys.stderr.isatty()
-    configure_logging(settings.log_level)
+    is_watched = sys.stderr.isatty() and not settings.worker
+    configure_logging(settings.log_level, settings.worker)
     if is_watched:  # the greeting says in one line what these say in several
         logging.getLogger("service.inference.providers").setLevel(logging.ERROR)
     tempfile.tempdir = str(settings.data_dir)  # uploads are spooled there too
@@ -118,6 +131,18 @@ def run(flags: dict[str, Any]) -> int:
     )
     server.run()
     return 0 if server.started else EXIT_CANNOT_START
+
+
+def serve_workers(settings: Settings) -> int:
+    """Serve by several processes; return the exit code."""
+    from service.log import configure_logging
+    from service.workers.supervisor import Supervisor
+
+    configure_logging(settings.log_level)
+    try:
+        return Supervisor(settings, is_watched=sys.stderr.isatty()).run()
+    except SettingsError as error:
+        return _refuse(str(error))
 
 
 def make_folder(port: int) -> Path:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import Forbidden, QuotaExceeded
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError
+from service.telemetry.record import add_amount
 
 Scope = Literal["image", "video", "session"]
 Unit = Literal["megapixels", "video-seconds"]
@@ -122,9 +123,14 @@ class Access:
         """Take in what was used; what is over the quota is paid back before the next request."""
         holder = self._holders.get(owner, Holder(ANONYMOUS, owner))
         self._metrics.key_use.labels(holder.name, unit).inc(amount)
+        add_amount(unit.replace("-", "_"), amount)
         quota = holder.quotas.get(unit)
         if quota is not None:
             self._settle(owner, unit, quota).left -= amount
+
+    def find_name(self, owner: str) -> str:
+        """Return the name of the key whose owner is known by his digest."""
+        return self._holders[owner].name if owner in self._holders else ANONYMOUS
 
     def describe(self, holder: Holder) -> list[tuple[bytes, bytes]]:
         """Return the `RateLimit` headers of a key (draft-ietf-httpapi-ratelimit-headers)."""

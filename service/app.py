@@ -29,18 +29,22 @@ from service.api.routes import (
     sessions,
     video,
 )
+from service.api.routes.job_documents import describe_job
 from service.clips.slots import VideoSlots
 from service.inference.engine import Engine
 from service.inference.health import Health
 from service.inference.registry import ModelSource
+from service.jobs.deliveries import Deliveries
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
 from service.jobs.store import JobStore
 from service.metrics import Metrics
+from service.outgoing.calls import OutgoingCalls
 from service.runtime import Runtime
 from service.sessions.store import SessionStore
 from service.settings import Settings
 from service.stills.result_store import ResultStore
+from service.telemetry.tracing import Tracing, start_tracing
 
 CORS_MAX_AGE_S = 600  # browsers remember for so long what they may send
 DESCRIPTION = """Trimap-free portrait matting with MODNet: photo in, alpha out; clip in, matted clip
@@ -58,15 +62,25 @@ def create_app(
 
     `on_stall` is called when the network hangs, which only a new process can help.
     Starting raises ModelError or DeviceError when the model or the device cannot be used,
-    JobStoreError when the jobs cannot.
+    JobStoreError when the jobs cannot. Raises SettingsError for keys that cannot be read, and for
+    traces whose extra is not installed.
     """
     metrics, health = Metrics(), Health()
     keys = Access(settings, metrics)
+    tracing = start_tracing(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = await start_services(
-            settings, metrics, engine, job_store, sources, keys, health=health, on_stall=on_stall
+            settings,
+            metrics,
+            engine,
+            job_store,
+            sources,
+            keys,
+            health=health,
+            tracing=tracing,
+            on_stall=on_stall,
         )
         app.state.services = services
         yield
@@ -93,7 +107,7 @@ def create_app(
             expose_headers=["*"],
             max_age=CORS_MAX_AGE_S,
         )
-    app.add_middleware(RequestLayer, metrics=metrics, health=health)
+    app.add_middleware(RequestLayer, metrics=metrics, health=health, tracing=tracing)
     install_error_handlers(app)
     for left in (ClientDisconnected, ClientDisconnect):  # with the body sent, and inside it
         app.add_exception_handler(left, on_client_disconnect)
@@ -120,6 +134,7 @@ async def start_services(
     keys: Access | None = None,
     *,
     health: Health | None = None,
+    tracing: Tracing | None = None,
     on_stall: Callable[[], None] = lambda: None,
 ) -> Services:
     """Start the runtime and all that works on it, and go on with the jobs."""
@@ -127,20 +142,38 @@ async def start_services(
         job_store = await asyncio.to_thread(JobStore.open, settings.data_dir)
     try:
         runtime = await Runtime.start(
-            settings, metrics, engine, sources, keys=keys, health=health, on_stall=on_stall
+            settings,
+            metrics,
+            engine,
+            sources,
+            keys=keys,
+            health=health,
+            tracing=tracing,
+            on_stall=on_stall,
         )
     except BaseException:
         await asyncio.to_thread(job_store.close)
         raise
     slots = VideoSlots(settings.max_videos, metrics)
-    jobs = Jobs(job_store, runtime, slots)
+    outgoing = OutgoingCalls(settings, runtime.files)
+    deliveries = Deliveries(
+        job_store, runtime, outgoing, lambda job: describe_job(job).model_dump(mode="json")
+    )
+    jobs = Jobs(job_store, runtime, slots, on_end=deliveries.schedule)
     services = Services(
         runtime=runtime,
         slots=slots,
-        results=ResultStore(settings.data_dir, settings.result_store_mb * 2**20, runtime.files),
+        results=ResultStore(
+            settings.data_dir,
+            settings.result_store_mb * 2**20,
+            runtime.files,
+            name_id=settings.name_id,
+        ),
         sessions=SessionStore(settings, metrics),
         jobs=jobs,
         intake=JobIntake(jobs, runtime),
+        outgoing=outgoing,
+        deliveries=deliveries,
     )
     await jobs.start()
     runtime.health.started = True
@@ -162,7 +195,9 @@ async def stop_services(services: Services) -> None:
     """
     runtime = services.runtime
     drain(services)
+    await services.deliveries.aclose()
     await services.jobs.aclose()
+    await services.outgoing.aclose()
     await runtime.stop_network()
     services.slots.threads.shutdown(wait=False)
     await services.results.aclose()

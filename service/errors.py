@@ -145,6 +145,10 @@ class DecoderCrashed(UndecodableMedia):
     """The decoder child ended by itself: for a request the file is at fault, a job tries again."""
 
 
+class FetchFailed(MattingError):
+    status, slug, title = 422, "fetch-failed", "The URL cannot be fetched"
+
+
 class IdempotencyKeyReused(MattingError):
     status, slug, title = 422, "idempotency-key-reused", "The key belongs to another request"
 

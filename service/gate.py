@@ -38,7 +38,7 @@ class AdmissionGate:
         return self.pixels / 1e6
 
     def observe_fine(self, fine_s: float) -> None:
-        """Take in the seconds that refine=fine of one image takes of all cores."""
+        """Take in the seconds that refine=fine of one image would take on all cores."""
         self.fine_s += SPEED_WEIGHT * (fine_s - self.fine_s)
 
     def observe(self, image_s: float) -> None:

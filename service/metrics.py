@@ -16,6 +16,7 @@ from prometheus_client import (
 )
 
 from service import __version__
+from service.telemetry.record import current_record
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each series, which nobody reads
 
@@ -88,9 +89,24 @@ class Metrics:
         self.frames = Counter(
             "matting_frames_total", "Frames matted.", ("kind",), registry=self.registry
         )
+        # Their ratio is the real-time factor: seconds of video for one second of work.
+        self.clip_s = Counter(
+            "matting_clip_seconds_total", "Seconds of clips matted.", registry=self.registry
+        )
+        self.clip_work_s = Counter(
+            "matting_clip_work_seconds_total",
+            "Seconds that matting them took.",
+            registry=self.registry,
+        )
         self.frames_dropped = Counter(
             "matting_live_frames_dropped_total",
             "Frames of live sockets that waited too long and were left out.",
+            registry=self.registry,
+        )
+        self.deliveries = Counter(
+            "matting_deliveries_total",
+            "Webhooks, and results sent by PUT, that ended.",
+            ("kind", "state"),
             registry=self.registry,
         )
         self.jobs = self._gauge("matting_jobs", "Jobs that are known.", ("state",))
@@ -123,11 +139,17 @@ class StageTimes:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._record = current_record.get()
         self._seconds = dict.fromkeys(STAGES, 0.0)
 
-    def add(self, stage: str, seconds: float) -> None:
+    def add(self, stage: str, seconds: float, before_s: float = 0.0) -> None:
+        """Take in a stage that ended `before_s` ago."""
         self._seconds[stage] += seconds
-        self._metrics.stage_duration.labels(stage).observe(seconds)
+        record = self._record
+        exemplar = None if record is None else record.exemplar
+        self._metrics.stage_duration.labels(stage).observe(seconds, exemplar)
+        if record is not None and record.trace is not None:
+            record.trace.add_stage(stage, seconds, before_s)
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:

@@ -175,6 +175,7 @@ def check_background_file(options: MattingOptions, part: str, files: Mapping[str
 
 
 IMAGE, TRIMAP, BACKGROUND = "the image", "trimap_file", "background_file"
+HINT = "hint_file"
 
 
 def describe_option(schema: Mapping[str, Any]) -> str:

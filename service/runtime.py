@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service.access import Access
+from service.fine import FineMatting
 from service.gate import AdmissionGate
 from service.inference.batcher import Batcher
 from service.inference.engine import Engine
@@ -16,6 +17,7 @@ from service.media.decoder.pool import DecoderPool
 from service.metrics import Metrics
 from service.scratch import ScratchFolder
 from service.settings import Settings
+from service.telemetry.tracing import Tracing
 from service.threads import Workers
 
 FILE_THREADS = 4
@@ -40,7 +42,9 @@ class Runtime:
     workers: Workers
     files: Workers
     scratch: ScratchFolder
+    fine: FineMatting
     watchdog: asyncio.Task[None]
+    tracing: Tracing | None = None
 
     @classmethod
     async def start(
@@ -52,6 +56,7 @@ class Runtime:
         *,
         keys: Access | None = None,
         health: Health | None = None,
+        tracing: Tracing | None = None,
         on_stall: Callable[[], None] = lambda: None,
     ) -> "Runtime":
         """Load the first model unless its engine is given, start the decoder children.
@@ -97,7 +102,9 @@ class Runtime:
             workers=Workers(stills + cores, "pixels"),
             files=Workers(FILE_THREADS, "files"),
             scratch=await asyncio.to_thread(ScratchFolder, settings.data_dir, PREFIX),
+            fine=FineMatting(settings.data_dir),
             watchdog=asyncio.get_running_loop().create_task(watching),
+            tracing=tracing,
         )
 
     async def stop_network(self) -> None:
@@ -111,3 +118,5 @@ class Runtime:
         self.workers.close()
         self.files.close()
         self.scratch.close()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)

@@ -18,6 +18,7 @@ from service.settings_sections import (
     ImageSettings,
     InferenceSettings,
     JobSettings,
+    OutgoingSettings,
     ServerSettings,
     SessionSettings,
     TimeSettings,
@@ -41,6 +42,7 @@ class Settings(
     ImageSettings,
     VideoSettings,
     JobSettings,
+    OutgoingSettings,
     SessionSettings,
     TimeSettings,
     DecoderSettings,
@@ -55,6 +57,10 @@ class Settings(
         env_prefix=ENV_PREFIX, frozen=True, extra="forbid", allow_inf_nan=False
     )
 
+    def name_id(self, token: str) -> str:
+        """Return an id of a session, a job or a kept result, by which its worker is found."""
+        return f"{self.worker}.{token}" if self.worker else token
+
     @property
     def other_models(self) -> tuple[Path, ...]:
         """The files served beside `model_path`."""
@@ -64,7 +70,7 @@ class Settings(
             return ()
         return tuple(sorted({*DEFAULT_MODEL.parent.glob("*.onnx")} - {DEFAULT_MODEL}))
 
-    @field_validator("api_keys", "allowed_hosts", "cors_origins", mode="before")
+    @field_validator("api_keys", "allowed_hosts", "cors_origins", "outgoing_allow", mode="before")
     @classmethod
     def split_list(cls, value: object) -> object:
         if isinstance(value, str):

@@ -1,13 +1,34 @@
 """Sections of the settings: each field with its default, its range and its meaning."""
 
+import binascii
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic.networks import IPvAnyNetwork
 from pydantic_settings import NoDecode
 
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "modnet.onnx"
+
+
+SECRET_PREFIX = "whsec_"
+
+
+def check_secret(value: str) -> str:
+    decode_secret(value)
+    return value
+
+
+def decode_secret(value: str) -> bytes:
+    """Return the bytes of a webhook secret; raises ValueError."""
+    try:
+        secret = binascii.a2b_base64(value.removeprefix(SECRET_PREFIX), strict_mode=True)
+    except binascii.Error:
+        raise ValueError("must be whsec_ and base64") from None
+    if not value.startswith(SECRET_PREFIX) or not 24 <= len(secret) <= 64:
+        raise ValueError("must be whsec_ and 24 to 64 bytes in base64")
+    return secret
 
 
 class ServerSettings(BaseModel):
@@ -15,6 +36,14 @@ class ServerSettings(BaseModel):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 lets the system choose")
+    workers: int = Field(
+        1, ge=1, le=64, description="processes, behind nginx; they listen on the ports after it"
+    )
+    worker: str = Field(
+        "",
+        pattern="^[a-z0-9]{0,16}$",
+        description="name before the ids that this process makes, for a proxy in front of several",
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="comma-separated names that `Host` may give; none: any, on loopback its own",
@@ -28,6 +57,12 @@ class ServerSettings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="JSON lines on standard error"
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="collector that gets traces by OTLP over HTTP, such as http://localhost:4318; "
+        "needs the extra `otel`; none: no traces",
     )
 
 
@@ -151,6 +186,30 @@ class JobSettings(BaseModel):
     disk_min_free_percent: float = Field(10, ge=0, le=100, description="the same in per cent")
 
 
+class OutgoingSettings(BaseModel):
+    """What the service calls by itself; nothing, unless a switch here says so."""
+
+    url_input: bool = Field(False, description="let `url` name the file of a request")
+    url_timeout_s: float = Field(60, gt=0, description="until a file at a URL is there in whole")
+    put_results: bool = Field(False, description="let `put_urls` say where results of jobs go")
+    webhook_secret: Annotated[str, AfterValidator(check_secret)] | None = Field(
+        None,
+        description="signs webhooks: `whsec_` and 24 to 64 bytes in base64; none: no webhooks",
+    )
+    outgoing_allow: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
+        (),
+        description="comma-separated networks that may be called beside the public internet, such "
+        "as 10.1.0.0/16",
+    )
+    outgoing_timeout_s: float = Field(
+        15, gt=0, description="longest silence of what is called; whole time of a webhook"
+    )
+    delivery_tries: int = Field(8, ge=1, description="of a webhook, and of a result sent by PUT")
+    delivery_retry_s: float = Field(
+        5, gt=0, description="pause before the second try; each one after it is twice as long"
+    )
+
+
 class SessionSettings(BaseModel):
     """Limits on sessions, chunks and live sockets."""
 
@@ -221,6 +280,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "Images": ImageSettings,
     "Clips": VideoSettings,
     "Jobs": JobSettings,
+    "Outgoing": OutgoingSettings,
     "Sessions": SessionSettings,
     "Times": TimeSettings,
     "Decoders": DecoderSettings,

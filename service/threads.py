@@ -3,14 +3,31 @@
 import asyncio
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+IsLate = Callable[[], bool]
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class TooLate(Exception):
+    """Nobody waits for the result any more."""
+
+
+def never() -> bool:
+    """Say that a result is waited for, however long it takes."""
+    return False
+
+
+def check_time(is_late: IsLate) -> None:
+    """Raise TooLate when `is_late` says so; for work of seconds, several times a second."""
+    if is_late():
+        raise TooLate
 
 
 def start_in(
@@ -41,6 +58,22 @@ class Workers:
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await start_in(self._pool, function, *args, **kwargs)
+
+    async def run_until(self, deadline_s: float, function: Callable[[IsLate], T]) -> T:
+        """Run a function that asks now and then whether its result is still of use.
+
+        It is not when `deadline_s` of the monotonic clock is over, nor when the caller was
+        cancelled. Raises TooLate, if the function does.
+        """
+        is_left = threading.Event()
+
+        def is_late() -> bool:
+            return is_left.is_set() or time.monotonic() > deadline_s
+
+        try:
+            return await self.run(function, is_late)
+        finally:
+            is_left.set()
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -3,6 +3,10 @@
 import struct
 import zlib
 
+import numpy as np
+
+from tests.helpers import encode
+
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -90,6 +94,44 @@ def make_slow_jpeg(scans: int, side: int = 4096) -> bytes:
     )
 
 
+def make_slowest_jpeg() -> bytes:
+    """Return a JPEG of as many scans as are read; its 268 megapixels take ten seconds."""
+    return make_slow_jpeg(98, 16_384)
+
+
+def make_comments(kind: str, count: int) -> bytes:
+    """Return a tiny picture before whose pixels lie very many comments without a letter."""
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    match kind:
+        case "PNG":
+            idat = zlib.compress(bytes(8 * 9))
+            return make_png(8, 8, idat=idat, before=chunk(b"tEXt", b"") * count)
+        case "JPEG":
+            data = encode(pixels, "JPEG")
+            return data[:2] + b"\xff\xfe\0\2" * count + data[2:]
+        case "GIF":
+            data = encode(pixels, "GIF")
+            start = 13 + (3 * (2 << (data[10] & 7)) if data[10] & 0x80 else 0)
+            return data[:start] + b"\x21\xfe\0" * count + data[start:]
+        case "WEBP":  # it says that it is longer than it is
+            return (
+                b"RIFF\xff\xff\xff\x7fWEBP" + encode(pixels, "WEBP")[12:] + b"EXIF\0\0\0\0" * count
+            )
+    data = encode(pixels, kind)
+    start = int.from_bytes(data[:4])
+    return data[:start] + b"\0\0\0\x08free" * count + data[start:]
+
+
+def make_large_tags(count: int, size: int) -> bytes:
+    """Return a TIFF of 8 x 8 with tags that all claim the same bytes, most of the file."""
+    tags = [(256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8)]
+    tags += [(277, 3, 1, 1), (278, 4, 1, 8), (279, 4, 1, 64)]
+    tags += [(40_000 + number, 4, size // 4, 72) for number in range(count)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 72 + size) + bytes(64 + size) + directory
+
+
 def make_large_webp() -> bytes:
     """Return a lossless WebP that claims the largest size there is, 16,383 x 16,383."""
     size = struct.pack("<I", 16_382 << 14 | 16_382)
@@ -157,6 +199,12 @@ def make_exif(size: int) -> bytes:
     first = struct.pack("<HHII", 0x010E, 2, size, 8 + 2 + 24 + 4)
     second = struct.pack("<HHII", 0x8769, 4, 1, 8)
     return b"II*\0\x08\0\0\0" + struct.pack("<H", 2) + first + second + bytes(4) + b"x" * size
+
+
+def make_exif_of_tags(count: int) -> bytes:
+    """Return EXIF whose directory has `count` tags, one of them itself as its own details."""
+    tags = b"".join(struct.pack("<HHII", 256 + number, 3, 1, 8) for number in range(count))
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", count) + tags + bytes(4)
 
 
 def make_greedy_profile(grid: int) -> bytes:

@@ -43,6 +43,33 @@ def describe(path: Path, **fields: object) -> Path:
     return path
 
 
+def write_layout(path: Path, *, last: str, side: int = 1024, outputs: int = 1) -> Path:
+    """Write a network of one fixed size: its first output is the red channel, others are zero.
+
+    This is the layout of the published salient object detectors: one matte and coarser ones, which
+    end in the operator `last`, "Sigmoid" or "Identity".
+    """
+    names = ["output_image", *(f"side{index}" for index in range(1, outputs))]
+    nodes = [
+        helper.make_node("Conv", ["input_image", "weights"], ["red"]),
+        helper.make_node(last, ["red"], [names[0]]),
+    ]
+    nodes += [helper.make_node("Sub", [names[0], names[0]], [name]) for name in names[1:]]
+    graph = helper.make_graph(
+        nodes,
+        "layout",
+        [helper.make_tensor_value_info("input_image", TensorProto.FLOAT, [1, 3, side, side])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, side, side])
+            for name in names
+        ],
+        [helper.make_tensor("weights", TensorProto.FLOAT, [1, 3, 1, 1], [1.0, 0.0, 0.0])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, path)
+    return path
+
+
 def write_recurrent(path: Path, *, fading: float = 0.5) -> Path:
     """Write a network whose matte is the mean of this frame's brightness and of its state.
 

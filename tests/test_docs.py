@@ -224,6 +224,12 @@ def test_options_page_is_up_to_date() -> None:
     assert PAGES["options.md"] == made, "python docs/make_options.py > docs/options.md"
 
 
+def find_anchors(path: Path) -> set[str]:
+    """Return the names by which the headings of a page can be linked to."""
+    heads = re.findall(r"^#+ (.+)$", path.read_text(), re.M) if path.suffix == ".md" else []
+    return {"", *(re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads)}
+
+
 def test_reference_of_the_command_line_is_up_to_date() -> None:
     head, mark, reference = PAGES["cli.md"].partition("from the commands themselves.\n\n")
     assert mark and reference == make_page("make_cli.py"), "python docs/make_cli.py"
@@ -231,9 +237,11 @@ def test_reference_of_the_command_line_is_up_to_date() -> None:
 
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_links_lead_somewhere(page: str) -> None:
-    home = ROOT if page == "README.md" else ROOT / "docs"
-    links = re.findall(r"\]\((?!https?://)([^)]+)\)", PAGES[page])
-    assert [link for link in links if not (home / link).exists()] == []
+    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
+    for link in re.findall(r"\]\((?!https?://)([^)]+)\)", PAGES[page]):
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.exists() and (target.is_dir() or anchor in find_anchors(target)), link
 
 
 def test_readme_leads_to_every_page() -> None:

@@ -1,11 +1,13 @@
 """A network with MODNet's topology and an eighth of its channels, exported by the real command."""
 
 import functools
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from cli.__main__ import main as matte
 from training.network.checkpoint import save_checkpoint
@@ -39,7 +41,23 @@ def make_tiny_model(seed: int = 0, in_channels: int = 3) -> MODNet:
 
 @functools.cache
 def export_tiny_bytes(seed: int, in_channels: int = 3) -> TinyExport:
-    """Run the export command once per process and seed: it takes some 20 seconds."""
+    """Run the export command once per seed, for all workers of a test run: it takes 20 seconds."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        return run_export(seed, in_channels)
+    folder = Path(tempfile.gettempdir()) / f"tiny-network-{run}-{seed}-{in_channels}"
+    names = [folder / name for name in ("tiny.pt", "tiny.onnx", "tiny.json")]
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            tiny = run_export(seed, in_channels)
+            folder.mkdir()
+            for name, content in zip(names, (tiny.checkpoint, tiny.onnx, tiny.report), strict=True):
+                name.write_bytes(content)
+        return TinyExport(*(name.read_bytes() for name in names))
+
+
+def run_export(seed: int, in_channels: int) -> TinyExport:
+    """Run the export command."""
     # Without its cache the tracer is a fifth faster on a network that small.
     quicker = torch._dynamo.config.patch(fake_tensor_cache_enabled=False)
     with tempfile.TemporaryDirectory() as folder, quicker:

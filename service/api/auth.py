@@ -7,6 +7,7 @@ from service.access import Access, Holder
 from service.api.problems import error_response
 from service.errors import BadRequest, MattingError, Unauthorized
 from service.metrics import Metrics
+from service.telemetry.record import annotate
 
 PROTECTED_PREFIXES = ("/v1/", "/v1.0/", "/api/")
 # What a path asks for, and in which unit its work is counted.
@@ -91,6 +92,7 @@ class AuthLayer:
                 hint="send `Authorization: Bearer KEY` or `X-API-Key: KEY`, one of them once",
                 headers={"WWW-Authenticate": 'Bearer realm="matting"'},
             )
+        annotate(key=holder.name)
         for prefix, (name, unit) in WORK.items():
             if scope["path"].startswith(prefix):
                 is_work = scope.get("method", "GET") in ("POST", "PUT")

@@ -18,6 +18,8 @@ class TakesJson(Protocol):
     def most(self) -> int: ...
     @property
     def limit_bytes(self) -> int: ...
+    @property
+    def takes_url(self) -> bool: ...
 
 
 def read_json_upload(
@@ -43,7 +45,8 @@ def read_json_upload(
             raise BadRequest(f"`{name}` cannot come here, or came twice")
         else:
             members.append((name, value))
-    if accepted.most and not files:
+    is_named = accepted.takes_url and any(name == "url" for name, _ in members)
+    if accepted.most and not files and not is_named:
         raise BadRequest(f"`{own}` is missing", hint="it holds the file in base64")
     return files, extra, members
 

@@ -7,8 +7,10 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from service.clips.slots import VideoSlots
+from service.jobs.deliveries import Deliveries
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
+from service.outgoing.calls import OutgoingCalls
 from service.runtime import Runtime
 from service.sessions.store import SessionStore
 from service.stills.result_store import ResultStore
@@ -24,6 +26,8 @@ class Services:
     sessions: SessionStore
     jobs: Jobs
     intake: JobIntake
+    outgoing: OutgoingCalls
+    deliveries: Deliveries
 
 
 def get_services(connection: HTTPConnection) -> Services:
@@ -54,9 +58,14 @@ def get_intake(connection: HTTPConnection) -> JobIntake:
     return get_services(connection).intake
 
 
+def get_outgoing(connection: HTTPConnection) -> OutgoingCalls:
+    return get_services(connection).outgoing
+
+
 RuntimeDependency = Annotated[Runtime, Depends(get_runtime)]
 SlotsDependency = Annotated[VideoSlots, Depends(get_slots)]
 ResultsDependency = Annotated[ResultStore, Depends(get_results)]
 SessionsDependency = Annotated[SessionStore, Depends(get_sessions)]
 JobsDependency = Annotated[Jobs, Depends(get_jobs)]
+OutgoingDependency = Annotated[OutgoingCalls, Depends(get_outgoing)]
 IntakeDependency = Annotated[JobIntake, Depends(get_intake)]

@@ -78,6 +78,7 @@ def describe_upload(
     *extra: str,
     leave_out: tuple[str, ...] = (),
     takes_json: bool = False,
+    takes_url: bool = False,
     examples: Mapping[str, Mapping[str, Any]] | None = None,
     headers: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
@@ -85,7 +86,8 @@ def describe_upload(
 
     The routes read bodies themselves (a file may be raw bytes), so the framework cannot. Without
     `aliases` there is no file, only options and perhaps `extra` files. `takes_json`: the body may
-    be JSON, files in base64. `examples` are options by title.
+    be JSON, files in base64; `takes_url`, that the option `url` may stand for the file. `examples`
+    are options by title.
 
     A body of raw bytes takes its options from the query; OpenAPI cannot tie parameters to a content
     type, and every option would be listed twice, so the text says it.
@@ -98,7 +100,10 @@ def describe_upload(
     }
     files = {name: FILE | {"description": "optional"} for name in extra}
     content: dict[str, Any] = {}
-    required = list(aliases[:1])
+    required = [] if takes_url else list(aliases[:1])
+    if takes_url:
+        text = "where the file is, instead of it; only where the operator allows it"
+        fields["url"] = {"type": "string", "format": "uri", "description": text}
     if aliases:
         names = f"; `{'` and `'.join(aliases[1:])}` are accepted names too"
         text = f"the {media}" + (names if aliases[1:] else "")
@@ -111,7 +116,11 @@ def describe_upload(
         own = [name_member(media)] if aliases else []
         texts = [*own, *map(name_member, extra)]
         members = {name: {"type": "string", "contentEncoding": "base64"} for name in texts}
-        document = {"type": "object", "required": own, "properties": members | fields}
+        document = {
+            "type": "object",
+            "required": [] if takes_url else own,
+            "properties": members | fields,
+        }
         content["application/json"] = {"schema": document}
     if aliases:
         text = f"the {media} alone, also as {media}/*; options go into the query"

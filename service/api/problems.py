@@ -16,6 +16,7 @@ from service.errors import (
     UnknownForeground,
     translate_disk_errors,
 )
+from service.telemetry.record import annotate
 
 # Below this path errors are remove.bg's, because its clients read them.
 REMOVEBG_PREFIX = "/v1.0/"
@@ -53,6 +54,7 @@ _REMOVEBG: dict[str, tuple[int, str, str | None]] = {
 
 def error_response(error: MattingError, scope: Scope) -> JSONResponse:
     """Return the answer of an error: a problem document, or what clients of remove.bg read."""
+    annotate(error=error.slug)
     if scope["path"].startswith(REMOVEBG_PREFIX):
         return removebg_response(error)
     return problem_response(error, str(scope.get("request_id", "")))
@@ -100,6 +102,7 @@ def install_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         status = error.status_code
         slug, title = _FRAMEWORK.get(status, ("bad-request", "The request failed"))
+        annotate(error=slug)
         headers = dict(error.headers or {})
         detail = str(error.detail)
         if status == 400:  # a broken multipart body

@@ -13,6 +13,8 @@ from service.errors import refuse_draining
 from service.inference.health import Health
 from service.log import current_request_id
 from service.metrics import Metrics
+from service.telemetry.record import Record, current_record, make_exemplar
+from service.telemetry.tracing import RequestTrace, Tracing, read_trace_id
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +41,13 @@ class RequestLayer:
     `X-Request-ID` is echoed when it matches `[A-Za-z0-9._-]{1,128}`, else a new one is made.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, health: Health) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, health: Health, tracing: Tracing | None = None
+    ) -> None:
         self.app = app
         self.metrics = metrics
         self.health = health
+        self.tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -52,10 +57,24 @@ class RequestLayer:
         request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope["request_id"] = request_id
         current_request_id.set(request_id)
-        status = 0
+        caller = (read_header(scope, b"traceparent") or b"").decode("latin-1")
+        trace = None
+        if self.tracing is not None:
+            trace = self.tracing.begin(scope["path"][:64], caller, is_request=True)
+        trace_id = read_trace_id(caller) if trace is None else trace.trace_id
+        record = Record(exemplar=make_exemplar(trace_id, request_id), trace=trace)
+        current_record.set(record)
+        status = bytes_in = bytes_out = 0
+
+        async def receive_counted() -> Message:
+            nonlocal bytes_in
+            message = await receive()
+            bytes_in += count_bytes(message)
+            return message
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, bytes_out
+            bytes_out += count_bytes(message)
             if message["type"].endswith(("http.response.start", "websocket.accept")):
                 status = message.get("status", SWITCHING_PROTOCOLS)
                 message["headers"] = [
@@ -71,7 +90,7 @@ class RequestLayer:
                 if self.health.draining and brings_work(scope):
                     await self._refuse_draining(scope, receive, send_with_id)
                 else:
-                    await self.app(scope, receive, send_with_id)
+                    await self.app(scope, receive_counted, send_with_id)
             except asyncio.CancelledError:
                 if not self.health.draining:
                     raise
@@ -84,27 +103,44 @@ class RequestLayer:
                     await internal_error_response(scope)(scope, receive, send_with_id)
                 elif status == SWITCHING_PROTOCOLS:
                     await send({"type": "websocket.close", "code": INTERNAL_ERROR})
-        self._finish(scope, status, time.perf_counter() - start_s)
+        record.fields |= {"bytes_in": bytes_in, "bytes_out": bytes_out}
+        if caller:
+            record.fields["traceparent"] = caller[:64]
+        self._finish(scope, status, time.perf_counter() - start_s, record, trace)
 
     async def _refuse_draining(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.metrics.requests_rejected.labels("draining").inc()
         await error_response(refuse_draining(), scope)(scope, receive, send)
 
-    def _finish(self, scope: Scope, status: int, duration_s: float) -> None:
+    def _finish(
+        self,
+        scope: Scope,
+        status: int,
+        duration_s: float,
+        record: Record,
+        trace: RequestTrace | None,
+    ) -> None:
         # Route templates and known methods only: free text would let clients create series.
         route = getattr(scope.get("route"), "path", "unmatched")
         given = scope.get("method", "GET")  # sockets begin as one
         method = given if given in METHODS else "other"
         self.metrics.requests.labels(route, method, status).inc()
         if status != SWITCHING_PROTOCOLS:  # a socket lasts as long as its user likes
-            self.metrics.request_duration.labels(route).observe(duration_s)
-        trace = read_header(scope, b"traceparent")
+            self.metrics.request_duration.labels(route).observe(duration_s, record.exemplar)
         fields: dict[str, object] = {
             "method": given,
             "route": route,
             "status": status,
             "duration_ms": round(duration_s * 1000, 1),
-        }
-        if trace:
-            fields["traceparent"] = trace.decode("latin-1")[:64]
+        } | record.fields
+        if trace is not None:
+            trace.end_request(scope["request_id"], fields)
+            fields["trace_id"] = trace.trace_id
         log.info("request", extra={"fields": fields})
+
+
+def count_bytes(message: Message) -> int:
+    """Return the bytes of the body or the frame in an ASGI message."""
+    if "text" in message and message["text"] is not None:
+        return len(message["text"].encode())
+    return len(message.get("body") or message.get("bytes") or b"")

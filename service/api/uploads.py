@@ -20,6 +20,7 @@ from service.stills.encode import JSON_TYPE
 
 MAX_FIELD_BYTES = 64 * 1024
 MULTIPART_TYPE, FORM_TYPE = "multipart/form-data", "application/x-www-form-urlencoded"
+URL = "url"
 T = TypeVar("T")
 
 
@@ -31,6 +32,7 @@ class Accepted:
     parts that are the file; `extra`: of files that may come beside it; `most`: so many files,
     `least`: so few. `takes_json`: the file may come as the member `MEDIA_b64`, the extra ones as
     `NAME_b64` each (`trimap_b64` for `trimap_file`). With `most` 0 there is no file, only options.
+    With `takes_url` the option `url` may stand for the file, which is then fetched.
     """
 
     media: str
@@ -40,6 +42,7 @@ class Accepted:
     most: int = 1
     takes_json: bool = False
     least: int = 1
+    takes_url: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ async def read_upload(request: Request, accepted: Accepted) -> AsyncIterator[Upl
             max_field_bytes=MAX_FIELD_BYTES,
         ) as form:
             yield _sort_form(form, query, accepted)
-    elif kind == FORM_TYPE and accepted.most == 0:
+    elif kind == FORM_TYPE and (accepted.most == 0 or accepted.takes_url):
         async with request.form(max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
             yield _sort_form(form, query, accepted)
     elif kind == JSON_TYPE and accepted.takes_json:
@@ -97,7 +100,7 @@ async def read_upload(request: Request, accepted: Accepted) -> AsyncIterator[Upl
             merge_options([*query, *members]),
             {name: io.BytesIO(data) for name, data in extra.items()},
         )
-    elif accepted.most == 0 and not kind:
+    elif not kind and (accepted.most == 0 or (accepted.takes_url and URL in dict(query))):
         async for _ in request.stream():  # only then can a disconnect be waited for
             pass
         yield Upload([], merge_options(query))
@@ -181,7 +184,8 @@ def _check_text(name: str, part: UploadFile) -> None:
 
 def check_count(count: int, accepted: Accepted) -> None:
     """Raise BadRequest for too many files or none."""
-    if accepted.most and not accepted.least <= count <= accepted.most:
+    least = 0 if accepted.takes_url else accepted.least
+    if accepted.most and not least <= count <= accepted.most:
         needed = "one is needed" if accepted.most == 1 else f"1 to {accepted.most} may come"
         raise BadRequest(f"{count} files came, {needed}, as the part `{accepted.names[0]}`")
 

@@ -14,7 +14,7 @@ from service.errors import (
 from service.frames.background_clip import BackgroundClip
 from service.frames.render import Pixels, RenderOptions, make_render_options
 from service.media.decoder.client import Decoder
-from service.media.video.types import ClipSelection
+from service.media.video.types import ClipSelection, Deinterlace
 from service.options import BACKGROUND
 from service.runtime import Runtime
 
@@ -36,7 +36,7 @@ class ClipPlan:
     start_s: float = 0.0
     end_s: float | None = None
     max_fps: float | None = None
-    deinterlaces: bool = True
+    deinterlace: Deinterlace = "auto"
     tone_maps: bool = True
     keeps_metadata: bool = False
 
@@ -49,7 +49,7 @@ class ClipPlan:
             self.start_s,
             self.end_s,
             self.max_fps,
-            self.deinterlaces,
+            self.deinterlace,
             self.tone_maps,
             self.keeps_metadata,
         )
@@ -111,7 +111,7 @@ def make_plan(options: VideoOptions, background: Pixels | BackgroundClip | None)
         start_s=options.start or 0.0,
         end_s=options.end,
         max_fps=options.max_fps,
-        deinterlaces=options.deinterlace == "auto",
+        deinterlace=options.deinterlace,
         tone_maps=options.hdr == "tonemap",
         keeps_metadata=options.keep_metadata,
     )

@@ -1,6 +1,7 @@
 """Run one clip: borrow a decoder and a slot, matte in a thread, cancel cleanly."""
 
 import threading
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -12,6 +13,7 @@ from service.frames.background_clip import BackgroundClip
 from service.frames.network import FrameNetwork
 from service.inference.registry import Model
 from service.runtime import Runtime
+from service.telemetry.record import trace_stage
 from service.threads import start_in, wait_for_thread
 
 # Members of the report that are there only if something was changed or missing.
@@ -29,6 +31,8 @@ TOLD = (
     "clock_corrections",
     "frames_resized",
     "frames_fitted",
+    "frames_combed",
+    "colour_changes",
     "audio_packets_lost",
     "audio_changes",
     "ends_early_s",
@@ -56,6 +60,7 @@ async def run_clip(
     await model.load()
     network = FrameNetwork(runtime, model, plan.ref_size)
     async with AsyncExitStack() as stack:
+        stack.enter_context(trace_stage("clip"))
         decoder = await stack.enter_async_context(runtime.decoders.borrow("video"))
         background = None
         if isinstance(plan.render_options.background, BackgroundClip):
@@ -81,7 +86,11 @@ async def run_clip(
                 if child is not None:
                     child.kill()
 
-        return await wait_for_thread(run, on_cancel=end)
+        start_s = time.perf_counter()
+        clip = await wait_for_thread(run, on_cancel=end)
+        runtime.metrics.clip_work_s.inc(time.perf_counter() - start_s)
+        runtime.metrics.clip_s.inc(clip.duration_s)
+        return clip
 
 
 def describe_clip(model: Model, clip: MattedClip) -> dict[str, Any]:

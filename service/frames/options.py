@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from service.frames.smoothing import OFD_THRESHOLD
+from service.media.video.types import Deinterlace
 from service.options import MattingOptions
 
 
@@ -26,9 +27,10 @@ class SmoothedOptions(MattingOptions):
         OFD_THRESHOLD, gt=0, lt=1, description="difference that counts as flicker"
     )
 
-    deinterlace: Literal["auto", "off"] = Field(
+    deinterlace: Deinterlace = Field(
         "auto",
-        description="make pictures of one moment from those that hold two, or keep both",
+        description="make pictures of one moment from those that hold two: where the clip says so, "
+        "always, or never",
     )
     hdr: Literal["tonemap", "refuse"] = Field(
         "tonemap", description="PQ and HLG become SDR (ITU-R BT.2390), or are refused"

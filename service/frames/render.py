@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service.frames.background_clip import BackgroundClip, LoopedClip
 from service.frames.options import SmoothedOptions
 from service.frames.segment import MattedFrame
-from service.matting.cleanup import clean_alpha
+from service.matting.cleanup import clean_alpha, settle_ends
 from service.matting.composite import (
     Background,
     composite_over,
@@ -113,8 +113,8 @@ class RenderedFrame:
         if self._frame.alpha is not None and self._options.existing_alpha == "return":
             return None
         if self._options.refines:
-            return refine_alpha(self._frame.flat, self._matte, self._network_image)
-        return resize_alpha(self._matte, *self._frame.image.shape[:2])
+            return settle_ends(refine_alpha(self._frame.flat, self._matte, self._network_image))
+        return settle_ends(resize_alpha(self._matte, *self._frame.image.shape[:2]))
 
     @cached_property
     def alpha(self) -> Alpha:

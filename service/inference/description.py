@@ -4,6 +4,7 @@ Files of `matte export` say it in their metadata. For a network of others a smal
 beside it, with the same name: `u2netp.onnx` and `u2netp.toml`.
 """
 
+import difflib
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -43,7 +44,7 @@ class Description(BaseModel):
         ge=0,
         lt=0.5,
         description="the values at this quantile and at one minus it become 0 and 1; 0: the least "
-        "and the greatest",
+        "and the greatest; what is all below 0.5 stays so",
     )
     states: dict[str, str] = Field({}, description="recurrent: inputs and the outputs for them")
     constants: dict[str, tuple[Number, ...]] = Field({}, description="other inputs and their value")
@@ -97,9 +98,14 @@ def parse_description(fields: dict[str, Any]) -> Description:
     try:
         return Description(**fields)
     except ValidationError as error:
-        first = error.errors()[0]
+        errors = error.errors()
+        # A field that does not exist comes first: one that is missing may be meant by it.
+        first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
         place = ".".join(str(part) for part in first["loc"])
         text = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(place, Description.model_fields, n=1)
+            text = "is not a field" + (f"; did you mean `{near[0]}`?" if near else "")
         raise DescriptionError(f"{place}: {text}" if place else text) from None
 
 

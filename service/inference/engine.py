@@ -11,6 +11,7 @@ from service.inference.providers import CUDA, ORT_ERRORS, open_session
 from service.settings import Settings
 
 WARM_UP_SIZE = 512
+HALF = 0.5
 Floats = NDArray[np.float32]
 # What a recurrent network hands from one frame to the next, in the order of `ModelInfo.states`;
 # empty before the first frame, and always for other networks.
@@ -115,6 +116,9 @@ def read_alpha(output: NDArray[np.floating[Any]], info: ModelInfo) -> Floats:
     if info.stretch is not None:
         quantiles = (info.stretch, 1 - info.stretch)
         low, high = np.quantile(output, quantiles, axis=(1, 2), keepdims=True)
+        # A picture without anybody has no value near 1, and none near 0 if somebody fills it: what
+        # is nowhere half sure must not be stretched to be sure.
+        low, high = np.minimum(low, HALF), np.maximum(high, HALF)
         output = (output - low) / np.maximum(high - low, 1e-6)
     alpha: Floats = np.clip(output, 0.0, 1.0).astype(np.float32, copy=False)
     return alpha

@@ -54,7 +54,12 @@ HINTS = {
 # Packages that bring the module `onnxruntime`: the one installed last wins.
 BUILDS = ("onnxruntime", "onnxruntime-openvino", "onnxruntime-gpu")
 # Where the time of a network goes. Arithmetic on shapes may stay on the CPU.
-HEAVY_OPERATORS = {"Conv", "ConvTranspose", "Gemm", "InstanceNormalization", "MatMul"}
+HEAVY_OPERATORS = {
+    *("Conv", "ConvInteger", "ConvTranspose", "DeformConv", "QLinearConv"),
+    *("Attention", "Einsum", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"),
+    *("GRU", "LSTM", "RNN", "GridSample", "If", "Loop", "Scan"),
+    *("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization"),
+}
 
 
 class DeviceError(RuntimeError):
@@ -204,7 +209,13 @@ def _open_on(
     operators that a provider lacks go to the CPU one by one.
     """
     options = _make_options(threads)
-    session = ort.InferenceSession(model, options, providers=[(provider, provider_options), CPU])
+    try:
+        session = ort.InferenceSession(
+            model, options, providers=[(provider, provider_options), CPU]
+        )
+    except ORT_ERRORS:
+        _open_cpu(model, threads)  # raises if it is the file that is wrong
+        raise _unavailable(device, provider, "it cannot load this network") from None
     session.disable_fallback()  # a failing run would otherwise move to the CPU for good
     if session.get_providers()[0] != provider:
         raise _unavailable(device, provider, "onnxruntime could not load the provider")

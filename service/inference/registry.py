@@ -160,7 +160,10 @@ class Models(Mapping[str, Model]):
         await asyncio.to_thread(engine.warm_up)
 
         def reopen(source: ModelSource) -> Engine:
-            return OnnxEngine(settings, read_model(source.path, source.info.sha256))
+            again = OnnxEngine(settings, read_model(source.path, source.info.sha256))
+            if again.info != source.info:  # requests were checked against what it said then
+                raise ModelError(f"{source.path} was described otherwise when the service started")
+            return again
 
         opened = engine
         first = Model(engine.info, lambda: opened, make_batcher)
@@ -177,6 +180,15 @@ class Models(Mapping[str, Model]):
 
     def __len__(self) -> int:
         return len(self._models)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what `/v1/models` says: each model, and when `auto` takes it."""
+        fast = self.choose(AUTO_MODEL, prefers_speed=True)
+        return [
+            model.describe()
+            | {"default": model is self.default, "default_for_speed": model is fast}
+            for model in self.values()
+        ]
 
     def choose(self, name: str, *, prefers_speed: bool = False) -> Model:
         """Return the model of a name; `auto`: the first, or for speed on a CPU the fast one.

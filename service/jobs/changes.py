@@ -9,9 +9,11 @@ from service.errors import InsufficientStorage, NotReady
 from service.jobs.store import JobStore
 from service.jobs.watch import Watchers
 from service.runtime import Runtime
+from service.telemetry.record import annotate
 from service.threads import wait_for_thread
 
 RETRY_S = 1.0
+TOLD = ("state", "frames_done", "error")  # columns for the log
 
 
 class Changes:
@@ -28,7 +30,8 @@ class Changes:
         change = partial(self._store.update, job_id, **columns)
         while True:
             try:
-                return await self.apply(job_id, change, files_go=files_go)
+                await self.apply(job_id, change, files_go=files_go)
+                return annotate(**{name: columns[name] for name in TOLD if name in columns})
             except (InsufficientStorage, NotReady):
                 await asyncio.sleep(RETRY_S)
 

@@ -104,7 +104,7 @@ class JobIntake:
             return self._as_accepted(admission.earlier)
         files = self._store.files
         await self._files.run(check_room, self._settings, files, uploads)
-        job_id = make_id()
+        job_id = self._settings.name_id(make_id())
         digests = await wait_for_thread(self._files.run(files.receive, job_id, uploads))
         now_s = self._clock()
         job = Job(

@@ -10,15 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from service.clips.slots import VideoSlots
-from service.errors import (
-    DecoderCrashed,
-    InsufficientStorage,
-    MattingError,
-    NotFound,
-    NotReady,
-)
+from service.errors import DecoderCrashed, InsufficientStorage, MattingError, NotFound, NotReady
 from service.jobs.changes import Changes
 from service.jobs.files import check_budget
+from service.jobs.record import record_run
 from service.jobs.recovery import (
     EXPIRED_S,
     count_life_s,
@@ -50,7 +45,7 @@ class Jobs:
     """All jobs of an app: runs them in the slots for videos, shows them, lets them expire.
 
     Methods run on the event loop. `clock` tells the time of day, for people and for other
-    processes; lives are measured by `timer`, which nobody sets.
+    processes; lives are measured by `timer`, which nobody sets. `on_end` is told of finished jobs.
     """
 
     def __init__(
@@ -59,6 +54,7 @@ class Jobs:
         runtime: Runtime,
         slots: VideoSlots,
         *,
+        on_end: Callable[[Job], None] = lambda job: None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,6 +63,7 @@ class Jobs:
         self._slots = slots
         self._settings = runtime.settings
         self._metrics = runtime.metrics
+        self._on_end = on_end
         self._clock = clock
         self._timer = timer
         self.queue: deque[str] = deque()
@@ -86,6 +83,7 @@ class Jobs:
         for job in await store.ask(recover, store, most, expires_s):
             if job.is_finished:
                 self._due[job.id] = self._timer() + count_life_s(job, now_s)
+                self._on_end(job)
             else:
                 self._append(job.id)
         await self._changes.count_states()
@@ -225,7 +223,8 @@ class Jobs:
         try:
             job = await self.store.ask(self.store.load, job_id)
             if job is not None:
-                await self._attempt(job, progress)
+                with record_run(self._runtime, job):
+                    await self._attempt(job, progress)
         except asyncio.CancelledError:
             if self.is_draining:
                 await wait_for_thread(self.store.ask(self.store.requeue, job_id))
@@ -269,6 +268,8 @@ class Jobs:
         if not has_failed:
             files = self.store.files
             await wait_for_thread(self._runtime.files.run(files.keep_results_only, job.id))
+        if (ended := await self.store.ask(self.store.load, job.id)) is not None:
+            self._on_end(ended)
 
     async def _follow(self, job_id: str, progress: Progress) -> None:
         """Write the progress of a job down as it goes, and end it when it needs too much room."""

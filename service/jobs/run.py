@@ -7,7 +7,6 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from service.clips.matte import MattedClip, ProgressCallbacks
-from service.clips.options import VideoOptions
 from service.clips.plan import make_plan, read_background
 from service.clips.run import describe_clip, run_clip
 from service.clips.slots import VideoSlots
@@ -15,6 +14,7 @@ from service.errors import InvalidOption, MattingError
 from service.frames.network import choose_frame_model
 from service.jobs.check import check_results
 from service.jobs.files import BACKGROUND, INPUT, check_budget
+from service.jobs.options import JobOptions
 from service.jobs.recovery import find_loss
 from service.jobs.store import Job, JobResult, JobStore
 from service.runtime import Runtime
@@ -62,7 +62,7 @@ async def run_job(
     IncompleteResult and InsufficientStorage. Cancelled, it has ended when it raises.
     """
     try:
-        options = VideoOptions.model_validate(job.options)
+        options = JobOptions.model_validate(job.options)
     except ValidationError:
         raise InvalidOption(
             "an option of this job no longer exists", hint="send the clip again"

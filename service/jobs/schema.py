@@ -35,6 +35,9 @@ MIGRATIONS = (
     CREATE UNIQUE INDEX jobs_by_key ON jobs (owner, idempotency_key)
         WHERE idempotency_key IS NOT NULL;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN deliveries TEXT NOT NULL DEFAULT '[]';
+    """,
 )
 
 

@@ -20,6 +20,7 @@ from service.threads import start_in
 
 FOLDER = "matting-jobs"
 DATABASE = "jobs.sqlite3"
+FILES = "files"
 ID_BYTES = 16
 State = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
 STATES: tuple[State, ...] = get_args(State)
@@ -43,7 +44,7 @@ class Job:
     """One row: a clip that was acknowledged, and what has become of it.
 
     `owner` is the digest that `service.api.auth` makes of a key. Times are seconds since 1970.
-    `error` holds the members of a problem document.
+    `error` holds the members of a problem document, `deliveries` the log of `Deliveries`.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Job:
     report: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     results: tuple[JobResult, ...] = ()
+    deliveries: tuple[dict[str, Any], ...] = ()
 
     @property
     def is_finished(self) -> bool:
@@ -78,7 +80,7 @@ def digest_request(options: Mapping[str, Any], digests: Mapping[str, str]) -> st
 
 
 _COLUMNS = tuple(Job.__dataclass_fields__)
-_JSON = ("options", "outputs", "report", "error", "results")
+_JSON = ("options", "outputs", "report", "error", "results", "deliveries")
 
 
 class JobStore:
@@ -101,7 +103,7 @@ class JobStore:
         written, is of a newer version or missing beside files of jobs.
         """
         folder = data_dir / FOLDER
-        files = JobFiles(folder / "files")
+        files = JobFiles(folder / FILES)
         lock = lock_folder(folder)
         try:
             connection = open_database(folder / DATABASE, files, migrations)
@@ -226,5 +228,6 @@ def _decode(row: tuple[Any, ...]) -> Job:
         if fields[name] is not None:
             fields[name] = json.loads(fields[name])
     fields["outputs"] = tuple(fields["outputs"])
+    fields["deliveries"] = tuple(fields["deliveries"])
     fields["results"] = tuple(JobResult(**result) for result in fields["results"])
     return Job(**fields)

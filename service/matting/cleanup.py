@@ -1,17 +1,26 @@
-"""Clean-up of an alpha matte: threshold, morphology, largest component, feather."""
+"""Clean-up of an alpha matte: threshold, morphology, largest component, feather.
+
+What takes seconds on 50 megapixels is done in tiles, and asks before each whether to go on.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from service.matting.blur import choose_blur_size
+from service.threads import IsLate, check_time, never
 
 Alpha = NDArray[np.float32]
 FAINT, SETTLED = 2 / 255, 8 / 255
 WIDEST_DISC = 5  # pixels of radius
 # Soft alpha above this joins pieces: a lock of hair hangs on its head by its haze.
 CONNECT_ABOVE = 0.1
+_STRIP_ROWS = 64  # that stay in the cache of a core
 FINE_SIGMA = 8.0  # pixels; what a wider Gaussian leaves needs fewer pixels
+TILE = 512  # pixels a side; large beside what a disc or a Gaussian reads around it
 
 
 def clean_alpha(
@@ -22,22 +31,52 @@ def clean_alpha(
     dilate: int = 0,
     feather: float = 0.0,
     keep_largest: bool = False,
+    is_late: IsLate = never,
 ) -> Alpha:
     """Return the corrected matte, (H, W) float32 in [0, 1]; without options the one given.
 
     In this order: `keep_largest` drops all but the largest piece, `threshold` makes alpha 1 from
     that value on and 0 below, `erode` and `dilate` shrink and grow by discs of so many pixels,
-    `feather` blurs with a Gaussian of that sigma in pixels.
+    `feather` blurs with a Gaussian of that sigma in pixels. Raises TooLate when `is_late` says so.
     """
     if keep_largest:
-        alpha = keep_largest_piece(alpha)
+        alpha = keep_largest_piece(alpha, is_late)
     if threshold is not None:
         alpha = (alpha >= threshold).astype(np.float32)
-    for radius in split_radius(erode):
-        alpha = cv2.erode(alpha, make_disc(radius))
-    for radius in split_radius(dilate):
-        alpha = cv2.dilate(alpha, make_disc(radius))
-    return blur_alpha(alpha, feather) if feather else alpha
+    for change, amount in ((cv2.erode, erode), (cv2.dilate, dilate)):
+        for radius in split_radius(amount):
+            alpha = map_tiles(alpha, partial(change, kernel=make_disc(radius)), radius, is_late)
+    return blur_alpha(alpha, feather, is_late) if feather else alpha
+
+
+def map_tiles(alpha: Alpha, change: Callable[[Alpha], Alpha], reach: int, is_late: IsLate) -> Alpha:
+    """Return `change(alpha)` for a change that reads no pixel further away than `reach`.
+
+    One that leaves a matte of one value as it is: most of a photo is sure, and is not worked on.
+    Raises TooLate.
+    """
+    result = np.empty_like(alpha)
+    for rows, wide_rows in split_side(alpha.shape[0], reach):
+        check_time(is_late)
+        for columns, wide_columns in split_side(alpha.shape[1], reach):
+            tile = alpha[wide_rows, wide_columns]
+            least, most, _, _ = cv2.minMaxLoc(tile)
+            if least == most:
+                result[rows, columns] = least
+                continue
+            top, left = rows.start - wide_rows.start, columns.start - wide_columns.start
+            inside = slice(top, top + rows.stop - rows.start)
+            # A view would show OpenCV what lies beside it.
+            changed = change(np.ascontiguousarray(tile))
+            result[rows, columns] = changed[inside, left : left + columns.stop - columns.start]
+    return result
+
+
+def split_side(size: int, reach: int) -> Iterator[tuple[slice, slice]]:
+    """Yield the tiles of one side, and each with what is read around it."""
+    for start in range(0, size, TILE):
+        end = min(size, start + TILE)
+        yield slice(start, end), slice(max(0, start - reach), min(size, end + reach))
 
 
 def settle_ends(alpha: Alpha) -> Alpha:
@@ -47,9 +86,15 @@ def settle_ends(alpha: Alpha) -> Alpha:
     Ramps lead from there to alpha as it is at SETTLED and 1 - SETTLED.
     """
     slope = np.float32(SETTLED / (SETTLED - FAINT))
-    low = (alpha - np.float32(FAINT)) * slope
-    high = 1 - (np.float32(1 - FAINT) - alpha) * slope
-    return np.clip(np.maximum(np.minimum(alpha, low), high), 0, 1)
+    settled = np.empty_like(alpha)
+    for top in range(0, len(alpha), _STRIP_ROWS):
+        rows = slice(top, top + _STRIP_ROWS)
+        part = settled[rows]
+        np.multiply(alpha[rows] - np.float32(FAINT), slope, out=part)
+        np.minimum(part, alpha[rows], out=part)
+        np.maximum(part, 1 - (np.float32(1 - FAINT) - alpha[rows]) * slope, out=part)
+        np.clip(part, 0, 1, out=part)
+    return settled
 
 
 def split_radius(radius: int) -> list[int]:
@@ -62,12 +107,21 @@ def split_radius(radius: int) -> list[int]:
     return [radius * (i + 1) // steps - radius * i // steps for i in range(steps)]
 
 
-def blur_alpha(alpha: Alpha, sigma: float) -> Alpha:
-    """Return the matte under a Gaussian of `sigma` pixels, a wide one on a smaller picture."""
+def blur_alpha(alpha: Alpha, sigma: float, is_late: IsLate = never) -> Alpha:
+    """Return the matte under a Gaussian of `sigma` pixels, a wide one on a smaller picture.
+
+    Raises TooLate.
+    """
     height, width = alpha.shape
     size, scale = choose_blur_size(height, width, sigma, FINE_SIGMA)
     small = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
-    soft = cv2.GaussianBlur(small, (0, 0), sigma * scale)
+    side = round(8 * sigma * scale + 1) | 1  # OpenCV's own choice for floats
+    soft = map_tiles(
+        small,
+        lambda tile: cv2.GaussianBlur(tile, (side, side), sigma * scale),
+        side // 2,
+        is_late,
+    )
     # Weights sum to one only nearly.
     return np.minimum(cv2.resize(soft, (width, height)), 1)
 
@@ -78,25 +132,29 @@ def make_disc(radius: int) -> NDArray[np.uint8]:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
 
 
-def keep_largest_piece(alpha: Alpha) -> Alpha:
+def keep_largest_piece(alpha: Alpha, is_late: IsLate = never) -> Alpha:
     """Return the matte with only the largest connected piece of alpha > 0.5 and what hangs on it.
 
     All that alpha > CONNECT_ABOVE joins to the largest piece stays, the solid islands in loose
     hair too. Fainter alpha goes with the region that is nearest, so that no haze ends at
-    CONNECT_ABOVE and none is left around what was dropped. Pieces are 8-connected.
+    CONNECT_ABOVE and none is left around what was dropped. Pieces are 8-connected. Raises TooLate.
     """
     count, solid, stats, _ = cv2.connectedComponentsWithStats(
         (alpha > 0.5).view(np.uint8), connectivity=8
     )
     if count <= 2:  # the background and one piece
         return alpha
+    check_time(is_late)
     largest = solid == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     count, regions = cv2.connectedComponents((alpha > CONNECT_ABOVE).view(np.uint8), connectivity=8)
     if count <= 2:
         return alpha
+    check_time(is_late)
     own = regions == regions[np.unravel_index(np.argmax(largest), alpha.shape)]
     others = (regions != 0) & ~own
-    return np.where(measure_distance(own) <= measure_distance(others), alpha, np.float32(0))
+    distance = measure_distance(own)
+    check_time(is_late)
+    return np.where(distance <= measure_distance(others), alpha, np.float32(0))
 
 
 def measure_distance(region: NDArray[np.bool_]) -> Alpha:

@@ -3,14 +3,12 @@
 By PyMatting, which comes with the extra `fine`: it brings numba and scipy.
 """
 
-from collections.abc import Callable
-from importlib.util import find_spec
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from service.matting.refine import refine_alpha
+from service.threads import IsLate, TooLate
 
 Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -23,16 +21,7 @@ RIDGE = 1e-6  # on the colours' variance in a window
 TOLERANCE = 1e-5  # relative, of the solver: far below a grey level
 
 
-class TooLate(Exception):
-    """The deadline passed before the strands were found."""
-
-
-def is_installed() -> bool:
-    """Return whether the extra is there."""
-    return find_spec("pymatting") is not None
-
-
-def refine_strands(image: Image, alpha: Floats, is_late: Callable[[], bool]) -> Floats:
+def refine_strands(image: Image, alpha: Floats, is_late: IsLate) -> Floats:
     """Return the matte with single strands where there was haze.
 
     `image` is (H, W, 3) uint8 RGB, `alpha` (H, W) float32 in [0, 1], refined; so is the result.
@@ -72,9 +61,7 @@ def find_span(hit: NDArray[np.bool_]) -> slice:
     return slice(max(0, places[0] - MARGIN), places[-1] + 1 + MARGIN)
 
 
-def solve(
-    image: Image, alpha: Floats, band: NDArray[np.bool_], is_late: Callable[[], bool]
-) -> Floats:
+def solve(image: Image, alpha: Floats, band: NDArray[np.bool_], is_late: IsLate) -> Floats:
     """Return alpha in the band, (h, w) float32, from what is sure around it."""
     from pymatting import estimate_alpha_cf
 

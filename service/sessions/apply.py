@@ -16,6 +16,7 @@ from service.sessions.chunk import Chunk
 from service.sessions.session import Session, find_stored, refuse_empty
 from service.sessions.step import ChunkResult, ChunkTask, compute_step
 from service.sessions.store import SessionStore
+from service.telemetry.record import trace_stage
 from service.threads import start_in, wait_for_thread
 
 
@@ -86,7 +87,8 @@ async def compute_and_commit(
             decoder.kill()
 
     try:
-        step = await wait_for_thread(run, on_cancel=end)
+        with trace_stage("chunk"):
+            step = await wait_for_thread(run, on_cancel=end)
     except asyncio.CancelledError:
         session.stop.clear()
         if not run.cancelled() and run.exception() is None:  # it was ready, and nobody will read it

@@ -18,6 +18,7 @@ from service.errors import (
 )
 from service.media.decoder.client import Decoder
 from service.media.image.types import Picture
+from service.media.video.labels import ClipLabels
 from service.media.video.recording.slices import (
     Slices,
     begins_file,
@@ -73,7 +74,8 @@ class ChunkReader:
     """Decodes one chunk; pictures count at the session's `fps`, and so does what a clip leaves out.
 
     `recording` is that of the chunk before. Once all is read, `repairs` say what was missing, and
-    `slices` what the next slice of the same recording needs, None where there is none.
+    `slices` what the next slice of the same recording needs, None where there is none. `labels` are
+    those of a clip, once its first frame is there.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class ChunkReader:
         self.frames = 0
         self.slices: Slices | None = None
         self.repairs = Repairs()
+        self.labels = ClipLabels()
 
     def read(self) -> Iterator[TimedImage]:
         """Yield the pictures; raises the errors of the decoder, and MediaLimitExceeded."""
@@ -123,8 +126,9 @@ class ChunkReader:
         last_s = None if self.recording is None else self.recording.last_s
         selection = ClipSelection(
             audio=(),
-            deinterlaces=options.deinterlace == "auto",
+            deinterlace=options.deinterlace,
             tone_maps=options.hdr == "tonemap",
+            keeps_metadata=options.keep_metadata,
             after_s=None if last_s is None else float(last_s),
         )
         settings = self._settings
@@ -141,6 +145,7 @@ class ChunkReader:
             if self.recording is None:
                 raise
             return  # a slice without a whole new frame
+        self.labels = info.labels
         usual_s = 1 / (info.average_rate or make_rate(options.fps))
         for item in self._decoder.read_video(info):
             if not isinstance(item, VideoFrame):

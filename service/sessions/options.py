@@ -20,6 +20,7 @@ class SessionOptions(SmoothedOptions):
         "prefer": (lambda o: o.model == AUTO_MODEL, "model=auto"),
         "ofd_threshold": (lambda o: o.smoothing == "ofd", "smoothing=ofd"),
         "format": (lambda o: o.packaging == "frames", "packaging=frames"),
+        "keep_metadata": (lambda o: o.packaging == "fmp4", "packaging=fmp4"),
     }
 
     output: Literal["composite", "alpha", "cutout"] = Field(
@@ -50,6 +51,9 @@ class SessionOptions(SmoothedOptions):
     )
     height: int | None = Field(
         None, ge=1, le=MAX_SIDE, description="pixels of the frames to come; with width"
+    )
+    keep_metadata: bool = Field(
+        False, description="keep the date, place and title of the first chunk's clip"
     )
     background: Annotated[str, AfterValidator(check_background)] = Field(
         "white",

@@ -17,6 +17,7 @@ from service.frames.segment import MattedFrame, Segment, SegmentStopped, process
 from service.inference.registry import Model
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
+from service.media.video.labels import ClipLabels
 from service.media.video.repairs import Repairs, name_header
 from service.media.video.types import VideoFrame
 from service.media.video.writing.fragment_writer import (
@@ -106,6 +107,7 @@ class _ChunkProcessor:
         self._clock = ChunkClock(state.timeline, absolute=self._is_absolute)
         self._recording = state.recording
         self.repairs = Repairs()
+        self._labels = ClipLabels()
         self._renderer: Renderer | None = None
         self._packager: Packager | None = None
         self._frames_out = 0
@@ -162,7 +164,7 @@ class _ChunkProcessor:
                 self._clock = ChunkClock(state.timeline, absolute=absolute, shift_s=shift_s)
             found = timed.image.shape[0], timed.image.shape[1]
             check_same_size(found, self._size or found)
-            self._size = found
+            self._size, self._labels = found, reader.labels
             yield self._clock.place(timed)
         self.repairs = reader.repairs
         self._recording = self._follow(reader)
@@ -199,7 +201,7 @@ class _ChunkProcessor:
             return EmptyPackager()
         if self.encoder is None:
             level = choose_level(options.size, options.fps)
-            self.encoder = FragmentWriter(self._size, options.fps, level)
+            self.encoder = FragmentWriter(self._size, options.fps, level, self._labels)
         return FragmentPackager(
             self._file,
             self.encoder,

@@ -69,7 +69,7 @@ class SessionStore:
         self._check_room("sessions of this key are open", self._settings.max_sessions_per_key, own)
         now_s = self._clock()
         session = Session(
-            id=secrets.token_urlsafe(24),
+            id=self._settings.name_id(secrets.token_urlsafe(24)),
             owner=owner,
             options=options,
             created_s=now_s,

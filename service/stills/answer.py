@@ -1,23 +1,22 @@
 """Matte, render and encode one still; shared by all image routes."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 from service.errors import DeadlineExceeded
 from service.gate import Ticket
 from service.inference.providers import count_threads
-from service.matting.fine import TooLate
 from service.matting.signals import measure_confidence, shows_person
 from service.metrics import StageTimes
 from service.runtime import Runtime
 from service.stills.encode import Encoded, encode_still
-from service.stills.matte import MattedStill, StillFiles, decode_still, matte_still
+from service.stills.matte import MattedStill, StillFiles, decode_still, load_fine, matte_still
 from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
 from service.stills.render import FinishedStill, finish_still
 from service.stills.result_store import KeptResult, ResultStore
+from service.threads import IsLate, TooLate
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ async def make_answer(
     owner: str,
 ) -> Answer:
     """Decode, matte, finish and encode one image, and keep it when the options say so."""
+    await load_fine(runtime, options)
     times = StageTimes(runtime.metrics)
     still = await matte_still(runtime, files, options, ticket, times)
     answer = await finish_answer(runtime, still, options, format, times)
@@ -60,6 +60,7 @@ async def rerender_stored(
     ticket: Ticket,
 ) -> Answer:
     """Finish and encode a kept image with other options; the network does not run."""
+    await load_fine(runtime, options)
     times = StageTimes(runtime.metrics)
     files = StillFiles(kept.image, background=background)
     with times.measure("decode"):
@@ -77,23 +78,23 @@ async def finish_answer(
     times: StageTimes,
 ) -> Answer:
     """Render and encode a matted image; raises DeadlineExceeded and ImpossibleOutput."""
-    run = runtime.workers.run
     deadline_s = time.monotonic() + runtime.settings.request_timeout_s
-    start_s = time.perf_counter()
-    with times.measure("refine"):
-        try:
-            finished, signals = await run(
-                _refine, still, options, lambda: time.monotonic() > deadline_s
+    try:
+        with times.measure("refine"):
+            finished, signals, core_s = await runtime.workers.run_until(
+                deadline_s, partial(_refine, still, options)
             )
-        except TooLate:
-            raise DeadlineExceeded(
-                f"refine=fine was not done within {runtime.settings.request_timeout_s:g} s",
-                hint="ask for a smaller `size`, or leave out refine",
-            ) from None
-    if options.refine == "fine":
-        runtime.gate.observe_fine((time.perf_counter() - start_s) / count_threads())
-    with times.measure("encode"):
-        encoded = await run(partial(encode_still, finished, options, format))
+        if options.refine == "fine":
+            runtime.gate.observe_fine(core_s / count_threads())
+        with times.measure("encode"):
+            encoded = await runtime.workers.run_until(
+                deadline_s, partial(encode_still, finished, options, format)
+            )
+    except TooLate:
+        raise DeadlineExceeded(
+            f"the result was not made within {runtime.settings.request_timeout_s:g} s",
+            hint="ask for a smaller `size`, or for less: refine=fine and wide clean-up take long",
+        ) from None
     height, width = finished.alpha.shape
     model = runtime.models.choose(options.model)
     metadata = ResultMetadata(
@@ -113,10 +114,12 @@ async def finish_answer(
 
 
 def _refine(
-    still: MattedStill, options: ImageOptions, is_late: Callable[[], bool]
-) -> tuple[FinishedStill, tuple[float, bool] | None]:
-    """Return the finished still; and how sure the network is and whether it sees a person."""
+    still: MattedStill, options: ImageOptions, is_late: IsLate
+) -> tuple[FinishedStill, tuple[float, bool] | None, float]:
+    """Return the finished still; how sure the network is and whether it sees a person; core-s."""
+    start_s = time.thread_time()  # the solver has one thread; waiting for a core is no cost
     finished = finish_still(still, options, is_late)
+    core_s = time.thread_time() - start_s
     if still.matte is None:
-        return finished, None
-    return finished, (measure_confidence(still.matte), shows_person(still.matte))
+        return finished, None, core_s
+    return finished, (measure_confidence(still.matte), shows_person(still.matte)), core_s

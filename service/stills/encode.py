@@ -15,6 +15,7 @@ from service.media.image.writer import CONTENT_TYPES, MAX_SIDE, PixelFormat, enc
 from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
 from service.stills.render import FinishedStill
+from service.threads import IsLate, check_time, never
 
 JSON_TYPE, ZIP_TYPE = "application/json", "application/zip"
 # Names that remove.bg's ZIP has too.
@@ -29,11 +30,17 @@ class Encoded:
     content_type: str
 
 
-def encode_still(finished: FinishedStill, options: ImageOptions, format: Format) -> Encoded:
-    """Encode the pictures of a result; raises ImpossibleOutput for sides a format cannot hold."""
+def encode_still(
+    finished: FinishedStill, options: ImageOptions, format: Format, is_late: IsLate = never
+) -> Encoded:
+    """Encode the pictures of a result; raises ImpossibleOutput for sides a format cannot hold.
+
+    Raises TooLate when `is_late` says so.
+    """
 
     def encode(pixels: NDArray[np.uint8], kind: PixelFormat) -> bytes:
         check_side(max(pixels.shape[:2]), kind)
+        check_time(is_late)
         return encode_image(
             pixels,
             kind,
@@ -41,6 +48,7 @@ def encode_still(finished: FinishedStill, options: ImageOptions, format: Format)
             compression=options.compression,
             icc=finished.icc if pixels.ndim == 3 else b"",
             exif=finished.exif,
+            is_late=is_late,
         )
 
     if options.output == "bundle":

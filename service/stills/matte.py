@@ -11,10 +11,11 @@ from service.errors import InvalidOption
 from service.gate import Ticket
 from service.inference.models import ModelInfo
 from service.inference.preprocessing import check_ref_size, prepare_input
-from service.matting.fine import is_installed
+from service.matting.crop import Box
+from service.matting.hint import embed_matte, make_hint, parse_roi, read_strokes
 from service.media.image.types import Picture
 from service.metrics import StageTimes
-from service.options import BACKGROUND, IMAGE, TRIMAP
+from service.options import BACKGROUND, HINT, IMAGE, TRIMAP
 from service.runtime import Runtime
 from service.stills.options import ImageOptions
 
@@ -26,6 +27,7 @@ class StillFiles:
     image: bytes
     trimap: bytes | None = None
     background: bytes | None = None
+    hint: bytes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,7 @@ class MattedStill:
     `matte` is None where the network did not run, because the file's own alpha is the answer.
     `trimap` is (H, W) uint8; `background` the picture to put behind the person, of any size.
     `network_image` is the picture that the network saw, (h, w, 3) uint8, None where it is gone.
+    `hint` is (H, W) uint8, what the user keeps and removes (see `service.matting.hint`).
     `notes` say what of the files was mended or converted.
     """
 
@@ -43,6 +46,7 @@ class MattedStill:
     trimap: NDArray[np.uint8] | None = None
     background: NDArray[np.uint8] | None = None
     network_image: NDArray[np.uint8] | None = None
+    hint: NDArray[np.uint8] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -56,16 +60,24 @@ async def matte_still(
     """Decode the files and run the network; raises the errors of both."""
     with times.measure("decode"):
         still = await decode_still(runtime, files, ticket)
+        roi = None if options.roi is None else parse_roi(options.roi)
+        if roi is not None or files.hint is not None:
+            still = await runtime.workers.run(add_hint, still, roi)
         if still.picture.alpha is not None and options.existing_alpha == "return":
             return still
         model = runtime.models.choose(options.model)
         limit = runtime.settings.network_max_megapixels
         tensor, network_image = await runtime.workers.run(
-            prepare, model.info, still, options.ref_size, limit
+            prepare, model.info, still, options.ref_size, limit, roi
         )
     matte = await model.infer(tensor, timeout_s=runtime.settings.request_timeout_s)
-    times.add("queue", matte.queue_s)
+    times.add("queue", matte.queue_s, before_s=matte.inference_s)
     times.add("inference", matte.inference_s)
+    if roi is not None:
+        whole = await runtime.workers.run(
+            embed_matte, matte.alpha, roi, still.picture.image.shape[:2]
+        )
+        return replace(still, matte=whole)
     return replace(still, matte=matte.alpha, network_image=network_image)
 
 
@@ -75,7 +87,12 @@ async def decode_still(runtime: Runtime, files: StillFiles, ticket: Ticket) -> M
     Raises the decoder's errors and MediaLimitExceeded; for an extra file they name it.
     """
     pictures: dict[str, Picture] = {}
-    named = {IMAGE: files.image, TRIMAP: files.trimap, BACKGROUND: files.background}
+    named = {
+        IMAGE: files.image,
+        TRIMAP: files.trimap,
+        BACKGROUND: files.background,
+        HINT: files.hint,
+    }
     async with runtime.decoders.borrow("still") as decoder:
         for name, data in named.items():
             if data is not None:
@@ -83,8 +100,10 @@ async def decode_still(runtime: Runtime, files: StillFiles, ticket: Ticket) -> M
     background = None
     if BACKGROUND in pictures:
         background = await runtime.workers.run(pictures[BACKGROUND].lay_over_white)
+    hint = pictures.get(HINT)
     return MattedStill(
         pictures[IMAGE],
+        hint=None if hint is None else read_strokes(hint.image, hint.alpha),
         trimap=pictures[TRIMAP].image[:, :, 1] if TRIMAP in pictures else None,  # any channel
         background=background,
         notes=tuple(collect_notes(pictures)),
@@ -100,6 +119,27 @@ def collect_notes(pictures: Mapping[str, Picture]) -> Iterator[str]:
             yield f"{start}the file ends early, {picture.rows_there:.0%} of its rows are there"
 
 
+def add_hint(still: MattedStill, roi: Box | None) -> MattedStill:
+    """Return a still with the whole hint; raises InvalidOption for one that does not fit."""
+    image = still.picture.image
+    height, width = image.shape[:2]
+    if still.hint is not None:
+        check_shape(HINT, still.hint, image)
+    if roi is not None and (roi.left + roi.width > width or roi.top + roi.height > height):
+        raise InvalidOption(
+            f"the roi ends at {roi.left + roi.width}, {roi.top + roi.height}, the image at "
+            f"{width}, {height}"
+        )
+    return replace(still, hint=make_hint((height, width), roi, still.hint))
+
+
+def check_shape(name: str, layer: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
+    """Refuse a file beside the image that has another size; raises InvalidOption."""
+    if layer.shape != image.shape[:2]:
+        sizes = [f"{one.shape[1]} x {one.shape[0]}" for one in (layer, image)]
+        raise InvalidOption(f"{name} is {sizes[0]} pixels, the image {sizes[1]}")
+
+
 def check_model(runtime: Runtime, options: ImageOptions, has_trimap: bool) -> None:
     """Refuse a model that is not served, or cannot use the size or the trimap, or lacks one.
 
@@ -107,7 +147,7 @@ def check_model(runtime: Runtime, options: ImageOptions, has_trimap: bool) -> No
     """
     info = runtime.models.choose(options.model).info
     check_ref_size(info, options.ref_size)
-    check_refine(options)
+    check_refine(runtime, options)
     if has_trimap and not info.takes_trimap:
         raise InvalidOption(
             f"the model `{info.name}` takes no trimap", hint=f"leave out `{TRIMAP}`"
@@ -119,21 +159,35 @@ def check_model(runtime: Runtime, options: ImageOptions, has_trimap: bool) -> No
         )
 
 
-def check_refine(options: ImageOptions) -> None:
+def check_refine(runtime: Runtime, options: ImageOptions) -> None:
     """Refuse refine=fine where its extra is missing; raises InvalidOption."""
-    if options.refine == "fine" and not is_installed():
-        raise InvalidOption(
-            "refine=fine is not installed on this server",
-            hint="its operator can: pip install 'matting-service[fine]'",
-        )
+    if options.refine == "fine":
+        runtime.fine.check_installed()
+
+
+async def load_fine(runtime: Runtime, options: ImageOptions) -> None:
+    """Load what refine=fine needs, before anything is done for a picture; raises NotReady."""
+    if options.refine == "fine":
+        await runtime.fine.load()
 
 
 def prepare(
-    info: ModelInfo, still: MattedStill, ref_size: int | None, max_megapixels: float
+    info: ModelInfo,
+    still: MattedStill,
+    ref_size: int | None,
+    max_megapixels: float,
+    roi: Box | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return the network's input for a decoded still, and as a picture; raises InvalidOption."""
+    """Return the network's input for a decoded still, and as a picture; raises InvalidOption.
+
+    With `roi` it is that part of the still.
+    """
     image, trimap = still.picture.flat, still.trimap
-    if trimap is not None and trimap.shape != image.shape[:2]:
-        sizes = [f"{one.shape[1]} x {one.shape[0]}" for one in (trimap, image)]
-        raise InvalidOption(f"the trimap is {sizes[0]} pixels, the image {sizes[1]}")
+    if trimap is not None:
+        check_shape("the trimap", trimap, image)
+    if roi is not None:
+        rows = slice(roi.top, roi.top + roi.height)
+        columns = slice(roi.left, roi.left + roi.width)
+        image = np.ascontiguousarray(image[rows, columns])
+        trimap = None if trimap is None else trimap[rows, columns]
     return prepare_input(image, info, ref_size, max_megapixels, trimap)

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from service.matting.crop import parse_margin
+from service.matting.hint import parse_roi
 from service.matting.sizes import check_size
 from service.options import BLUR, MattingOptions, Requirements
 
@@ -15,6 +16,11 @@ MAX_KEEP_S = 7 * 24 * 3600
 
 def check_margin(value: str) -> str:
     parse_margin(value)
+    return value
+
+
+def check_roi(value: str) -> str:
+    parse_roi(value)
     return value
 
 
@@ -58,6 +64,13 @@ class ImageOptions(MattingOptions):
         max_length=32,
         examples=["preview", "800x600", "4MP"],
         description="`full`, `preview` (0.25 MP), a box `WxH`, or at most `NMP`; never enlarges",
+    )
+    roi: Annotated[str, AfterValidator(check_roi)] | None = Field(
+        None,
+        max_length=32,
+        examples=["120,0,640,480"],
+        description="left,top,width,height in pixels of the upright image: the person is looked "
+        "for there alone, and the rest is removed",
     )
     icc: Literal["keep", "srgb", "strip"] = Field(
         "keep",

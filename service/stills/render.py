@@ -1,6 +1,5 @@
 """Render a matted still: refine, clean up, crop, resize, composite."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,11 +13,13 @@ from service.matting.composite import composite_over
 from service.matting.crop import Box, expand_box, find_subject, parse_margin
 from service.matting.fine import refine_strands
 from service.matting.foreground import estimate_foreground
+from service.matting.hint import apply_hint
 from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
 from service.matting.sizes import fit_size
 from service.stills.matte import MattedStill
 from service.stills.options import ImageOptions
+from service.threads import IsLate, check_time, never
 
 Pixels = NDArray[np.uint8]
 Alpha = NDArray[np.float32]
@@ -51,6 +52,7 @@ class _Layers:
     own_alpha: Pixels | None
     alpha: Alpha | None = None
     true_alpha: Alpha | None = None
+    hint: Pixels | None = None
 
     def crop(self, box: Box) -> None:
         rows = slice(box.top, box.top + box.height)
@@ -72,17 +74,17 @@ class _Layers:
 
 
 def finish_still(
-    still: MattedStill, options: ImageOptions, is_late: Callable[[], bool] = lambda: False
+    still: MattedStill, options: ImageOptions, is_late: IsLate = never
 ) -> FinishedStill:
     """Return the result of a still at its final size.
 
-    What the options say in pixels is done at that size, at the end. Raises TooLate
-    when `is_late` says so while refine=fine works.
+    What the options say in pixels is done at that size, at the end. Raises TooLate when `is_late`
+    says so.
     """
     picture = still.picture
     keeps_profile = options.icc == "keep" and options.output != "composite"
     colour = picture.own if keeps_profile and picture.own is not None else picture.image
-    layers = _Layers(picture.flat, colour, picture.alpha)
+    layers = _Layers(picture.flat, colour, picture.alpha, hint=still.hint)
     height, width = colour.shape[:2]
     if not options.crop:
         # Nothing below depends on the size, and less costs less.
@@ -101,7 +103,9 @@ def finish_still(
         erode=options.erode,
         dilate=options.dilate,
         feather=options.feather,
+        is_late=is_late,
     )
+    check_time(is_late)
     layers.alpha = alpha
     return FinishedStill(
         colour=compose(layers, still, options),
@@ -132,9 +136,7 @@ def choose_crop(box: Box, shape: tuple[int, int], options: ImageOptions) -> Box:
     return expand_box(box, parse_margin(options.crop_margin), shape)
 
 
-def set_alpha(
-    layers: _Layers, still: MattedStill, options: ImageOptions, is_late: Callable[[], bool]
-) -> None:
+def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions, is_late: IsLate) -> None:
     """Fill in both alphas: the matte at the size of the layers, and what the options make of it."""
     own: Alpha | None = None
     if layers.own_alpha is not None:
@@ -158,7 +160,9 @@ def set_alpha(
         layers.true_alpha = alpha
         if own is not None and options.existing_alpha == "multiply":
             alpha = alpha * own
-    layers.alpha = keep_largest_piece(alpha) if options.keep_largest else alpha
+    if layers.hint is not None:
+        alpha = apply_hint(alpha, layers.hint)
+    layers.alpha = keep_largest_piece(alpha, is_late) if options.keep_largest else alpha
 
 
 def compose(layers: _Layers, still: MattedStill, options: ImageOptions) -> Pixels:

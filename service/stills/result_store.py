@@ -54,11 +54,13 @@ class ResultStore:
         workers: Workers,
         *,
         clock: Callable[[], float] = time.monotonic,
+        name_id: Callable[[str], str] = str,
     ) -> None:
         self._folder = ScratchFolder(data_dir, PREFIX)
         self._max_bytes = max_bytes
         self._workers = workers
         self._clock = clock
+        self._name_id = name_id
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # used longest ago first
         self._forgotten: OrderedDict[str, str] = OrderedDict()  # id to owner
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep_for_ever())
@@ -81,7 +83,7 @@ class ResultStore:
         self._drop_expired()
         while self._entries and self.bytes + result.bytes > self._max_bytes:
             self._forget(next(iter(self._entries)))
-        result_id = secrets.token_urlsafe(24)
+        result_id = self._name_id(secrets.token_urlsafe(24))
         # In the index first: what is written at the same time must find the room taken.
         self._entries[result_id] = _Entry(
             owner, self._clock() + keep_s, result.bytes, result.matte is not None

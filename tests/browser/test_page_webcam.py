@@ -75,12 +75,17 @@ def test_webcam_asks_on_click_and_shows_the_person_before_each_background(page: 
     expect(facts).to_contain_text(re.compile(r"Latency\d+ ms"))
     expect(facts).to_contain_text(re.compile(r"Results\d+\.\d a second"))
 
-    models = page.locator("#webcam-model option")
-    assert models.all_inner_texts() == ["modnet"]
+    assert page.locator("#webcam-model option").all_inner_texts() == ["modnet", "modnet-fast"]
+    expect(page.locator("#webcam-model")).to_have_value("modnet-fast")
     with page.expect_request("**/v1/sessions") as reopened:
         page.select_option("#webcam-size", "192")
     options = reopened.value.post_data_json
     assert options["ref_size"] == 192 and options["smoothing"] == "off"
+    assert "model" not in options, "what model=auto takes for live frames"
+    with page.expect_request("**/v1/sessions") as reopened:
+        page.select_option("#webcam-model", "modnet")
+    options = reopened.value.post_data_json
+    assert options["model"] == "modnet" and options["ref_size"] == 192, "the size stays"
 
     page.click("#webcam-start")
     expect(page.locator("#webcam-view")).to_be_hidden()

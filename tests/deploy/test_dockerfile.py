@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -21,9 +20,11 @@ from tests.deploy.dockerfile import Instruction, find_last, read_env, read_targe
 
 ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+ENVIRONMENT = "/opt/matting"  # where it is in the image
+INTO = f"pip --python {ENVIRONMENT}/bin/python install --no-cache-dir"
 LOCKED = (
-    "pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements.txt "
-    "&& pip install --no-cache-dir --no-deps --no-build-isolation ."
+    f"{INTO} --require-hashes --only-binary :all: -r requirements-TARGET.txt "
+    f"&& {INTO} --no-deps wheels/*.whl"
 )
 
 
@@ -39,17 +40,26 @@ def test_image_is_not_root_and_has_a_health_check(target: str) -> None:
     assert find_last(steps, "USER").split(":")[0] not in ("root", "0")
     assert "/readyz" in find_last(steps, "HEALTHCHECK")
     assert json.loads(find_last(steps, "CMD")) == ["python", "-m", "service"]
-    pip_steps = [step.value for step in steps if step.name == "RUN" and "pip" in step.value]
-    assert pip_steps == [LOCKED]
+    assert find_last(steps, "STOPSIGNAL") == "SIGTERM"
+    assert json.loads(find_last(steps, "VOLUME")) == ["/data"]
+    assert read_env(steps)["MATTING_DATA_DIR"] == "/data"
     copied = [step.value for step in steps if step.name == "COPY"]
-    assert f"deploy/requirements-{target}.txt ./requirements.txt" in copied
+    assert copied == [f"--from=build-{target} {ENVIRONMENT} {ENVIRONMENT}"], "no sources, no tests"
+    assert not [step for step in steps if step.name == "RUN" and "pip" in step.value]
+
+
+@pytest.mark.parametrize("target", ["cpu", "openvino", "gpu"])
+def test_all_packages_of_the_image_are_those_of_its_lock_file(target: str) -> None:
+    steps = read_target(DOCKERFILE, f"build-{target}")
+    tools, wheel, packages = (step.value for step in steps if step.name == "RUN")
+    assert "--require-hashes" in tools and "--without-pip" in tools
+    assert "--no-deps --no-build-isolation" in wheel
+    assert packages == LOCKED.replace("TARGET", target)
 
 
 def copy_context(steps: list[Instruction], folder: Path) -> None:
-    """Do what the COPY instructions do."""
+    """Do what a COPY instruction does."""
     for step in steps:
-        if step.name != "COPY":
-            continue
         *sources, target = step.value.split()
         for source in sources:
             goal = folder / target
@@ -92,30 +102,35 @@ def steps() -> list[Instruction]:
 
 
 @pytest.fixture(scope="module")
-def bin_folder(steps: list[Instruction], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the programs of the image are, after its installation steps."""
+def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the programs of the image are, after the steps of the stage that builds them."""
     folder = tmp_path_factory.mktemp("image")
     context = folder / "app"
     context.mkdir()
-    copy_context(steps, context)
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    found = folder / "venv" / "bin"
-    pip_step = next(step for step in steps if step.name == "RUN" and "pip" in step.value)
-    # The cache is kept: a container has none to fill, this machine has one to use.
-    command = pip_step.value.replace("--no-cache-dir ", "--quiet ")
-    for part in command.split(" && "):
-        subprocess.run(
-            [found / "python", "-m", *shlex.split(part)], cwd=context, check=True, timeout=500
-        )
-    return found
+    subprocess.run([sys.executable, "-m", "venv", folder / "base"], check=True)
+    environment = {"PATH": f"{folder / 'base' / 'bin'}:{os.environ['PATH']}"}
+    for step in read_target(DOCKERFILE, "build-cpu"):
+        if step.name == "ARG":
+            environment |= [step.value.split("=", 1)]
+        elif step.name == "COPY":
+            copy_context([step], context)
+        elif step.name == "RUN":
+            # The cache is kept: a container has none to fill, this machine has one to use.
+            command = step.value.replace("--no-cache-dir", "--quiet")
+            here = command.replace(ENVIRONMENT, str(folder / "matting"))
+            subprocess.run(
+                here, shell=True, cwd=context, env=os.environ | environment, check=True, timeout=900
+            )
+    shutil.rmtree(context)  # it stays behind in its stage
+    return folder / "matting" / "bin"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_install_steps_of_the_image_give_a_service_without_network(
     steps: list[Instruction], bin_folder: Path, tmp_path: Path
 ) -> None:
     packages = os.listdir(next((bin_folder.parent / "lib").glob("python*")) / "site-packages")
-    assert "torch" not in packages and "service" in packages
+    assert "service" in packages and not {"torch", "pip", "setuptools", "tests"} & {*packages}
     health = json.loads(find_last(steps, "HEALTHCHECK").partition("CMD ")[2])
     serve = json.loads(find_last(steps, "CMD"))
     python = str(bin_folder / "python")
@@ -144,7 +159,7 @@ def test_install_steps_of_the_image_give_a_service_without_network(
     assert os.listdir(tmp_path) == ["matting-jobs"]
 
 
-@pytest.mark.timeout(600)  # the first test that needs the environment installs it
+@pytest.mark.timeout(1200)  # the first test that needs the environment installs it
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_of_the_image_explains_itself(
     bin_folder: Path, tmp_path: Path, name: str
@@ -164,7 +179,7 @@ def test_command_of_training_says_what_the_image_lacks(bin_folder: Path, tmp_pat
     assert done.returncode == 1 and "matte pack needs torch" in line and "make setup" in line
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_clip_is_matted_by_the_command_of_the_image(bin_folder: Path, tmp_path: Path) -> None:
     clip = ROOT / "examples" / "clip.mp4"
     command = [bin_folder / "matte", "video", clip, "alpha.mp4", "--outputs", "alpha"]
@@ -199,6 +214,17 @@ def test_make_installs_one_build_of_onnxruntime_by_the_machine(tmp_path: Path) -
     if Path("/proc/driver/nvidia/version").exists():
         extra = "gpu"
     assert f'--editable ".[{extra}]"' in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_packages_of_the_image_are_there_for_arm64(target: str, tmp_path: Path) -> None:
+    lock = ROOT / "deploy" / f"requirements-{target}.txt"
+    command = [Path(sys.executable).with_name("uv"), "pip", "install", "--dry-run"]
+    command += ["--python-platform", "aarch64-manylinux_2_34", "--python-version", "3.11"]
+    command += ["--target", tmp_path, "--require-hashes", "--only-binary", ":all:", "-r", lock]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The ONNX file the service comes with."""
+"""The ONNX files the service comes with."""
 
 import hashlib
 import json
@@ -16,17 +16,24 @@ from training.network.checkpoint import build_model, read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "service" / "weights"
-CHECKPOINT = ROOT / "training" / "weights" / "modnet.npz"
+CHECKPOINTS = ROOT / "training" / "weights"
+VERSIONS = {"modnet": "3", "modnet-fast": "1"}
+NAMES = sorted(VERSIONS)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def onnx_bytes():
-    return (WEIGHTS / "modnet.onnx").read_bytes()
+def onnx_bytes(name):
+    return (WEIGHTS / f"{name}.onnx").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def report():
-    return json.loads((WEIGHTS / "modnet.json").read_text())
+def report(name):
+    return json.loads((WEIGHTS / f"{name}.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +41,15 @@ def session(onnx_bytes):
     return onnxruntime.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])
 
 
-def test_metadata_and_report_agree(session, onnx_bytes, report):
+def test_all_files_are_tested():
+    assert sorted(path.stem for path in WEIGHTS.glob("*.onnx")) == NAMES
+
+
+def test_metadata_and_report_agree(name, session, onnx_bytes, report):
     metadata = session.get_modelmeta().custom_metadata_map
     assert metadata == {
-        "name": "modnet",
-        "version": "3",
+        "name": name,
+        "version": VERSIONS[name],
         "sha256": report["checkpoint_sha256"],
         "mean": "0.5",
         "std": "0.5",
@@ -68,17 +79,23 @@ def test_person_is_found(session):
 
 
 def test_file_does_what_the_checkpoint_does(onnx_bytes, report):
-    checkpoint = read_checkpoint(CHECKPOINT)
+    checkpoint = read_checkpoint(CHECKPOINTS / report["checkpoint_file"])
     assert checkpoint.sha256 == report["checkpoint_sha256"]
     cases = compare(MatteOnly(build_model(checkpoint)), onnx_bytes)
     assert max(case.max_abs for case in cases) <= TOLERANCE / 10
 
 
 @pytest.mark.slow
-def test_command_of_the_model_card_makes_the_file_again(tmp_path, report):
-    out = tmp_path / "modnet.onnx"
-    assert matte(["export", str(CHECKPOINT), str(out), "--version", "3", "--ref-size", "320"]) == 0
-    made = json.loads((tmp_path / "modnet.json").read_text())
+def test_command_of_the_model_card_makes_the_file_again(name, tmp_path, report):
+    command = next(
+        line.split()
+        for line in (WEIGHTS / "MODEL_CARD.md").read_text().splitlines()
+        if line.startswith("python -m export ") and f"/{name}.onnx" in line
+    )
+    checkpoint, out, *options = command[3:]
+    assert VERSIONS[name] == options[options.index("--version") + 1]
+    assert matte(["export", str(ROOT / checkpoint), str(tmp_path / Path(out).name), *options]) == 0
+    made = json.loads((tmp_path / f"{name}.json").read_text())
     if made["versions"] != report["versions"]:
         pytest.skip("other package versions than those of the file")
     measured = {"max_abs", "mean_abs", "cases"}  # differ in the last digits with the threads

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from tests import hostile
 from tests.clips import make_concat_script, make_playlist
 from tests.gate.figures import choose, find_percentile, report
 from tests.gate.mutants import damage, make_clips, make_images
-from tests.helpers import LiveServer
+from tests.helpers import LiveServer, encode
 
 MAY = {200, 202, 400, 408, 413, 415, 422, 429}
 LONGEST_S = 60.0  # on a machine that does other things, too; the figure says what it was
+MOST_CPU_S = 1.0  # for a bomb, of the service and its decoders
 PARENT_BYTES = 64 * 2**20
 
 
@@ -87,6 +89,16 @@ BOMBS = {
     "TIFF of many directories": lambda folder: hostile.make_tiff_chain(100_000),
     "TIFF in a circle": lambda folder: hostile.make_tiff_chain(3, is_loop=True),
     "TIFF of many tags": lambda folder: hostile.make_tiff_with_tags(60_000),
+    "TIFF of large tags": lambda folder: hostile.make_large_tags(900, 1 << 20),
+    "EXIF of 65 000 tags": lambda folder: encode(
+        Image.new("RGB", (96, 64)), "PNG", exif=hostile.make_exif_of_tags(65_000)
+    ),
+    **{
+        f"{kind} of 2 million comments": lambda folder, kind=kind: hostile.make_comments(
+            kind, 2_000_000
+        )
+        for kind in ("PNG", "JPEG", "GIF", "WEBP", "HEIF", "AVIF")
+    },
     "AVIF that claims 16 384 x 16 384": lambda folder: hostile.claim_size(
         make_images()["AVIF"], 16_384, 16_384
     ),
@@ -108,6 +120,14 @@ def claim_samples(clip: bytes) -> bytes:
     return clip[:where] + (1).to_bytes(4) + (1 << 26).to_bytes(4) + clip[where + 8 :]
 
 
+def count_cpu_s(process: psutil.Process) -> float:
+    """Return the seconds of a core that a process and its children, dead ones too, have used."""
+    own = process.cpu_times()
+    times = [one.cpu_times() for one in process.children(recursive=True)]
+    used_s = sum(time.user + time.system for time in (own, *times))
+    return used_s + own.children_user + own.children_system
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_named_bombs_cost_nothing(server: LiveServer, tmp_path: Path) -> None:
@@ -119,11 +139,15 @@ def test_named_bombs_cost_nothing(server: LiveServer, tmp_path: Path) -> None:
         path = "/v1/video?ref_size=64" if name in CLIPS else "/v1/image?ref_size=64"
         content = make(tmp_path)
         before = process.memory_info().rss
+        used_s = -count_cpu_s(process)
         status, seconds = post(server, path, content)
+        used_s += count_cpu_s(process)
         grown = process.memory_info().rss - before
         figures[f"{name}, {len(content)} bytes"] = (
-            f"{status} in {seconds:.2f} s, service {grown / 2**20:+.0f} MiB"
+            f"{status} in {seconds:.2f} s, {used_s:.2f} s of them of a core, "
+            f"service {grown / 2**20:+.0f} MiB"
         )
+        assert used_s <= MOST_CPU_S, name
         assert status in MAY, name
         assert grown <= PARENT_BYTES + len(content), name
     report("named bombs", figures)

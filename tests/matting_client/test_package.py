@@ -13,8 +13,8 @@ from PIL import Image
 from pydantic import BaseModel
 
 from matting_client import options
-from service.clips.options import VideoOptions
-from service.options import BACKGROUND, TRIMAP
+from service.jobs.options import JobOptions
+from service.options import BACKGROUND, HINT, TRIMAP
 from service.sessions.options import SessionOptions
 from service.stills.options import ImageOptions
 from tests.helpers import ROOT
@@ -23,23 +23,23 @@ from tests.helpers import ROOT
 @pytest.mark.parametrize(
     "kind, model, files",
     [
-        (options.ImageOptions, ImageOptions, {TRIMAP, BACKGROUND}),
-        (options.VideoOptions, VideoOptions, {BACKGROUND}),
+        (options.ImageOptions, ImageOptions, {TRIMAP, BACKGROUND, HINT}),
+        (options.VideoOptions, JobOptions, {BACKGROUND}),
         (options.SessionOptions, SessionOptions, set()),
     ],
 )
 def test_options_are_those_of_the_service(
     kind: type, model: type[BaseModel], files: set[str]
 ) -> None:
-    hints = typing.get_type_hints(kind, localns={"np": np, "Image": Image})
+    hints = typing.get_type_hints(kind, localns={"np": np, "Image": Image, "Any": typing.Any})
     assert set(hints) == {*model.model_fields, *files}
     for name, field in model.model_fields.items():
-        if name != "outputs":
+        if name not in ("outputs", "put_urls"):
             assert hints[name] == field.annotation, name
 
 
 def test_outputs_are_those_of_the_service() -> None:
-    (names, _) = typing.get_args(VideoOptions.model_fields["outputs"].annotation)
+    (names, _) = typing.get_args(JobOptions.model_fields["outputs"].annotation)
     assert options.VideoOutput == names
 
 

@@ -90,6 +90,9 @@ OTHER_VALUES = {
     "decoder_cpu_s": ("4", 4),
     "decoder_timeout_s": ("2.5", 2.5),
     "log_level": ("debug", "debug"),
+    "otlp_endpoint": ("http://collector:4318", "http://collector:4318"),
+    "workers": ("4", 4),
+    "worker": ("w2", "w2"),
 }
 
 

@@ -3,13 +3,14 @@
 import asyncio
 import contextvars
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from service.frames.overlap import WriteBehind, read_ahead
 from service.runtime import FILE_THREADS
-from service.threads import Workers, start_in, wait_for_thread
+from service.threads import TooLate, Workers, check_time, start_in, wait_for_thread
 from tests.fakes import FakeEngine
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
@@ -72,3 +73,29 @@ def test_cancelled_waiter_waits_for_its_thread() -> None:
         return log
 
     assert asyncio.run(run()) == ["thread ended", "waiter ended"]
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_work_whose_caller_is_gone_or_late_ends_by_itself(is_cancelled: bool) -> None:
+    async def run() -> None:
+        workers, has_begun, has_ended = Workers(1, "test"), threading.Event(), threading.Event()
+
+        def work(is_late) -> None:
+            has_begun.set()
+            try:
+                while True:
+                    check_time(is_late)
+            finally:
+                has_ended.set()
+
+        deadline_s = time.monotonic() + (1000 if is_cancelled else 0.01)
+        task = asyncio.create_task(workers.run_until(deadline_s, work))
+        await asyncio.to_thread(has_begun.wait, 60)
+        if is_cancelled:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError if is_cancelled else TooLate):
+            await task
+        assert await asyncio.to_thread(has_ended.wait, 60)
+        workers.close()
+
+    asyncio.run(run())

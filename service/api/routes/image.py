@@ -4,13 +4,14 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.dependencies import ResultsDependency, RuntimeDependency
 from service.api.disconnect import run_until_disconnect
+from service.api.fetched import read_file
 from service.api.negotiation import choose_format
 from service.api.openapi import describe_upload
 from service.api.routes.image_batch import answer_batch
 from service.api.uploads import Accepted, Upload, read_upload
 from service.errors import InvalidOption
 from service.media.image.writer import CONTENT_TYPES
-from service.options import BACKGROUND, TRIMAP, check_background_file, parse_options
+from service.options import BACKGROUND, HINT, TRIMAP, check_background_file, parse_options
 from service.runtime import Runtime
 from service.stills.answer import Answer, make_answer, rerender_stored
 from service.stills.encode import JSON_TYPE, ZIP_TYPE, pack
@@ -23,7 +24,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     kind: {} for kind in (*CONTENT_TYPES.values(), ZIP_TYPE, JSON_TYPE)
 }
 # What the network has done cannot be asked for again, and a result is kept once.
-NOT_AGAIN = ("model", "ref_size", "keep_s")
+NOT_AGAIN = ("model", "ref_size", "keep_s", "roi")
 EXAMPLES: dict[str, dict[str, str]] = {
     "The alpha matte": {},
     "The person cut out, half the bytes": {"output": "cutout", "format": "webp"},
@@ -55,7 +56,9 @@ AGAIN = {title: values for title, values in EXAMPLES.items() if "keep_s" not in 
         FILE_NAMES,
         TRIMAP,
         BACKGROUND,
+        HINT,
         takes_json=True,
+        takes_url=True,
         examples=EXAMPLES,
     ),
 )
@@ -69,14 +72,20 @@ async def matte_image(
         media="image",
         names=FILE_NAMES,
         limit_bytes=settings.image_max_bytes,
-        extra=(TRIMAP, BACKGROUND),
+        extra=(TRIMAP, BACKGROUND, HINT),
         most=settings.batch_max_files,
         takes_json=True,
+        takes_url=True,
     )
-    async with read_upload(request, accepted) as upload:
+    async with read_file(request, accepted) as upload:
         options = parse_options(ImageOptions, upload.options)
         check_background_file(options, BACKGROUND, upload.extra)
         check_model(runtime, options, TRIMAP in upload.extra)
+        if options.keep_s and (options.roi is not None or HINT in upload.extra):
+            raise InvalidOption(
+                f"a kept result has no roi and no {HINT}",
+                hint=f"leave out keep_s, or roi and {HINT}",
+            )
         if len(upload.files) > 1:
             work = answer_batch(runtime, results, upload, options, request.scope["owner"])
             return await run_until_disconnect(
@@ -125,7 +134,7 @@ async def rerender_image(
                     f"{name} cannot change for a kept result", hint="send the image again"
                 )
         check_background_file(options, BACKGROUND, upload.extra)
-        check_refine(options)
+        check_refine(runtime, options)
         format = choose_format(options, request.headers.get("accept"))
         background = await read_extra(runtime, upload, BACKGROUND)
     kept = await results.load(request.scope["owner"], result_id)
@@ -150,6 +159,7 @@ async def read_files(runtime: Runtime, upload: Upload) -> StillFiles:
         await runtime.files.run(upload.file.read),
         await read_extra(runtime, upload, TRIMAP),
         await read_extra(runtime, upload, BACKGROUND),
+        await read_extra(runtime, upload, HINT),
     )
 
 

@@ -19,7 +19,7 @@ from service.errors import (
     MediaLimitExceeded,
     translate_disk_errors,
 )
-from service.options import BACKGROUND, TRIMAP
+from service.options import BACKGROUND, HINT, TRIMAP
 from service.runtime import Runtime
 from service.stills.answer import make_answer
 from service.stills.encode import ZIP_TYPE, Encoded
@@ -40,8 +40,9 @@ async def answer_batch(
     """
     if options.format == "json":
         raise InvalidOption("several files are answered by a ZIP", hint="leave out format=json")
-    if TRIMAP in upload.extra:
-        raise InvalidOption(f"{TRIMAP} belongs to one image", hint="send the images one by one")
+    for part in (TRIMAP, HINT):
+        if part in upload.extra:
+            raise InvalidOption(f"{part} belongs to one image", hint="send the images one by one")
     format = choose_format(options, accept=None)
     settings = runtime.settings
     largest = settings.image_result_max_mb * 2**20

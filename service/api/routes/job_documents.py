@@ -1,10 +1,11 @@
 """JSON documents of jobs."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from service.jobs.options import hide_urls
 from service.jobs.store import Job, State
 
 JOBS = "/v1/jobs"
@@ -18,6 +19,24 @@ class ResultDocument(BaseModel):
     bytes: int
     sha256: str
     content_type: str
+
+
+class TryDocument(BaseModel):
+    """One call of a delivery: the status that came, or why none did."""
+
+    at: datetime
+    status: int | None
+    error: str | None
+
+
+class DeliveryDocument(BaseModel):
+    """What was sent when the job had ended: a result by PUT, or the webhook."""
+
+    kind: Literal["result", "webhook"]
+    name: str | None = Field(description="of the result")
+    url: str = Field(description="without its query, which may hold a secret")
+    state: Literal["pending", "delivered", "failed"]
+    tries: list[TryDocument]
 
 
 class JobDocument(BaseModel):
@@ -35,7 +54,8 @@ class JobDocument(BaseModel):
     report: dict[str, Any] | None = Field(description="facts about the matted clip")
     error: dict[str, Any] | None = Field(description="the problem document of a failed job")
     outputs: list[str]
-    options: dict[str, Any] = Field(description="those that were given")
+    options: dict[str, Any] = Field(description="those that were given; URLs without their query")
+    deliveries: list[DeliveryDocument] = Field(description="of the webhook and of `put_urls`")
 
 
 class JobList(BaseModel):
@@ -63,7 +83,13 @@ def describe_job(job: Job, eta_s: float | None = None) -> JobDocument:
         report=job.report,
         error=job.error,
         outputs=list(job.outputs),
-        options=job.options,
+        options=hide_urls(job.options),
+        deliveries=[
+            DeliveryDocument(
+                **(entry | {"tries": [one | {"at": to_time(one["at"])} for one in entry["tries"]]})
+            )
+            for entry in job.deliveries
+        ],
     )
 
 

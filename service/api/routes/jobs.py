@@ -12,12 +12,12 @@ from service.api.dependencies import JobsDependency, RuntimeDependency
 from service.api.downloads import send_file
 from service.api.routes.job_documents import JOBS, JobDocument, JobList, describe_job
 from service.api.uploads import Upload
-from service.clips.options import VideoOptions
 from service.clips.plan import make_plan
 from service.errors import BadRequest, Conflict, Gone, NotFound, Unauthorized
 from service.jobs import files as job_files
 from service.jobs.intake import Admission, JobIntake
 from service.jobs.jobs import Jobs
+from service.jobs.options import JobOptions
 from service.jobs.store import Job, JobResult
 from service.options import BACKGROUND
 from service.threads import Workers
@@ -171,7 +171,7 @@ async def accept_job(
     intake: JobIntake,
     admission: Admission,
     upload: Upload,
-    options: VideoOptions,
+    options: JobOptions,
 ) -> Response:
     """Return the answer to an upload that has become a job: 202, and where to look."""
     files = {job_files.INPUT: upload.file}

@@ -3,21 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from numpy import float32, zeros
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 import service
 from service import __version__
 from service.api.dependencies import RuntimeDependency, SlotsDependency
 from service.api.negotiation import OFFERS
 from service.api.routes.live import PROTOCOL
-from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS, Output
 from service.errors import MattingError, NotReady, refuse_draining
 from service.inference.registry import Model
 from service.jobs.intake import IDEMPOTENCY_S
+from service.jobs.options import JobOptions
 from service.media.audio.types import CARRIED_AUDIO
 from service.media.image.types import FORMATS
 from service.media.video.formats import CONTAINERS
@@ -66,6 +66,7 @@ async def ready(
             "megapixels": round(runtime.gate.megapixels, 3),
             "image_s": round(runtime.gate.image_s, 4),
             "videos": slots.taken,
+            "refine_fine": runtime.fine.state,
         }
     return answer
 
@@ -81,19 +82,16 @@ async def probe(runtime: Runtime, model: Model) -> None:
 
 
 @router.get("/metrics", summary="Prometheus text")
-async def metrics(runtime: RuntimeDependency) -> Response:
-    text = generate_latest(runtime.metrics.registry)
-    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+async def metrics(runtime: RuntimeDependency, request: Request) -> Response:
+    """Answer in Prometheus' text format, or in OpenMetrics, with exemplars, for `Accept`."""
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    text = encode(runtime.metrics.registry)
+    return Response(text, headers={"Content-Type": content_type})
 
 
 @router.get("/v1/models", summary="Models that can be asked for")
 async def list_models(runtime: RuntimeDependency) -> dict[str, Any]:
-    models = runtime.models
-    return {
-        "models": [
-            model.describe() | {"default": model is models.default} for model in models.values()
-        ]
-    }
+    return {"models": runtime.models.describe()}
 
 
 @router.get("/v1/capabilities", summary="Formats, codecs and limits")
@@ -120,7 +118,7 @@ async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
         "video": {
             "containers": list(CONTAINERS),
             "outputs": {name: describe_output(output) for name, output in OUTPUTS.items()},
-            "options": [name for name in VideoOptions.model_fields if name != "outputs"],
+            "options": [name for name in JobOptions.model_fields if name != "outputs"],
             "smoothing": ["ofd", "off"],
             "max_bytes": settings.video_max_bytes,
             "max_s": settings.video_max_s,
@@ -164,6 +162,12 @@ async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
             "ttl_s": settings.job_ttl_s,
             "idempotency_s": IDEMPOTENCY_S,
             "max_bytes": settings.jobs_max_bytes,
+        },
+        "outgoing": {
+            "url_input": settings.url_input,
+            "webhooks": settings.webhook_secret is not None,
+            "put_results": settings.put_results,
+            "delivery_tries": settings.delivery_tries,
         },
         "network_max_megapixels": settings.network_max_megapixels,
         "queue_s": settings.queue_s,

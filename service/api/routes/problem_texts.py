@@ -139,6 +139,10 @@ TEXTS = {
             "Save it once more, as JPEG or PNG, or as MP4 with H.264.",
         ),
     ),
+    "fetch-failed": ProblemText(
+        "The `url` of the request could not be fetched: no answer in time, or one that is no file.",
+        ("Open the URL from another network.", "Send the file itself."),
+    ),
     "idempotency-key-reused": ProblemText(
         "This `Idempotency-Key` came before with another file or other options.",
         ("Make a new key for each new request; keep it only when you send the same again.",),

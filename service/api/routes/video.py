@@ -7,9 +7,15 @@ from typing import BinaryIO
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from service.api.dependencies import IntakeDependency, RuntimeDependency, SlotsDependency
+from service.api.dependencies import (
+    IntakeDependency,
+    OutgoingDependency,
+    RuntimeDependency,
+    SlotsDependency,
+)
 from service.api.disconnect import run_until_disconnect
 from service.api.downloads import stream_file
+from service.api.fetched import check_deliveries, read_file
 from service.api.openapi import describe_upload
 from service.api.routes.job_documents import JobDocument
 from service.api.routes.jobs import (
@@ -19,18 +25,19 @@ from service.api.routes.jobs import (
     prefers_job,
     read_idempotency_key,
 )
-from service.api.uploads import MULTIPART_TYPE, Accepted, Upload, read_content_type, read_upload
+from service.api.uploads import MULTIPART_TYPE, Accepted, Upload, read_content_type
 from service.clips.matte import MattedClip, ProgressCallbacks
-from service.clips.options import VideoOptions
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import ClipPlan, make_plan, read_background
 from service.clips.run import TOLD, describe_clip, run_clip
 from service.clips.slots import VideoSlots
-from service.errors import MediaLimitExceeded
+from service.errors import InvalidOption, MediaLimitExceeded
 from service.frames.network import choose_frame_model
 from service.inference.registry import Model
+from service.jobs.options import JobOptions
 from service.media.video.repairs import name_header
 from service.options import BACKGROUND, check_background_file, parse_options
+from service.outgoing.calls import OutgoingCalls
 from service.runtime import Runtime
 
 router = APIRouter(tags=["video"])
@@ -70,7 +77,7 @@ RESULTS = "The result: " + ", ".join(
         },
     },
     openapi_extra=describe_upload(
-        VideoOptions, "video", FILE_NAMES, BACKGROUND, headers=JOB_HEADERS
+        JobOptions, "video", FILE_NAMES, BACKGROUND, headers=JOB_HEADERS, takes_url=True
     ),
 )
 async def matte_video(
@@ -78,6 +85,7 @@ async def matte_video(
     runtime: RuntimeDependency,
     slots: SlotsDependency,
     intake: IntakeDependency,
+    outgoing: OutgoingDependency,
 ) -> Response:
     """Take a clip (MP4, MOV, Matroska, WebM, MPEG-TS, GIF) and answer the person over a colour, a
     picture, another clip or green as H.264 MP4, cut out as WebM, ProRes MOV or PNGs, or the matte:
@@ -86,17 +94,21 @@ async def matte_video(
     `Prefer: respond-async` makes it a job, and so do several outputs. With an `Idempotency-Key`
     the same request makes one job only, for 24 hours."""
     limit_bytes = runtime.settings.video_max_bytes
-    accepted = Accepted("video", FILE_NAMES, limit_bytes, extra=(BACKGROUND,))
+    accepted = Accepted("video", FILE_NAMES, limit_bytes, extra=(BACKGROUND,), takes_url=True)
     owner, key = request.scope["owner"], read_idempotency_key(request)
     if prefers_job(request):
         async with intake.admit(owner, key) as admission:
-            async with read_upload(request, accepted) as upload:
-                options = check_upload(runtime, upload)
+            async with read_file(request, accepted) as upload:
+                options = await check_upload(runtime, outgoing, upload)
                 return await accept_job(request, intake, admission, upload, options)
     if not may_become_job(request):
         slots.check()  # before a long upload
-    async with read_upload(request, accepted) as upload:
-        options = check_upload(runtime, upload)
+    async with read_file(request, accepted) as upload:
+        options = await check_upload(runtime, outgoing, upload)
+        if options.is_delivered and len(options.outputs) == 1:
+            raise InvalidOption(
+                "webhook and put_urls need a job", hint="send `Prefer: respond-async`"
+            )
         if len(options.outputs) > 1:
             async with intake.admit(owner, key) as admission:
                 return await accept_job(request, intake, admission, upload, options)
@@ -147,11 +159,12 @@ def make_headers(model: Model, video: MattedClip) -> dict[str, str]:
     return headers
 
 
-def check_upload(runtime: Runtime, upload: Upload) -> VideoOptions:
+async def check_upload(runtime: Runtime, outgoing: OutgoingCalls, upload: Upload) -> JobOptions:
     """Return the options of an upload; raises InvalidOption and ImpossibleOutput."""
-    options = parse_options(VideoOptions, upload.options)
+    options = parse_options(JobOptions, upload.options)
     check_background_file(options, BACKGROUND, upload.extra)
     choose_frame_model(runtime, options)
+    await check_deliveries(runtime.settings, outgoing, options)
     return options
 
 

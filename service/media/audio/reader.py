@@ -5,13 +5,12 @@ from typing import Any, Protocol
 
 import av
 
-from service.media.audio.adts import AdtsTrack
+from service.media.audio.copied import AdtsTrack, CopiedTrack
 from service.media.audio.encoder import (
     AAC_RATES,
     ENCODERS,
     AudioEncoder,
     decode_packet,
-    to_items,
 )
 from service.media.audio.layouts import Layout, read_layout
 from service.media.audio.types import (
@@ -48,22 +47,6 @@ class TrackReader(Protocol):
 
     def flush(self) -> list[AudioPacket]:
         """Return what was held back, at the end of the stream."""
-
-
-class CopiedTrack:
-    """Hands the stream's packets on byte for byte."""
-
-    changes = 0
-
-    def __init__(self, track: AudioTrack) -> None:
-        self.tracks: tuple[AudioTrack, ...] = (track,)
-        self.packets_lost = 0
-
-    def push(self, packet: Any) -> list[AudioPacket]:
-        return to_items([packet], self.tracks[0].index)
-
-    def flush(self) -> list[AudioPacket]:
-        return []
 
 
 class ReencodedTracks:
@@ -143,7 +126,7 @@ def _open_stream(
         extradata = bytes(context.extradata or b"")
         codec = context.codec.canonical_name
         track = _describe(stream, layout, index, codec, extradata, containers)
-        copied = CopiedTrack(track) if _is_copyable(track, layout) else None
+        copied = CopiedTrack(stream, layout, track) if _is_copyable(track, layout) else None
     carrying = () if copied is None else copied.tracks[0].containers
     opened = [copied] if copied is not None and carrying else []
     others = [container for container in containers if container not in carrying]

@@ -33,6 +33,15 @@ _PRIMARIES: dict[int, tuple[str, Chromaticities]] = {  # H.273, table 2
     12: ("Display P3", DISPLAY_P3),
     22: ("EBU 3213", (0.630, 0.340, 0.295, 0.605, 0.155, 0.077, *D65)),
 }
+UNREAD_MATRICES = {  # H.273, table 4: those that no decoder here makes R'G'B' of
+    10: "BT.2020 with constant luminance",
+    11: "SMPTE ST 2085",
+    13: "chromaticity-derived with constant luminance",
+    14: "ICtCp",
+    15: "IPT-C2",
+    16: "YCgCo-Re",
+    17: "YCgCo-Ro",
+}
 _SAME_WITHIN = 0.002  # of x and y: files round them
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 
 from service.media.decoder.confinement import confine, die_with_parent
 from service.media.image.reader import OpenedImage, decode_image, open_image
-from service.media.image.types import UndecodableImage, UnknownFormat
+from service.media.image.types import TooComplexImage, UndecodableImage, UnknownFormat
 from service.media.video.reader import read_video
 from service.media.video.repairs import Repairs
 from service.media.video.types import (
@@ -109,6 +109,8 @@ class Child:
                 self.refuse("unsupported", str(error))
             except UndecodableImage as error:
                 self.refuse("undecodable", str(error))
+            except TooComplexImage as error:
+                self.refuse("too-complex", str(error), limit=error.limit, actual=error.actual)
             except MemoryError:
                 self.image = None
                 self.refuse("too-complex", "decoding takes more memory than is allowed")

@@ -57,19 +57,3 @@ def serialise_exif(exif: Image.Exif) -> bytes:
         kept[ExifTags.IFD.Exif] = details
         data = kept.tobytes()
     return data if len(data) <= MAX_EXIF_BYTES else b""
-
-
-def find_png_exif(data: bytes | bytearray) -> bytes:
-    """Return the EXIF of a PNG wherever it lies, empty if there is none.
-
-    Pillow finds a chunk behind the pixels only after it has decoded them.
-    """
-    if b"eXIf" not in data:
-        return b""
-    at = 8
-    while at + 8 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] == b"eXIf":
-            return bytes(data[at + 8 : at + 8 + length])
-        at += 12 + length
-    return b""

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from service.media.image.formats.bmp import BmpFile, decode_fields, read_bmp
+from service.media.image.formats.gif import check_blocks
 from service.media.image.formats.heif import open_heif
 from service.media.image.formats.jpeg import mend_jpeg
 from service.media.image.formats.png import PngFile, count_rows, mend_png
@@ -19,10 +20,11 @@ from service.media.image.truncated import (
     looks_cut,
     repeat_rows,
 )
+from service.media.image.types import UndecodableImage
 
 
 def open_source(data: bytes | bytearray, format: str) -> Source:
-    """Read the header; raises UndecodableImage, UnknownFormat and what Pillow raises."""
+    """Read the header; raises those of types.py and what Pillow raises."""
     match format:
         case "JPEG":
             return _open_jpeg(data)
@@ -47,21 +49,24 @@ def _drop_notes(dropped: tuple[str, ...]) -> list[str]:
 
 def _open_jpeg(data: bytes | bytearray) -> Source:
     jpeg = mend_jpeg(data)
+    scans = jpeg.scans
     source = take_file(open_file(jpeg.data, "JPEG"))
     source.notes = _drop_notes(jpeg.dropped)
     file = source.file
     assert file is not None
 
     def load() -> Pixels:
+        if scans.lacks_colour:
+            raise UndecodableImage("the JPEG is cut short: it ends before all of its colours came")
         file.load()
-        if jpeg.is_whole and (jpeg.is_progressive or not looks_cut(file)):
+        if scans.is_closed and not (scans.is_progressive or looks_cut(file)):
             return Pixels(file)
         missing = find_missing_jpeg(bytes(jpeg.data), file)
-        if jpeg.has_scans and missing.any():
-            # The first scan has all rows, coarse ones.
+        if missing.any() and not scans.has_all_rows:
+            return Pixels(file, missing=missing)
+        if missing.any() or scans.lacks_bits:
             source.notes.append("the file ends early: the picture is coarser than it was")
-            return Pixels(file)
-        return Pixels(file, missing=missing)
+        return Pixels(file)
 
     source.load = load
     return source
@@ -119,6 +124,8 @@ def _open_tiff(data: bytes | bytearray) -> Source:
     finally:
         TiffImagePlugin.READ_LIBTIFF = False
     assert isinstance(file, TiffImagePlugin.TiffImageFile)
+    if page is not None and page.is_signed_byte:  # Pillow takes them for unsigned ones
+        raise UndecodableImage(f"a coding of TIFF that is not read: {page.layout}")
     source = take_file(file)
 
     def load() -> Pixels:
@@ -149,6 +156,7 @@ def _open_fields(data: bytes | bytearray, header: BmpFile) -> Source:
 
 
 def _open_gif(data: bytes | bytearray) -> Source:
+    check_blocks(data)
     source = take_file(open_file(data, "GIF"))
     file = source.file
     assert file is not None

@@ -71,7 +71,7 @@ class OpenedImage:
 
 
 def open_image(data: bytes | bytearray) -> OpenedImage:
-    """Read the header only; raises UnknownFormat or UndecodableImage."""
+    """Read the header only; raises UnknownFormat, UndecodableImage or TooComplexImage."""
     if not data:
         raise UndecodableImage("the file is empty")
     format = next((f for f, at, magic in _MAGIC if data[at : at + len(magic)] == magic), None)

@@ -1,6 +1,8 @@
 """Why an image is not read, in words: damaged, cut short, or in a coding that is not read."""
 
+from service.media.image.formats.bmp import ends_early
 from service.media.image.formats.boxes import find_coding, is_cut
+from service.media.image.formats.jpeg_scans import MAX_SEGMENTS
 from service.media.image.formats.tiff import find_page
 
 _JPEG_CODINGS = {
@@ -68,7 +70,9 @@ def _find_unread_coding(data: bytes | bytearray, format: str) -> str:
 
 def _find_jpeg_coding(data: bytes | bytearray) -> str:
     at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
+    for _ in range(MAX_SEGMENTS):
+        if at + 9 > len(data) or data[at] != 0xFF:
+            break
         marker = data[at + 1]
         if marker in _JPEG_CODINGS:
             return _JPEG_CODINGS[marker]
@@ -86,6 +90,6 @@ def _ends_early(data: bytes | bytearray, format: str) -> bool:
     if format == "TIFF":
         page = find_page(data)
         return page is None or page.is_cut or page.data_end > len(data)
-    if format == "BMP" and len(data) >= 26:
-        return len(data) < 54
+    if format == "BMP":
+        return len(data) < 54 or ends_early(data)
     return False

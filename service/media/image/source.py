@@ -20,6 +20,7 @@ from PIL import (
 )
 
 from service.media.colour.description import SRGB, Colour
+from service.media.image.formats.directories import bound_directories
 from service.media.image.truncated import Missing
 
 # Named here, or Pillow would import the plug-ins of all its formats at the first WebP.
@@ -38,6 +39,7 @@ pillow_heif.register_heif_opener(
 # One thread: each reserves address space, and there is a child for each half of the cores.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 PngImagePlugin.MAX_TEXT_CHUNK = 4 << 20  # holds for profiles too
+bound_directories()
 # The pixel limit is the caller's, who knows the setting; memory is bounded by RLIMIT_AS.
 Image.MAX_IMAGE_PIXELS = None
 

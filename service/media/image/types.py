@@ -22,6 +22,15 @@ class UnknownFormat(Exception):
     """The bytes are of no image format that the service reads."""
 
 
+class TooComplexImage(Exception):
+    """The structure of a file costs far more work than its picture; the text is for the user."""
+
+    def __init__(self, format: str, what: str, limit: int, actual: int) -> None:
+        super().__init__(f"the {format} has {actual:,} {what} or more, the limit is {limit:,}")
+        self.limit = limit
+        self.actual = actual
+
+
 class UndecodableImage(Exception):
     """The bytes begin as an image and cannot be decoded; the text is for the user."""
 

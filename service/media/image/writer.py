@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image
 
+from service.threads import IsLate, check_time, never
+
 PixelFormat = Literal["png", "webp", "jpeg", "avif"]
 CONTENT_TYPES: dict[PixelFormat, str] = {
     "png": "image/png",
@@ -42,6 +44,18 @@ class _ReadyExif(Image.Exif):
         return self._ready
 
 
+class _Sink(io.BytesIO):
+    """Takes what an encoder writes for as long as somebody waits for it."""
+
+    def __init__(self, is_late: IsLate) -> None:
+        super().__init__()
+        self._is_late = is_late
+
+    def write(self, data: Any) -> int:
+        check_time(self._is_late)
+        return super().write(data)
+
+
 def encode_image(
     pixels: NDArray[np.uint8],
     format: PixelFormat,
@@ -50,17 +64,19 @@ def encode_image(
     compression: int,
     icc: bytes = b"",
     exif: bytes = b"",
+    is_late: IsLate = never,
 ) -> bytes:
     """Encode (H, W) grey, (H, W, 3) RGB or (H, W, 4) straight RGBA (not for JPEG).
 
     `quality` (1-100) is for JPEG, WebP and AVIF, `compression` (0-9) for PNG. Alpha of RGBA is
     always exact. At quality 100 WebP is lossless and grey AVIF exact, so a matte is too; WebP has
     no grey and stores equal red, green and blue. `icc` is the profile of the values, `exif` what
-    else the file shall say, at most 64 KiB.
+    else the file shall say, at most 64 KiB. Raises TooLate while a PNG is written, the one format
+    whose encoder can be told to stop.
     """
     if format == "png" and pixels.ndim == 2 and not exif:
         return _encode_grey_png(pixels, compression)
-    buffer = io.BytesIO()
+    buffer = _Sink(is_late)
     image = Image.fromarray(pixels)
     more: dict[str, Any] = {"icc_profile": icc} if icc else {}
     if exif:

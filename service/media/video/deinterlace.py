@@ -1,4 +1,4 @@
-"""Interlaced frames to progressive ones, one for each frame; only in the decoder child."""
+"""Interlaced frames: to progressive ones, or found where nothing says so; in the decoder child."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -7,31 +7,44 @@ from typing import Any
 import av
 from av.filter import Graph
 
+# Frames without combs after which a clip counts as progressive.
+_MANY_FRAMES = 250
+# So many combed frames, and so many for one that is not, are no accident: in films shown as video
+# (3:2 pulldown) two of five frames are.
+_LEAST_COMBED = 5
+_LEAST_SHARE = 1 / 4
+_COMBED = ("tff", "bff")
+
 
 class Deinterlacer:
     """Sends frames through FFmpeg's bwdif from the first interlaced one on.
 
-    Frames that say they are progressive stay as they are; each frame comes out with its own time,
-    one frame later.
+    Frames that say they are progressive stay as they are unless it `takes_all`; each frame comes
+    out with its own time, one frame later. `parity`: tff or bff, which field comes first, or auto:
+    as the frames say.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parity: str = "auto", *, takes_all: bool = False) -> None:
         self.frames = 0  # interlaced ones
+        which = "all" if takes_all else "interlaced"
+        self._takes_all = takes_all
+        self._text = f"mode=send_frame:parity={parity}:deint={which}"
         self._graph: Graph | None = None
         self._form: tuple[Any, ...] | None = None
         self._time_base = Fraction(1)
 
     def push(self, frame: Any) -> Iterator[Any]:
         """Take the next frame of the library; yield those that are ready."""
-        self.frames += bool(frame.interlaced_frame)
-        form = frame.width, frame.height, frame.format.name
+        is_interlaced = self._takes_all or bool(frame.interlaced_frame)
+        self.frames += is_interlaced
+        form = _describe_form(frame)
         if self._graph is not None and form != self._form:
             yield from self.flush()
         if self._graph is None:
-            if not frame.interlaced_frame:
+            if not is_interlaced:
                 yield frame
                 return
-            self._graph, self._form = _make_graph(frame), form
+            self._graph, self._form = make_graph(frame, "bwdif", self._text), form
             self._time_base = frame.time_base
         self._graph.push(frame)
         yield from self._pull()
@@ -45,19 +58,53 @@ class Deinterlacer:
 
     def _pull(self) -> Iterator[Any]:
         assert self._graph is not None
-        while True:
-            try:
-                frame: Any = self._graph.pull()
-            except (av.BlockingIOError, EOFError):
-                return
+        for frame in pull(self._graph):
             # The filter counts in half ticks.
-            frame.pts = round(frame.pts * frame.time_base / self._time_base)
+            if frame.pts is not None:
+                frame.pts = round(frame.pts * frame.time_base / self._time_base)
             frame.duration = round(frame.duration * frame.time_base / self._time_base)
             frame.time_base = self._time_base
             yield frame
 
 
-def _make_graph(frame: Any) -> Graph:
+class CombDetector:
+    """Finds frames that hold two moments and do not say so, by FFmpeg's idet.
+
+    It looks at all frames until it has seen enough without combs.
+    """
+
+    def __init__(self) -> None:
+        self._combed = self._progressive = 0
+        self._graph: Graph | None = None
+        self._form: tuple[Any, ...] | None = None
+
+    def push(self, frame: Any) -> None:
+        """Look at a frame, which stays as it is."""
+        if not self._combed and self._progressive >= _MANY_FRAMES:
+            self._graph = None
+            return
+        form = _describe_form(frame)
+        if form != self._form:
+            self._graph, self._form = make_graph(frame, "idet", ""), form
+        assert self._graph is not None
+        self._graph.push(frame)
+        for judged in pull(self._graph):
+            word = judged.metadata.get("lavfi.idet.single.current_frame")
+            self._combed += word in _COMBED
+            self._progressive += word == "progressive"
+
+    def count(self) -> int:
+        """Return how many frames are combed; 0 where that may be chance."""
+        is_chance = self._combed < max(_LEAST_COMBED, self._progressive * _LEAST_SHARE)
+        return 0 if is_chance else self._combed
+
+
+def _describe_form(frame: Any) -> tuple[Any, ...]:
+    return frame.width, frame.height, frame.format.name
+
+
+def make_graph(frame: Any, name: str, text: str) -> Graph:
+    """Return a graph of one filter for frames like this one."""
     graph = Graph()
     source = graph.add_buffer(
         width=frame.width,
@@ -65,9 +112,14 @@ def _make_graph(frame: Any) -> Graph:
         format=frame.format,
         time_base=frame.time_base,
     )
-    filter = graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
-    sink = graph.add("buffersink")
-    source.link_to(filter)
-    filter.link_to(sink)
-    graph.configure()
+    graph.link_nodes(source, graph.add(name, text), graph.add("buffersink")).configure()
     return graph
+
+
+def pull(graph: Graph) -> Iterator[Any]:
+    """Yield what a graph has ready."""
+    while True:
+        try:
+            yield graph.pull()
+        except (av.BlockingIOError, EOFError):
+            return

@@ -40,22 +40,24 @@ SideDataType._missing_ = classmethod(_make_unnamed)  # type: ignore[assignment]
 class FrameReader:
     """Turns the library's frames into pictures, counting frames and seconds.
 
-    `rate`: the clip's frames a second where it is known, `untrue_rate` what its header says
-    instead. `size`: width and height of coded
-    pictures that the clip promises, None for those of its first frame.
+    `codes`: the colour that the container states. `rate`: the clip's frames a second where it is
+    known, `untrue_rate` what its header says instead. `size`: width and height of coded pictures
+    that the clip promises. Raises UndecodableVideo for HDR unless it `tone_maps`.
     """
 
     def __init__(
         self,
         first: Any,
         codes: ColourCodes,
+        codec: str,
         limits: VideoLimits,
         window: FrameSelector,
         *,
         time_base: Fraction,
         rate: Fraction | None,
         untrue_rate: Fraction | None,
-        size: tuple[int, int] | None,
+        size: tuple[int, int],
+        tone_maps: bool,
     ) -> None:
         self.limits = limits
         self.window = window
@@ -63,9 +65,10 @@ class FrameReader:
         self.average_rate = rate
         self._untrue_duration = round(1 / untrue_rate / time_base) if untrue_rate else None
         self.orientation = Orientation.of(first)
-        self.pixels = PixelReader(codes, read_peak_nits(first))
-        self.resized = self.fitted = 0
-        self._coded_size = size or (first.width, first.height)
+        self.resized = self.fitted = self.colour_changes = 0
+        self._coded_size = size
+        self._container_codes, self._codec, self._tone_maps = codes, codec, tone_maps
+        self.pixels = self._make_pixel_reader(first, self._choose_codes(first))
         self._first_pts: int | None = None
         self._last_pts = -MAX_TICKS
         self._expected_pts = 0
@@ -115,6 +118,7 @@ class FrameReader:
         box = fit_box((frame.width, frame.height), self._coded_size)
         self.resized += (frame.width, frame.height) != self._coded_size
         self.fitted += box is not None
+        self._follow_colour(frame)
         inner = (width, height) if box is None else (box.width, box.height)
         alpha = self.pixels.read_alpha(frame, *inner)
         image = self.pixels.read_rgb(frame, *inner)
@@ -128,6 +132,25 @@ class FrameReader:
             alpha = turn.apply(_pad(alpha, box, self._coded_size))
         image = turn.apply(_pad(image, box, self._coded_size))
         return VideoFrame(pts, duration, image, alpha, turn.apply_to(box, width, height))
+
+    def _choose_codes(self, frame: Any) -> ColourCodes:
+        return self._container_codes.choose(frame, self._codec, self._coded_size[1])
+
+    def _make_pixel_reader(self, frame: Any, codes: ColourCodes) -> PixelReader:
+        pixels = PixelReader(codes, read_peak_nits(frame))
+        if pixels.hdr is not None and not self._tone_maps:
+            raise UndecodableVideo(
+                f"The video is HDR ({pixels.hdr}), and only SDR was to be taken; leave out "
+                "hdr=refuse to have it tone-mapped."
+            )
+        return pixels
+
+    def _follow_colour(self, frame: Any) -> None:
+        """Read this frame and those after it as it says, where clips of two kinds were joined."""
+        codes = self._choose_codes(frame)
+        if codes != self.pixels.codes:
+            self.pixels = self._make_pixel_reader(frame, codes)
+            self.colour_changes += 1
 
 
 def read_peak_nits(frame: Any) -> float | None:

@@ -39,6 +39,9 @@ class ClipLabels:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
+NO_LABELS = ClipLabels()
+
+
 def read_labels(
     container: Any, zero_s: Fraction, length_s: float | None, *, keeps_metadata: bool
 ) -> ClipLabels:

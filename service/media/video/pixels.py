@@ -8,22 +8,13 @@ import numpy.typing as npt
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from service.media.colour.convert import SrgbConverter, nominal_peak
-from service.media.colour.description import UNSPECIFIED, Colour
+from service.media.colour.description import UNREAD_MATRICES, UNSPECIFIED, Colour
 from service.media.video.types import Image, UndecodableVideo
 
 # H.273, table 4: the codes of matrices, and swscale's number of those that it knows.
 RGB, BT709, SMPTE170M, YCGCO = 0, 1, 6, 8
 SWS_MATRIX = {BT709: 1, 4: 4, 5: 5, SMPTE170M: 5, 7: 7, 9: 9}
 SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_UNREAD = {
-    10: "BT.2020 with constant luminance",
-    11: "SMPTE ST 2085",
-    13: "chromaticity-derived with constant luminance",
-    14: "ICtCp",
-    15: "IPT-C2",
-    16: "YCgCo-Re",
-    17: "YCgCo-Ro",
-}
 _DERIVED = 12  # the matrix that follows from the primaries
 _MATRIX_OF_PRIMARIES = {1: BT709, 5: SMPTE170M, 6: SMPTE170M, 7: 7, 9: 9}
 # Primaries that a result keeps and states, as players do not convert them either: those of
@@ -52,10 +43,11 @@ class ColourCodes:
         primaries, transfer, matrix = (int(number) for number in numbers)
         return cls(primaries, transfer, matrix, int(range))
 
-    def choose(self, frame: Any, codec: str) -> "ColourCodes":
-        """Return the colour of a clip whose container says this, by its first frame.
+    def choose(self, frame: Any, codec: str, height: int) -> "ColourCodes":
+        """Return the colour of a frame of a clip whose container says this.
 
-        What the codec says counts, the container's word where it says nothing.
+        What the codec says counts, the container's word where it says nothing. `height`: pixels of
+        the clip, by which a matrix is guessed that nothing states.
         """
         told = ColourCodes() if codec in _WITHOUT_COLOUR else ColourCodes.of(frame)
         is_full = frame.format.name.startswith("yuvj")
@@ -65,7 +57,7 @@ class ColourCodes:
         matrix = told.matrix
         if matrix == RGB and not (frame.format.is_rgb or frame.format.has_palette):
             matrix = UNSPECIFIED
-        matrix = choose_matrix(_first_stated(matrix, self.matrix), frame, primaries)
+        matrix = choose_matrix(_first_stated(matrix, self.matrix), frame, primaries, height)
         return ColourCodes(
             primaries,
             _first_stated(told.transfer, self.transfer),
@@ -74,7 +66,7 @@ class ColourCodes:
         )
 
 
-def choose_matrix(stated: int, frame: Any, primaries: int) -> int:
+def choose_matrix(stated: int, frame: Any, primaries: int, height: int) -> int:
     """Return the H.273 number of the matrix that a frame is read with, never "not stated".
 
     Raises UndecodableVideo for those that are not read.
@@ -83,13 +75,13 @@ def choose_matrix(stated: int, frame: Any, primaries: int) -> int:
         return RGB
     if stated == _DERIVED:
         stated = _MATRIX_OF_PRIMARIES.get(primaries, _DERIVED)
-    if stated in _UNREAD or stated == _DERIVED:
-        name = _UNREAD.get(stated, "derived from unusual primaries")
+    if stated in UNREAD_MATRICES or stated == _DERIVED:
+        name = UNREAD_MATRICES.get(stated, "derived from unusual primaries")
         raise UndecodableVideo(
             f"The video's colours are coded with the matrix {name} (H.273 number {stated}), which "
             "is not read; convert it to BT.709."
         )
-    return stated if stated == YCGCO else yuv_matrix(stated, frame.height)
+    return stated if stated == YCGCO else yuv_matrix(stated, height)
 
 
 def yuv_matrix(stated: int, height: int) -> int:

@@ -5,15 +5,12 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
 
-import av
-
 from service.media.audio.reader import TrackReader, open_tracks
 from service.media.audio.types import AudioPacket, AudioTrack
-from service.media.video.deinterlace import Deinterlacer
+from service.media.video.decode import PictureDecoder
 from service.media.video.demux import DECODE_ERRORS, Demuxer
 from service.media.video.frames import FrameReader
 from service.media.video.labels import read_labels
-from service.media.video.losses import LossCounter
 from service.media.video.pixels import ColourCodes, has_alpha
 from service.media.video.rate import choose_rate, peek_packets
 from service.media.video.repairs import Repairs
@@ -33,7 +30,6 @@ from service.media.video.window import FrameSelector
 MAX_EARLY_SOUND_BYTES = 64 << 20
 # A clip that ends so much before its header says so has lost its end.
 _EARLY_END_S = 1.0
-_BOTTOM_FIRST = (3, 5)  # FFmpeg's field orders
 _GROWING = ("vp8", "vp9", "av1")
 
 ALL = ClipSelection()
@@ -90,9 +86,8 @@ class _Reading:
         # What only the container knows; a decoder writes over it.
         self._codes = ColourCodes.of(demuxer.stream.codec_context)
         self._header_size = demuxer.stream.codec_context.width, demuxer.stream.codec_context.height
-        self._losses = LossCounter(self._codec)
+        self._decoder = PictureDecoder(demuxer, selection.deinterlace)
         self._skipper = GroupSkipper(self._codec, demuxer.decoder)
-        self._deinterlacer = Deinterlacer() if selection.deinterlaces else None
         self._audio_end_s = Fraction(0)
 
     def run(self) -> Iterator[VideoItem]:
@@ -127,22 +122,18 @@ class _Reading:
     def _make_frame_reader(
         self, first: Any, rate: Fraction | None, untrue_rate: Fraction | None
     ) -> FrameReader:
-        frames = FrameReader(
+        return FrameReader(
             first,
-            self._codes.choose(first, self._codec),
+            self._codes,
+            self._codec,
             self._limits,
             self._window,
             time_base=Fraction(self._stream.time_base),
             rate=rate,
             untrue_rate=untrue_rate,
             size=choose_size(self._header_size, first, self._codec),
+            tone_maps=self._selection.tone_maps,
         )
-        if frames.pixels.hdr is not None and not self._selection.tone_maps:
-            raise UndecodableVideo(
-                f"The video is HDR ({frames.pixels.hdr}), and only SDR was to be taken; leave out "
-                "hdr=refuse to have it tone-mapped."
-            )
-        return frames
 
     def _decode(
         self, readers: dict[int, list[TrackReader]], packets: Iterator[Any]
@@ -161,27 +152,13 @@ class _Reading:
         if not window.frames_are_over:
             for due in (*self._skipper.finish(), None):
                 yield from self._decode_packet(due)
-            if self._deinterlacer is not None:
-                yield from self._deinterlacer.flush()
+            yield from self._decoder.flush()
         for reader in itertools.chain.from_iterable(readers.values()):
             yield from reader.flush()
 
     def _decode_packet(self, packet: Any) -> Iterator[Any]:
         self._on_progress()
-        if packet is not None:
-            self._losses.send(packet)
-        try:
-            frames = list(self._demuxer.decoder.decode(packet))
-        except MemoryError:
-            raise
-        except av.FFmpegError:
-            return
-        for frame in frames:
-            self._losses.receive(frame)
-            if self._deinterlacer is None:
-                yield frame
-            else:
-                yield from self._deinterlacer.push(frame)
+        yield from self._decoder.decode(packet)
 
     def _keep(self, items: Iterable[Any], tracks: tuple[AudioTrack, ...]) -> Iterator[Kept]:
         """Convert the library's frames; leave out what is not selected."""
@@ -208,9 +185,7 @@ class _Reading:
         if aspect <= 0 or max(aspect.as_integer_ratio()) >= 1 << 31:
             aspect = Fraction(1)
         stated_s = self._demuxer.stated_duration_s()
-        pixels = frames.pixels
-        had_fields = self._deinterlacer is not None and self._deinterlacer.frames > 0
-        order = stream.codec_context.field_order
+        pixels, decoder = frames.pixels, self._decoder
         return VideoInfo(
             width=width,
             height=height,
@@ -231,9 +206,11 @@ class _Reading:
             audio=tracks,
             pixel_format=first.format.name,
             bit_depth=max(component.bits for component in first.format.components),
-            interlaced=bool(first.interlaced_frame) or had_fields,
-            deinterlaced=had_fields,
-            top_field_first=order not in _BOTTOM_FIRST,
+            interlaced=bool(first.interlaced_frame)
+            or decoder.has_fields
+            or decoder.is_deinterlacing,
+            deinterlaced=decoder.is_deinterlacing,
+            top_field_first=decoder.top_field_first,
             tone_mapped_from=pixels.hdr,
             gamut_converted_from=pixels.converted_from,
             has_alpha=has_alpha(first.format),
@@ -248,7 +225,8 @@ class _Reading:
     def _sum_up(self, readers: dict[int, list[TrackReader]]) -> Repairs:
         """Return what was missing or moved; counted for the selection."""
         frames, demuxer, window = self._frames, self._demuxer, self._window
-        lost = [pts for pts in self._losses.list_lost() if window.contains(pts * frames.time_base)]
+        losses = self._decoder.losses
+        lost = [pts for pts in losses.list_lost() if window.contains(pts * frames.time_base)]
         missing = 0 if window.frames_are_over else demuxer.pictures_missing
         stated_s = demuxer.stated_duration_s()
         early_s = 0.0
@@ -259,10 +237,12 @@ class _Reading:
         sounds = list(itertools.chain.from_iterable(readers.values()))
         return Repairs(
             frames_lost=len(lost) + missing,
-            frames_damaged=self._losses.frames_damaged,
+            frames_damaged=losses.frames_damaged,
             clock_corrections=demuxer.clock.corrections,
             frames_resized=frames.resized,
             frames_fitted=frames.fitted,
+            frames_combed=self._decoder.frames_combed,
+            colour_changes=frames.colour_changes,
             audio_packets_lost=sum(reader.packets_lost for reader in sounds),
             audio_changes=sum(reader.changes for reader in sounds),
             ends_early_s=round(early_s, 3) if early_s > _EARLY_END_S else 0.0,

@@ -18,9 +18,10 @@ class Repairs:
     `frames_lost` of the selection could not be decoded, `frames_damaged` were, in part.
     `clock_corrections`: how often the clip's clock went back or jumped. `frames_resized` had
     another size than the result, `frames_fitted` another shape: they lie within bars that are
-    transparent. `audio_packets_lost` could not be decoded; `audio_changes`: how often the form of
-    the audio changed, its layout or rate, and was converted. `ends_early_s`: by how much the clip
-    is shorter than its header says.
+    transparent. `frames_combed` hold two moments though the clip does not say so, and were left
+    so. `colour_changes`: how often the clip's colours changed their coding. `audio_packets_lost`
+    could not be decoded; `audio_changes`: how often the form of the audio changed, its layout or
+    rate. `ends_early_s`: by how much the clip is shorter than its header says.
     """
 
     frames_lost: Count = 0
@@ -28,6 +29,8 @@ class Repairs:
     clock_corrections: Count = 0
     frames_resized: Count = 0
     frames_fitted: Count = 0
+    frames_combed: Count = 0
+    colour_changes: Count = 0
     audio_packets_lost: Count = 0
     audio_changes: Count = 0
     ends_early_s: Seconds = 0.0

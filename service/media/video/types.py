@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ Image = npt.NDArray[np.uint8]
 
 MAX_SIDE = 16384
 Side = Annotated[int, Interval(ge=1, le=MAX_SIDE)]
+Deinterlace = Literal["auto", "always", "off"]
 CodePoint = Annotated[int, Interval(ge=0, le=255)]  # of ITU-T H.273
 
 
@@ -65,7 +66,8 @@ class ClipSelection:
     Frames shown from `start_s` on and before `end_s` (None: to the end), as a player counts the
     seconds; at most `max_fps` of them in a second, those between are left out. `audio`: the
     containers that results will have, each track comes in codecs that they carry; none: no audio.
-    `deinterlaces`: pictures of two moments become pictures of one. `tone_maps`: HDR is read as
+    `deinterlace`: pictures of two moments become pictures of one where the clip says that it has
+    them (`auto`), `always` or never (`off`). `tone_maps`: HDR is read as
     SDR; else it is refused. `keeps_metadata`: title, date and place come along.
     `after_s`: frames up to this time of the clip's own clock are left out.
     """
@@ -74,7 +76,7 @@ class ClipSelection:
     start_s: float = 0.0
     end_s: float | None = None
     max_fps: float | None = None
-    deinterlaces: bool = True
+    deinterlace: Deinterlace = "auto"
     tone_maps: bool = True
     keeps_metadata: bool = False
     after_s: float | None = None

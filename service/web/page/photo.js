@@ -44,7 +44,7 @@ export class PhotoMode {
   }
 
   setModels(models) {
-    fillModels(byId("photo-model"), models);
+    fillModels(byId("photo-model"), models, (model) => model.default);
     byId("photo-model-field").hidden = models.length < 2;
   }
 

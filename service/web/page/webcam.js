@@ -24,16 +24,26 @@ export class WebcamMode {
     this.link = null;
     this.background = new BackgroundChoice(byId("webcam-background"), "webcam", ["blur", "colour", "picture", "none"], () => {});
     byId("webcam-start").addEventListener("click", () => (this.stream ? this.stop() : this.start()));
+    byId("webcam-model").addEventListener("change", () => this.fillSizes());
     for (const id of ["webcam-model", "webcam-size", "webcam-smoothing"]) byId(id).addEventListener("change", () => this.reconnect());
     window.addEventListener("pagehide", () => this.stop());
   }
 
   setModels(models) {
-    fillModels(byId("webcam-model"), models);
-    const own = models.find((model) => model.default).ref_size;
-    const sizes = [...new Set([...SIZES, own])].sort((a, b) => a - b);
+    this.models = models;
+    fillModels(byId("webcam-model"), models, (model) => model.default_for_speed);
+    this.fillSizes();
+  }
+
+  /** Offer the sizes of the chosen model: its own, unless one was chosen, and no other where it takes no other. */
+  fillSizes() {
+    const select = byId("webcam-size");
+    const chosen = select.selectedOptions[0]?.defaultSelected ? "" : select.value;
+    const { ref_size: own, fixed_size: fixed } = this.models.find((model) => model.name === byId("webcam-model").value);
+    const sizes = fixed ? [own] : [...new Set([...SIZES, own])].sort((a, b) => a - b);
     const options = sizes.map((size) => new Option(t(size === own ? "networkSizeDefault" : "networkSizeOption", { size }), size, size === own, size === own));
-    byId("webcam-size").replaceChildren(...options);
+    select.replaceChildren(...options);
+    if (chosen && !fixed) select.value = chosen;
   }
 
   async start() {
@@ -59,17 +69,22 @@ export class WebcamMode {
   }
 
   async connect() {
+    const attempt = (this.attempt = {}); // another one, or a stop, may come before the answer
+    let session;
     try {
       const answer = await request("/v1/sessions", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify(this.sessionOptions()),
       });
-      this.session = await answer.json();
+      session = await answer.json();
     } catch (error) {
+      if (this.attempt !== attempt) return;
       this.stop();
       return showProblem(error);
     }
+    if (this.attempt !== attempt) return endSession(session);
+    this.session = session;
     const link = new LiveLink(this.session, this.video, {
       pipelined: byId("webcam-smoothing").checked ? 3 : 2,
       onResult: (cutout, frame) => this.link === link && this.draw(cutout, frame),
@@ -94,9 +109,9 @@ export class WebcamMode {
   disconnect() {
     clearInterval(this.timer);
     const { link, session } = this;
-    this.link = this.session = null;
+    this.link = this.session = this.attempt = null;
     link?.close();
-    if (session) request(`/v1/sessions/${session.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+    if (session) endSession(session);
   }
 
   async reconnect() {
@@ -172,4 +187,8 @@ export class WebcamMode {
     else control.value = value;
     this.reconnect();
   }
+}
+
+function endSession(session) {
+  request(`/v1/sessions/${session.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
 }

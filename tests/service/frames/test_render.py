@@ -6,6 +6,7 @@ import pytest
 
 from service.frames.render import Renderer, RenderOptions, make_render_options
 from service.frames.segment import MattedFrame
+from service.matting.cleanup import settle_ends
 from service.matting.composite import Blur
 from service.matting.resize import resize_alpha
 from service.media.video.types import Box, VideoFrame
@@ -49,7 +50,18 @@ def test_refined_matte_is_nearer_to_the_truth(matted: MattedFrame, truth: np.nda
 
 def test_matte_without_refining_is_the_resized_one(matted: MattedFrame) -> None:
     grey = render(matted, "grey", refines=False)
-    assert np.abs(grey / 255 - resize_alpha(matted.alpha, SIDE, SIDE)).max() <= 0.502 / 255
+    resized = settle_ends(resize_alpha(matted.alpha, SIDE, SIDE))
+    assert np.abs(grey / 255 - resized).max() <= 0.502 / 255
+
+
+@pytest.mark.parametrize("refines", [True, False])
+def test_faint_remains_are_gone_as_from_stills(matted: MattedFrame, refines: bool) -> None:
+    faint = np.clip(matted.alpha, 0.006, 0.994)
+    frame = MattedFrame(matted.frame, matted.network_image, faint)
+    options = {"refines": refines, "background": (255, 255, 255)}
+    grey, over = (render(frame, name, **options) for name in ("grey", "composite"))
+    assert (grey[:20] == 0).all() and (grey[120:136, 120:136] == 255).all()
+    assert (over[:20] == 255).all()
 
 
 def test_estimated_foreground_takes_the_old_background_out(matted, truth) -> None:

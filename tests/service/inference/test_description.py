@@ -15,7 +15,7 @@ from service.inference.models import ModelError, ModelInfo, inspect_model, read_
 from service.inference.preprocessing import fit_to_network, make_tensor
 from service.settings import Settings
 from tests.fakes import FAKE_INFO
-from tests.networks import U2NETP, describe, take, write_recurrent
+from tests.networks import U2NETP, describe, take, write_layout, write_recurrent
 from tests.onnx_files import write_model
 
 PLAIN = {"mean": 0.5, "std": 0.5}
@@ -54,7 +54,15 @@ def test_file_without_a_description_has_none(tmp_path):
         ('name = "x"\nlicence = "MIT"\nmean = 0.5\nstd = 0.0', ["std must be greater than 0"]),
         ('name = "a/b"\nlicence = "MIT"\nmean = 0.5\nstd = 1.0', ["name", "pattern"]),
         ('name = "x"\nlicence = "MIT"\nmean = nan\nstd = 1.0', ["mean"]),
-        ('name = "x"\nlicence = "MIT"\nmean = 0.5\nstd = 1.0\nsise = [1, 2]', ["sise"]),
+        (
+            'name = "x"\nlicence = "MIT"\nmean = 0.5\nstd = 1.0\nsise = [1, 2]',
+            ["x.toml: sise: is not a field; did you mean `size`?"],
+        ),
+        (
+            'name = "x"\nmean = 0.5\nstd = 1.0\nlicense = "MIT"',
+            ["license: is not a field; did you mean `licence`?"],
+        ),
+        ('name = "x"\nlicence = "MIT"\nmean = 0.5\nstd = 1.0\nquux = 1', ["quux: is not a field"]),
         ('name = "x"\nlicence = "MIT"\nmean = 0.5\nstd = 1.0\nstretch = 0.5', ["stretch"]),
     ],
 )
@@ -140,18 +148,54 @@ def test_output_is_read_as_described():
     assert (quarter == 0).sum() == (quarter == 1).sum() == 16 and quarter.dtype == np.float32
 
 
-def test_stretched_matte_of_one_value_is_empty_and_not_nonsense():
+@pytest.mark.parametrize("value, alpha", [(0.3, 0.0), (0.5, 0.0), (0.9, 1.0)])
+def test_stretched_matte_of_one_value_is_empty_or_full(value, alpha):
     info = ModelInfo(**vars(FAKE_INFO) | {"stretch": 0.0})
-    assert (read_alpha(np.full((1, 4, 4), 0.3, np.float32), info) == 0).all()
+    assert (read_alpha(np.full((1, 4, 4), value, np.float32), info) == alpha).all()
 
 
-def test_real_u2netp_finds_the_person(tmp_path, portrait):
+def test_picture_without_a_subject_is_not_stretched_until_it_has_one():
+    info = ModelInfo(**vars(FAKE_INFO) | {"stretch": 0.0})
+    doubts = np.linspace(0.01, 0.1, 64, dtype=np.float32).reshape(1, 8, 8)
+    assert read_alpha(doubts, info).max() < 0.2
+    assert read_alpha(1 - doubts, info).min() > 0.8
+    # One at a time: the neighbours in a batch do not count.
+    both = np.concatenate([doubts, np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)])
+    assert [matte.max() > 0.9 for matte in read_alpha(both, info)] == [False, True]
+
+
+def test_real_u2netp_finds_the_person_and_nobody_on_a_wall(tmp_path, portrait):
     engine = open_engine(take(U2NETP, tmp_path, "u2net"))
     assert engine.info.fixed_size == (320, 320) and engine.max_batch_size == 1
-    engine.warm_up()
-    alpha = engine.run(fit_to_network(portrait, engine.info, None, 1.5)[np.newaxis])[0]
+
+    def matte(image):
+        return engine.run(fit_to_network(image, engine.info, None, 1.5)[np.newaxis])[0]
+
+    alpha = matte(portrait)
     assert alpha.shape == (320, 320)
     assert alpha[50:106, 112:162].mean() > 0.9 and alpha[0:37, 50:94].mean() < 0.1
+    assert matte(portrait[:60, 80:150]).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("like", "expected"),
+    [
+        # Red is 0, 51, 102, 153 and 204 of 255; the sigmoid of (red - mean) / std ...
+        ("isnet", [0.0, 0.2439, 0.4951, 0.7488, 1.0]),  # ... is in the file, and stretched
+        ("birefnet", [0.1074, 0.2236, 0.4083, 0.623, 0.7983]),  # ... comes after it
+    ],
+)
+def test_preset_fits_the_layout_of_the_published_files(tmp_path, like, expected):
+    """A stand-in of that layout, whose output is the red channel: no package has the files."""
+    layout = {"isnet": {"last": "Sigmoid", "outputs": 6}, "birefnet": {"last": "Identity"}}
+    path = write_layout(tmp_path / f"{like}.onnx", **layout[like])
+    engine = open_engine(describe(path, **PRESETS[like]))
+    assert engine.info.fixed_size == (1024, 1024) and engine.info.is_recurrent is False
+    image = np.zeros((40, 50, 3), np.uint8)
+    image[:, :, 0] = np.repeat([0, 51, 102, 153, 204], 10)
+    image[:, :, 1:] = 255  # other channels must not come in
+    alpha = engine.run(fit_to_network(image, engine.info, None, 1.5)[np.newaxis])[0]
+    np.testing.assert_allclose(alpha[512, 102::205], expected, atol=2e-3)
 
 
 def test_wrong_size_for_u2netp_is_refused_at_start(tmp_path):

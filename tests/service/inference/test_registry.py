@@ -1,5 +1,7 @@
 """Several models in one service: which one a request gets, when it is loaded, what is told."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,7 @@ def test_model_is_loaded_when_it_is_asked_for_and_not_before(client):
     before = list_models(client)
     assert list(before) == ["fake", "second", "modnet-fast"]
     assert [model["default"] for model in before.values()] == [True, False, False]
+    assert [model["default_for_speed"] for model in before.values()] == [False, False, True]
     assert [model["loaded"] for model in before.values()] == [True, False, False]
     assert before["second"]["provider"] is None
     answer = post_image(client, IMAGE, model="second")
@@ -125,15 +128,37 @@ def test_size_of_ones_own_is_refused_where_the_network_has_one_size(make_client,
     assert post_image(client, IMAGE, model="x").status_code == 200
 
 
-def test_model_that_changed_on_the_disk_is_503_and_the_others_serve(make_client, tmp_path):
+def replace_model(path) -> None:
+    write_model(path, "out-of-range", metadata=METADATA | {"name": "x"})
+
+
+def describe_otherwise(path) -> None:
+    describe(path, mean=0.1, std=0.5)
+
+
+LOSSES = [replace_model, Path.unlink, describe_otherwise]
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_model_that_changed_on_the_disk_is_503_and_the_others_serve(make_client, tmp_path, lose):
     path = write_model(tmp_path / "x.onnx", metadata=METADATA | {"name": "x"})
     client = make_client(FakeEngine(), models=(path,))
-    write_model(path, "out-of-range", metadata=METADATA | {"name": "x"})
+    lose(path)
     for _ in range(2):
         problem = assert_problem(post_image(client, IMAGE, model="x"), 503, "not-ready")
         assert "`x`" in problem["detail"] and str(tmp_path) not in str(problem)
     assert post_image(client, IMAGE).status_code == 200
     assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_model_that_is_loaded_stays_whatever_comes_of_its_file(make_client, tmp_path, lose):
+    path = write_model(tmp_path / "x.onnx", metadata=METADATA | {"name": "x"})
+    client = make_client(FakeEngine(), models=(path,))
+    before = post_image(client, IMAGE, model="x")
+    lose(path)
+    after = post_image(client, IMAGE, model="x")
+    assert after.status_code == 200 and after.content == before.content
 
 
 def start(settings: dict, engine) -> None:
@@ -157,8 +182,6 @@ def test_bad_file_among_the_models_is_refused_at_start_though_it_would_be_loaded
 
 
 def test_other_embedded_weights_are_served_beside_the_first_alone(tmp_path):
-    embedded = Settings().other_models
-    assert DEFAULT_MODEL not in embedded
-    assert set(embedded) < {*DEFAULT_MODEL.parent.glob("*.onnx")}
+    assert Settings().other_models == (DEFAULT_MODEL.parent / "modnet-fast.onnx",)
     assert Settings(model_path=tmp_path / "x.onnx").other_models == ()
     assert Settings(models=()).other_models == ()

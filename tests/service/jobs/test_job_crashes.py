@@ -122,7 +122,7 @@ class Client:
 @pytest.mark.parametrize(
     ("kills", "seed"),
     [
-        (20, 1),
+        (8, 1),
         pytest.param(choose(50, 1000), 2, marks=[pytest.mark.slow, pytest.mark.timeout(14_000)]),
     ],
 )

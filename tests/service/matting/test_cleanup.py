@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.matting.cleanup import blur_alpha, clean_alpha, split_radius
+from service.matting import cleanup
+from service.matting.cleanup import blur_alpha, clean_alpha, make_disc, split_radius
+from service.threads import TooLate
 
 SEED = st.integers(0, 2**32 - 1)
 
@@ -52,6 +54,53 @@ def test_empty_and_full_mattes_stay_as_they_are(shape, value):
     alpha = np.full(shape, value, np.float32)
     cleaned = clean_alpha(alpha, threshold=0.5, erode=7, dilate=7, feather=30.0, keep_largest=True)
     np.testing.assert_allclose(cleaned, alpha, atol=1e-6)
+
+
+@given(
+    SEED,
+    st.integers(1, 70),
+    st.integers(1, 70),
+    st.integers(1, 12),
+    st.sampled_from(("erode", "dilate")),
+)
+def test_tiles_are_those_of_the_whole_matte(seed, height, width, radius, change):
+    """A matte of a few discs and much that is sure, in tiles that are small beside it."""
+    alpha = make_alpha(seed, (height, width))
+    alpha[alpha < 0.97] = 0 if change == "dilate" else 1
+    expected = alpha
+    for step in split_radius(radius):
+        expected = getattr(cv2, change)(expected, make_disc(step))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cleanup, "TILE", 16)
+        np.testing.assert_array_equal(clean_alpha(alpha, **{change: radius}), expected)
+
+
+@given(SEED, st.integers(1, 70), st.integers(1, 70), st.floats(0.01, 8))
+def test_blurred_tiles_are_those_of_the_whole_matte(seed, height, width, sigma):
+    alpha = make_alpha(seed, (height, width))
+    alpha[: height // 2] = 0
+    expected = np.minimum(cv2.GaussianBlur(alpha, (0, 0), sigma), 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cleanup, "TILE", 16)
+        np.testing.assert_allclose(blur_alpha(alpha, sigma), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"erode": 100}, {"dilate": 100}, {"feather": 8}, {"keep_largest": True}]
+)
+def test_clean_up_ends_when_nobody_waits(options):
+    """However large the matte is, no more than two of its tiles are worked on."""
+    asked = []
+
+    def is_late():
+        asked.append(1)
+        return len(asked) > 1
+
+    alpha = make_alpha(3, (1100, 700))
+    alpha[500:600] = 0  # between two pieces
+    with pytest.raises(TooLate):
+        clean_alpha(alpha, **options, is_late=is_late)
+    assert len(asked) == 2
 
 
 def test_threshold_counts_its_own_value_as_the_person():

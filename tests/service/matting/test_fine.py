@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("pymatting")
 
-from service.matting.fine import MAX_PIXELS, TooLate, find_unsure, refine_strands
+from service.matting.fine import MAX_PIXELS, find_unsure, refine_strands
+from service.threads import TooLate
 from tests.fakes import FakeEngine, opaque
 from tests.helpers import assert_problem, encode, post_image
 
@@ -91,7 +92,7 @@ def test_seconds_of_fine_photos_count_for_others(client, strands):
 
 
 def test_missing_extra_is_refused_with_the_command(client, strands, monkeypatch):
-    monkeypatch.setattr("service.matting.fine.find_spec", lambda name: None)
+    monkeypatch.setattr("service.fine.find_spec", lambda name: None)
     answer = post_image(client, encode(strands[0], "PNG"), refine="fine")
     problem = assert_problem(answer, 422, "invalid-option")
     assert "pip install 'matting-service[fine]'" in problem["hint"]
@@ -110,7 +111,7 @@ def test_photo_that_takes_too_long_is_504(make_client, strands, monkeypatch):
             self.now_s += 100
             return self.now_s
 
-        def perf_counter(self):
+        def thread_time(self):
             return self.now_s
 
     monkeypatch.setattr(answer_module, "time", Late())

@@ -27,6 +27,11 @@ class BmpFile:
     offset: int
     icc: bytes = b""
 
+    @property
+    def stride(self) -> int:
+        """Bytes of a row."""
+        return (self.width * self.bits + 31) // 32 * 4
+
 
 def read_bmp(data: bytes | bytearray) -> BmpFile | None:
     """Return the header, None for the old one of 12 bytes or one that is too short.
@@ -52,6 +57,14 @@ def read_bmp(data: bytes | bytearray) -> BmpFile | None:
     return BmpFile(width, abs(height), height > 0, bits, masks, offset, _read_profile(data, size))
 
 
+def ends_early(data: bytes | bytearray) -> bool:
+    """Say whether a BMP without compression ends before its last row, others before their end."""
+    header = read_bmp(data)
+    if header is None or int.from_bytes(data[30:34], "little") in _NAMES:
+        return len(data) < int.from_bytes(data[2:6], "little")
+    return len(data) < header.offset + header.stride * header.height
+
+
 def _read_profile(data: bytes | bytearray, size: int) -> bytes:
     if size < _V5 or struct.unpack_from("<I", data, 70)[0] != _EMBEDDED:
         return b""
@@ -66,9 +79,8 @@ def decode_fields(data: bytes | bytearray, header: BmpFile) -> NDArray[np.uint8]
     """
     assert header.masks is not None
     kind = np.dtype("<u2" if header.bits == 16 else "<u4")
-    stride = (header.width * header.bits + 31) // 32 * 4
-    rows = np.frombuffer(data, np.uint8, stride * header.height, header.offset)
-    values = rows.reshape(header.height, stride).view(kind)[:, : header.width]
+    rows = np.frombuffer(data, np.uint8, header.stride * header.height, header.offset)
+    values = rows.reshape(header.height, header.stride).view(kind)[:, : header.width]
     if header.is_upside_down:
         values = values[::-1]
     masks = header.masks if header.masks[3] else header.masks[:3]

@@ -3,9 +3,43 @@
 import struct
 from collections.abc import Iterator
 
-from service.media.colour.description import Colour
+from service.media.colour.description import UNSPECIFIED, Colour
+from service.media.image.types import TooComplexImage
 
-_MAX_BOXES = 4096
+_MAX_BOXES = 4096  # a photo in tiles has some hundred; FFmpeg takes seconds for millions
+_CONTAINERS = (b"meta", b"iprp", b"ipco")
+# How alpha is named by AVIF and by HEVC in HEIF.
+_ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1\0")
+
+
+def check_boxes(data: bytes | bytearray) -> None:
+    """Raise TooComplexImage for very many boxes at the top or around the pictures."""
+    count, views = 0, [memoryview(data)]
+    while views:
+        for kind, content in _split(views.pop()):
+            count += 1
+            if kind in _CONTAINERS:
+                views.append(content[4:] if kind == b"meta" else content)
+        if count >= _MAX_BOXES:
+            raise TooComplexImage("HEIF or AVIF", "boxes", _MAX_BOXES, count)
+
+
+def find_matrix(data: bytes | bytearray) -> int:
+    """Return the matrix of the primary picture by its `colr` box, whatever else describes it."""
+    for kind, content in _find_properties(data):
+        if kind == b"colr" and bytes(content[:4]) == b"nclx" and len(content) >= 10:
+            return int.from_bytes(content[8:10], "big")
+    return UNSPECIFIED
+
+
+def has_alpha_item(data: bytes | bytearray) -> bool:
+    """Say whether any item of the file calls itself alpha, linked to a picture or not."""
+    meta = _find(memoryview(data), b"meta")
+    properties = None if meta is None else _find(meta[4:], b"iprp")
+    container = None if properties is None else _find(properties, b"ipco")
+    kinds = [] if container is None else list(_split(container))
+    names = [bytes(content[4:]) for kind, content in kinds if kind == b"auxC"]
+    return any(name.startswith(_ALPHA) for name in names)
 
 
 def find_nclx(data: bytes | bytearray) -> Colour | None:

@@ -5,15 +5,25 @@ import io
 import numpy as np
 import pillow_heif
 
-from service.media.colour.description import SRGB
+from service.media.colour.description import SRGB, UNREAD_MATRICES
 from service.media.image.formats.avif import AvifPixels, decode_avif, open_avif
-from service.media.image.formats.boxes import find_nclx
+from service.media.image.formats.boxes import (
+    check_boxes,
+    find_matrix,
+    find_nclx,
+    has_alpha_item,
+)
 from service.media.image.source import Pixels, Source, open_file, take_file
+from service.media.image.types import UndecodableImage
 
 
 def open_heif(data: bytes | bytearray) -> Source:
-    """Read the header; raises what Pillow raises."""
-    described = find_nclx(data)
+    """Read the header; raises TooComplexImage and what Pillow raises."""
+    check_boxes(data)
+    described, matrix = find_nclx(data), find_matrix(data)
+    if matrix in UNREAD_MATRICES:
+        name = UNREAD_MATRICES[matrix]
+        raise UndecodableImage(f"a coding of colours that is not read: the matrix {name}")
     try:
         file = open_file(data, "AVIF", "HEIF")
     except (OSError, SyntaxError, ValueError) as error:
@@ -22,6 +32,8 @@ def open_heif(data: bytes | bytearray) -> Source:
             raise error
         return _from_avif(avif)
     source = take_file(file)
+    if file.mode != "RGBA" and has_alpha_item(data):
+        source.notes.append("alpha that is not linked to the picture was left out")
     if "icc_profile" in file.info:
         return source
     source.colour = described or SRGB

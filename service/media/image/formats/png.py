@@ -18,6 +18,7 @@ from service.media.colour.description import (
     Transfer,
     matrix_to_xyz,
 )
+from service.media.image.types import TooComplexImage
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
@@ -27,6 +28,8 @@ _MAX_TEXT_BYTES = 1 << 20
 _MAX_ICC_BYTES = 4 << 20
 _SRGB_GAMMA = 1 / 2.2  # what gAMA says of sRGB; where nothing else is said, it means that
 _TRUE_COLOUR = (2, 3, 6)
+# A picture of 25 MB in the smallest pieces that encoders write has 6,000.
+MAX_CHUNKS = 65_536
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,10 @@ class PngFile:
 
 
 def mend_png(data: bytes | bytearray) -> PngFile:
-    """Return the file without damaged and needless chunks, and what they said."""
+    """Return the file without damaged and needless chunks, and what they said.
+
+    Raises TooComplexImage.
+    """
     kept, told = [SIGNATURE], dict[bytes, bytes]()
     dropped: list[str] = []
     is_whole = has_key = False
@@ -78,9 +84,11 @@ def mend_png(data: bytes | bytearray) -> PngFile:
 
 
 def _walk(data: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (kind, start, end) of the chunks that are whole."""
-    at = len(SIGNATURE)
+    """Yield (kind, start, end) of the chunks that are whole; raises TooComplexImage."""
+    at, count = len(SIGNATURE), 0
     while at + 12 <= len(data):
+        if (count := count + 1) > MAX_CHUNKS:
+            raise TooComplexImage("PNG", "chunks", MAX_CHUNKS, count)
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         if end > len(data):
             return

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 
 from PIL import ImagePalette, TiffImagePlugin
 
-from service.media.image.types import UndecodableImage, UnknownFormat
+from service.media.image.formats.directories import MAX_TAGS
+from service.media.image.types import TooComplexImage, UndecodableImage, UnknownFormat
 
 _MAX_PAGES = 64
-_MAX_TAGS, _MAX_VALUES = 4096, 65_536
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS = 254, 255, 256, 257, 258
 _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SUB_IFDS = 259, 262, 277, 284, 330
 _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES = 273, 279, 324, 325
 _COLOUR_MAP, _FORMAT, _DNG_VERSION = 320, 339, 50706
 _CFA, _LINEAR_RAW = 32803, 34892
 _REDUCED, _MASK = 1, 4
+# How many values are looked at: a file can have each of its tags claim all of its bytes.
+_MAX_VALUES = dict.fromkeys((_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES), 65_536)
+_FEW_VALUES = 64
 # Bytes of one value, by the number of its type.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
@@ -45,7 +48,7 @@ _COMPRESSIONS = {
 class _Entry:
     type: int
     count: int
-    raw: bytes  # the values, as the file has them
+    raw: memoryview  # the values, as the file has them
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,10 @@ class Page:
         return is_planar and self.get(_BITS, 1) > 8
 
     @property
+    def is_signed_byte(self) -> bool:
+        return self.get(_FORMAT, 1) == 2 and self.get(_BITS, 1) == 8
+
+    @property
     def data_end(self) -> int:
         """Where the last piece of its pixels that is listed ends."""
         starts = self.tags.get(_STRIPS) or self.tags.get(_TILES) or ()
@@ -99,7 +106,7 @@ class Page:
 def choose_page(data: bytes | bytearray) -> tuple[bytes | bytearray, Page | None]:
     """Return the file with its picture as the first page, and that page; None: left to Pillow.
 
-    Raises UnknownFormat for a camera's raw file.
+    Raises UnknownFormat for a camera's raw file, TooComplexImage for very many tags.
     """
     if bytes(data[8:10]) == b"CR" and data[:2] == b"II":
         raise _refuse_raw("CR2")
@@ -176,10 +183,12 @@ class _Reader:
             raise UndecodableImage("a big-endian BigTIFF of over 2 GiB is not read")
         entries, tail = b"", b""
         listed = sorted(self._list(page.offset)[0].items())
+        if sum(len(entry.raw) for _, entry in listed) > 2 * len(self._data):
+            raise UndecodableImage("the tags of the TIFF lie over each other")
         start = len(self._data) + len(self._data) % 2
         behind = start + 2 + 12 * len(listed) + 4
         for tag, entry in listed:
-            type, raw = entry.type, entry.raw
+            type, raw = entry.type, bytes(entry.raw)
             if type in (16, 17, 18):
                 values = struct.unpack(f">{len(raw) // 8}Q", raw)
                 type, raw = 4, struct.pack(f">{len(values)}I", *(v & 0xFFFFFFFF for v in values))
@@ -208,18 +217,24 @@ class _Reader:
         tags = {}
         for tag, entry in entries.items():
             if code := _CODES.get(entry.type):
-                count = min(_MAX_VALUES, len(entry.raw) // _SIZES[entry.type])
+                most = _MAX_VALUES.get(tag, _FEW_VALUES)
+                count = min(most, len(entry.raw) // _SIZES[entry.type])
                 tags[tag] = struct.unpack_from(f"{self.order}{count}{code}", entry.raw)
         return Page(at, tags, self._is_cut), following
 
     def _list(self, at: int) -> tuple[dict[int, _Entry], int]:
-        """Return the entries of a directory and where the next one lies."""
+        """Return the entries of a directory and where the next one lies.
+
+        Raises TooComplexImage.
+        """
         if self.is_big:
             count, at, size, inline = self._read("Q", at), at + 8, 20, 8
         else:
             count, at, size, inline = self._read("H", at), at + 2, 12, 4
-        entries = {}
-        for number in range(min(count, _MAX_TAGS)):
+        if count > MAX_TAGS and at + MAX_TAGS * size < len(self._data):
+            raise TooComplexImage("TIFF", "tags", MAX_TAGS, count)
+        view, entries = memoryview(self._data), dict[int, _Entry]()
+        for number in range(min(count, MAX_TAGS)):
             place = at + number * size
             tag, type = self._read("H", place), self._read("H", place + 2)
             length = self._read("Q" if self.is_big else "I", place + 4)
@@ -230,8 +245,8 @@ class _Reader:
             if bytes_ == 0 or start + bytes_ > len(self._data):
                 self._is_cut = self._is_cut or bytes_ > 0
                 continue
-            entries[tag] = _Entry(type, length, bytes(self._data[start : start + bytes_]))
-        end = at + min(count, _MAX_TAGS) * size
+            entries[tag] = _Entry(type, length, view[start : start + bytes_])
+        end = at + min(count, MAX_TAGS) * size
         return entries, self._read("Q" if self.is_big else "I", end)
 
 
@@ -239,5 +254,5 @@ def find_page(data: bytes | bytearray) -> Page | None:
     """Return the page that is the picture, None where there is no directory or no picture."""
     try:
         return choose_page(data)[1]
-    except (UnknownFormat, UndecodableImage):
+    except (TooComplexImage, UnknownFormat, UndecodableImage):
         return None

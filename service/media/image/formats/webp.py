@@ -10,7 +10,9 @@ from PIL import Image
 
 from service.media.image.formats.avif import import_av
 from service.media.image.truncated import Missing, find_changed_rows
+from service.media.image.types import TooComplexImage
 
+MAX_CHUNKS = 4096  # a still has five; more are animations, of which the first frame is read
 _NOISE = (b"", b"\x55\xa3\x1c\x96\x5a" * 400)
 
 
@@ -20,9 +22,14 @@ def is_cut(data: bytes | bytearray) -> bool:
 
 
 def close_webp(data: bytes | bytearray, tail: bytes = b"") -> bytes:
-    """Return the file with the sizes of what is there; `tail` goes behind the last pixels."""
-    chunks, at = [], 12
+    """Return the file with the sizes of what is there; `tail` goes behind the last pixels.
+
+    Raises TooComplexImage.
+    """
+    chunks, at = list[bytes](), 12
     while at + 8 <= len(data):
+        if len(chunks) >= 2 * MAX_CHUNKS:
+            raise TooComplexImage("WebP", "chunks", MAX_CHUNKS, MAX_CHUNKS + 1)
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         content = bytes(data[at + 8 : at + 8 + size])
         if len(content) < size:

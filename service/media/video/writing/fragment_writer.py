@@ -4,6 +4,7 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -11,6 +12,7 @@ import av
 from av.codec.context import Flags
 from av.video.reformatter import ColorRange
 
+from service.media.video.labels import NO_LABELS, ClipLabels, write_labels
 from service.media.video.types import Image
 from service.media.video.writing.yuv import YuvConverter
 
@@ -71,12 +73,19 @@ class FragmentWriter:
     What comes out depends on the frames and their times alone, not on the fragments they are cut
     into: the encoder holds no frame back, looks at none ahead, has one thread and groups of fixed
     length. Odd sizes are padded to even by repeating the edge. Colours are BT.709, limited range.
-    Raises FragmentWriteError.
+    `labels`, but for their chapters, are stated at the beginning. Raises FragmentWriteError.
     """
 
-    def __init__(self, size: tuple[int, int], fps: float, level: int) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int],
+        fps: float,
+        level: int,
+        labels: ClipLabels = NO_LABELS,
+    ) -> None:
         self._converter = YuvConverter(size[1], size[0], PIXEL_FORMAT, _BT709)
         self.frames = 0
+        self._labels = replace(labels, chapters=())  # which the whole would have to be known for
         with _refusals("the encoder cannot be opened"):
             # By itself, not as a stream: a file and its streams hold each other, and the memory of
             # an encoder among them, until the garbage collector comes by.
@@ -145,6 +154,7 @@ class FragmentWriter:
             context.pix_fmt = encoder.pix_fmt
             context.extradata = encoder.extradata
             _state_colours(context)
+            write_labels(container, self._labels)
             container.start_encoding()
             for packet in packets:
                 packet.stream = stream

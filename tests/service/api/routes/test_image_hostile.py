@@ -25,6 +25,7 @@ from tests.profiles import make_profile
 from tests.stills import LOSSLESS, store
 
 SMALL = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+LARGE = {"image_max_megapixels": 300, "max_megapixels": 300}  # for images that take long
 SOON_S = 15.0  # the decoder's own limit is 10 s; what hangs would not come back at all
 
 
@@ -89,6 +90,20 @@ CASES = {
         422,
         "undecodable-media",
     ),
+    "JPEG of many scans": (lambda: hostile.make_slow_jpeg(101), 422, "media-too-complex"),
+    "TIFF of many tags": (
+        lambda: hostile.make_tiff_with_tags(60_000),
+        422,
+        "media-too-complex",
+    ),
+    **{
+        f"{kind} of many comments": (
+            lambda kind=kind: hostile.make_comments(kind, 70_000),
+            422,
+            "media-too-complex",
+        )
+        for kind in ("PNG", "JPEG", "GIF", "WEBP", "HEIF", "AVIF")
+    },
     "TIFF that is a loop": (
         lambda: hostile.make_tiff_chain(1000, is_loop=True),
         422,
@@ -127,7 +142,9 @@ ODD_AND_WELL = {
     "profile with a table it has not": lambda: encode(
         SMALL, "PNG", icc_profile=hostile.make_greedy_profile(255)
     ),
-    "TIFF with many claims": lambda: hostile.make_tiff_with_tags(20_000),
+    "EXIF of 65,000 tags": lambda: encode(SMALL, "PNG", exif=hostile.make_exif_of_tags(65_000)),
+    "TIFF with many claims": lambda: hostile.make_tiff_with_tags(1_000),
+    "TIFF with large claims": lambda: hostile.make_large_tags(900, 1 << 20),
 }
 
 
@@ -159,6 +176,13 @@ def test_limits_of_an_image_come_with_their_numbers(client):
 def test_header_of_49_megapixels_without_pixels_is_refused(client):
     assert_problem(post_image(client, hostile.make_png(7_000, 7_000)), 422, "undecodable-media")
     assert_still_serves(client)
+
+
+def test_work_that_is_counted_comes_with_its_numbers(client):
+    data = hostile.make_slow_jpeg(20_000)
+    problem = assert_problem(post_image(client, data), 422, "media-too-complex")
+    assert (problem["limit"], problem["actual"]) == (100, 20_001)
+    assert "20,001 scans" in problem["detail"]
 
 
 def test_large_image_of_few_bytes_is_answered(fake_client):
@@ -196,11 +220,11 @@ def test_tail_behind_an_image_does_not_reach_the_result(client, portrait_jpeg):
     assert response.status_code == 200 and b"secret tail" not in response.content
 
 
-def test_scan_bomb_is_too_complex_and_the_next_image_is_fine(make_client):
-    client = make_client(FakeEngine(), decoder_timeout_s=2)
+def test_slow_image_is_too_complex_and_the_next_image_is_fine(make_client):
+    client = make_client(FakeEngine(), decoder_timeout_s=2, **LARGE)
     assert_still_serves(client)
     child = find_child_pid(client)
-    data = hostile.make_slow_jpeg(20_000)
+    data = hostile.make_slowest_jpeg()
     assert len(data) < 1 << 20
     problem = assert_problem(post_image(client, data), 422, "media-too-complex")
     assert problem["limit"] == 2
@@ -210,7 +234,7 @@ def test_scan_bomb_is_too_complex_and_the_next_image_is_fine(make_client):
 
 
 def test_child_killed_while_it_decodes_costs_one_422(make_client):
-    client = make_client(FakeEngine())
+    client = make_client(FakeEngine(), **LARGE)
     assert_still_serves(client)
     child = psutil.Process(find_child_pid(client))
     before_s = child.cpu_times().user
@@ -221,7 +245,7 @@ def test_child_killed_while_it_decodes_costs_one_422(make_client):
 
     killer = threading.Thread(target=kill_when_busy)
     killer.start()
-    response = post_image(client, hostile.make_slow_jpeg(20_000))
+    response = post_image(client, hostile.make_slowest_jpeg())
     killer.join()
     assert_problem(response, 422, "undecodable-media")
     assert_still_serves(client)
@@ -283,11 +307,11 @@ def test_any_changed_bytes_are_an_image_or_a_refusal(fake_client, format, change
 
 def test_children_die_with_a_service_that_was_killed_while_they_decode(live_server):
     """An idle child sees its socket close; a busy one looks at nothing but its file."""
-    server = live_server(max_requests=3, decoder_timeout_s=60, decoder_cpu_s=60)
+    server = live_server(max_requests=3, decoder_timeout_s=60, decoder_cpu_s=60, **LARGE)
     (child,) = psutil.Process(server.pid).children(recursive=True)
     before_s = child.cpu_times().user
     with connect(server.port) as connection:
-        data = hostile.make_slow_jpeg(50_000)
+        data = hostile.make_slowest_jpeg()
         connection.send_head("POST /v1/image", Content_Type="image/jpeg", Content_Length=len(data))
         connection.send(data)
         wait_until(lambda: child.cpu_times().user > before_s + 0.1)

@@ -10,6 +10,7 @@ from service.settings import DEFAULT_MODEL, Settings
 from service.stills.options import ImageOptions
 from tests.fakes import FakeEngine
 from tests.helpers import encode, post_image, read_metric
+from tests.providers import HAS_CUDA
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +44,17 @@ def test_reason_for_the_cpu_is_told_wherever_the_provider_is(make_client, image)
     assert read_metric(client, "matting_model_info", **labels) == 1
 
 
-def test_models_are_those_of_the_file(client):
-    report = json.loads(DEFAULT_MODEL.with_suffix(".json").read_text())
-    (model,) = client.get("/v1/models").json()["models"]
-    assert model["name"] == report["model"] and model["sha256"] == report["onnx_sha256"]
-    assert model["weights_sha256"] == report["checkpoint_sha256"]
-    assert model["licence"] and model["default"] is True and model["ref_size"] % 32 == 0
+@pytest.mark.skipif(HAS_CUDA, reason="there the first model serves all")
+def test_models_are_those_of_the_files(client):
+    models = client.get("/v1/models").json()["models"]
+    assert [model["name"] for model in models] == ["modnet", "modnet-fast"]
+    assert [model["default"] for model in models] == [True, False]
+    assert [model["default_for_speed"] for model in models] == [False, True]
+    for model in models:
+        report = json.loads((DEFAULT_MODEL.parent / f"{model['name']}.json").read_text())
+        assert model["name"] == report["model"] and model["sha256"] == report["onnx_sha256"]
+        assert model["weights_sha256"] == report["checkpoint_sha256"]
+        assert model["licence"] and model["ref_size"] % 32 == 0
 
 
 def test_capabilities_equal_the_settings(make_client):

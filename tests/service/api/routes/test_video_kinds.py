@@ -216,6 +216,33 @@ def test_metadata_is_kept_if_asked_for(client, tmp_path) -> None:
             assert [c["metadata"]["title"] for c in file.chapters()] == ["One", "Two"]
 
 
+@pytest.mark.parametrize(("keep", "title"), [(True, "Holiday"), (False, None)])
+def test_metadata_of_the_first_chunk_is_kept_if_asked_for(client, tmp_path, keep, title) -> None:
+    clip_kinds.make_labelled(tmp_path / "a.mkv")
+    session = SessionClient(client, keep_metadata=keep)
+    answers = [session.send((tmp_path / "a.mkv").read_bytes()).content for _ in range(2)]
+    with av.open(io.BytesIO(b"".join(answers))) as file:
+        assert file.metadata.get("title") == title
+        assert file.metadata.get("location", "").startswith("+48.1" if keep else "")
+        assert len([packet for packet in file.demux(video=0) if packet.size]) == 49
+        assert not file.chapters()
+
+
+def test_fields_that_nobody_states_are_told(client, tmp_path) -> None:
+    pictures = [picture(3 * index, (96, 64)) for index in range(40)]
+    for first, second in zip(pictures[::2], pictures[1::2], strict=True):
+        first[1::2] = second[1::2]
+    clip = write_pictures(tmp_path / "a.mp4", pictures[::2]).read_bytes()
+    response = post(client, clip, **QUICK)
+    assert int(response.headers["x-frames-combed"]) > 10
+    assert "x-deinterlaced" not in response.headers
+    mended = post(client, clip, deinterlace="always", **QUICK)
+    assert mended.headers["x-deinterlaced"] == "yes"
+    assert "x-frames-combed" not in mended.headers
+    chunk = SessionClient(client, packaging="frames").send(clip)
+    assert int(chunk.headers["x-frames-combed"]) > 10
+
+
 def test_pictures_of_narrow_pixels_are_stretched_and_it_is_told(client, tmp_path) -> None:
     clip = make_clip(
         tmp_path / "a.mp4", seconds=0.2, size=(176, 240), sample_aspect_ratio=Fraction(20, 11)

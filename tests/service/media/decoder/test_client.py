@@ -16,7 +16,7 @@ from service.media.wire.channel import Channel
 from service.media.wire.sealed import seal
 from service.settings import Settings
 from tests.helpers import encode, wait_until
-from tests.hostile import make_flat_png, make_slow_jpeg
+from tests.hostile import make_flat_png, make_slow_jpeg, make_slowest_jpeg
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_limits_of_the_process_are_set(decoder, portrait_jpeg):
 def test_cpu_time_counts_anew_for_each_item():
     """The kernel's limit is of the whole life of a process, and these children live long."""
     with closing_decoder(decoder_cpu_s=1, decoder_timeout_s=60) as child:
-        slow = make_slow_jpeg(200)
+        slow = make_slow_jpeg(90)
         process = psutil.Process(child.pid)
         while process.cpu_times().user < 2.6:  # the limit of one item ends before that
             child.open_image(slow)
@@ -110,7 +110,7 @@ def test_cpu_time_counts_anew_for_each_item():
 
 def test_cpu_limit_is_media_too_complex():
     with closing_decoder(decoder_cpu_s=1, decoder_timeout_s=60) as child:
-        child.open_image(make_slow_jpeg(20_000))
+        child.open_image(make_slowest_jpeg())
         with pytest.raises(MediaTooComplex, match="CPU time") as caught:
             child.decode_image()
         assert caught.value.limit == 1
@@ -119,7 +119,7 @@ def test_cpu_limit_is_media_too_complex():
 
 def test_wall_time_limit_is_media_too_complex():
     with closing_decoder(decoder_timeout_s=60) as child:
-        child.open_image(make_slow_jpeg(20_000))  # start-up, too, is behind us
+        child.open_image(make_slowest_jpeg())  # start-up, too, is behind us
         child._settings = child._settings.model_copy(update={"decoder_timeout_s": 0.5})
         with pytest.raises(MediaTooComplex, match="0.5 s") as caught:
             child.decode_image()
@@ -148,7 +148,7 @@ def test_child_that_does_not_read_is_given_up():
 
 def test_child_killed_while_it_decodes_is_an_error_of_the_file():
     with closing_decoder() as child:
-        child.open_image(make_slow_jpeg(20_000))
+        child.open_image(make_slowest_jpeg())
         process = psutil.Process(child.pid)
         before_s = process.cpu_times().user
 

@@ -12,7 +12,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.threads import Workers
 from tests.helpers import wait_until
-from tests.hostile import make_flat_png, make_slow_jpeg
+from tests.hostile import make_flat_png, make_slowest_jpeg
 
 
 def has_ended(pid: int) -> bool:
@@ -100,7 +100,7 @@ def test_cancelled_borrower_never_returns_its_child():
         async def decode():
             async with pool.borrow("still") as child:
                 pids.append(child.pid)
-                await workers.run(child.open_image, make_slow_jpeg(20_000))
+                await workers.run(child.open_image, make_slowest_jpeg())
                 await workers.run(child.decode_image)
 
         task = asyncio.create_task(decode())

@@ -1,14 +1,14 @@
 """EXIF that a result may carry: the photo's, upright, without what is no longer true."""
 
-import io
 import struct
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from service.media.image.exif import MAX_EXIF_BYTES, find_png_exif
+from service.media.image.exif import MAX_EXIF_BYTES
 from tests.helpers import encode
+from tests.hostile import chunk
 from tests.stills import LOSSLESS, read, store
 
 Base, IFD = ExifTags.Base, ExifTags.IFD
@@ -115,11 +115,13 @@ def test_broken_exif_costs_nobody_the_photo(name, format):
     assert len(picture.exif) < 200
 
 
-def test_exif_of_a_png_is_found_among_its_chunks():
-    exif = make_exif().tobytes()
-    data = encode(PICTURE, "PNG", exif=exif)
-    assert find_png_exif(data) == exif.removeprefix(b"Exif\0\0")
-    assert find_png_exif(encode(PICTURE, "PNG")) == b""
-    assert find_png_exif(data[:40] + b"eXIf") == b""
-    with Image.open(io.BytesIO(data)) as image:
-        assert image.getexif()[Base.Make] == "Maker"
+@pytest.mark.parametrize("place", [b"IDAT", b"IEND"])
+def test_exif_of_a_png_is_found_before_and_behind_its_pixels(place):
+    exif = make_exif()
+    exif[Base.Orientation] = 6
+    data = encode(PICTURE, "PNG")
+    at = data.index(place) - 4
+    content = exif.tobytes().removeprefix(b"Exif\0\0")
+    picture = read(data[:at] + chunk(b"eXIf", content) + data[at:])
+    assert np.array_equal(picture.image, np.rot90(PICTURE, -1))
+    assert b"Maker" in picture.exif

@@ -25,6 +25,7 @@ def make_large(mode: str) -> Image.Image:
 
 CASES = [
     ("JPEG", "RGB", {}),
+    ("JPEG", "RGB", {"progressive": True, "quality": 30}),
     ("PNG", "RGBA", {"compress_level": 1}),
     ("WEBP", "RGBA", {"lossless": True, "quality": 0, "method": 0}),
     ("AVIF", "RGBA", {"speed": 10}),
@@ -36,7 +37,9 @@ CASES = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format, mode, options", CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    "format, mode, options", CASES, ids=[f"{case[0]}-{len(case[2])}" for case in CASES]
+)
 def test_largest_picture_is_decoded_within_the_limit(format, mode, options):
     image = make_large(mode)
     if format in LOSSLESS:  # turned and wide: the most that is asked of the child

@@ -7,6 +7,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from service.media.image.writer import CONTENT_TYPES, MAX_SIDE, encode_image
+from service.threads import TooLate
 from tests.profiles import make_profile
 from tests.stills import read
 
@@ -133,3 +134,16 @@ def test_longest_side_is_what_the_format_holds(format):
     assert open_image(encode(np.zeros((1, side), np.uint8), format)).size == (side, 1)
     with pytest.raises((OSError, ValueError)):  # by the writer, or by the reader
         open_image(encode(np.zeros((1, side + 1), np.uint8), format))
+
+
+def test_png_ends_when_nobody_waits_for_it():
+    asked = []
+
+    def is_late() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
+    with pytest.raises(TooLate):
+        encode(noise, "png", is_late=is_late)
+    assert len(asked) == 4

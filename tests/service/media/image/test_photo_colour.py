@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from service.media.colour.transfer import encode_pq
+from service.media.image.reader import open_image
+from service.media.image.types import UndecodableImage
 from tests.helpers import encode
 from tests.hostile import chunk
 from tests.profiles import convert_to_srgb, encode_srgb, make_profile
@@ -236,3 +238,43 @@ def test_bt2020_by_codes_is_wide(colours):
     )
     expected = np.rint(encode_srgb(linear))
     assert np.abs(picture.image[0, 0] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("format", ["AVIF", "HEIF"])
+@pytest.mark.parametrize("matrix, name", [(10, "constant luminance"), (14, "ICtCp"), (15, "IPT")])
+def test_matrix_that_is_not_read_is_named(portrait, format, matrix, name):
+    data = encode(portrait[:64, :64], format)
+    at = data.index(b"nclx") + 8
+    with pytest.raises(UndecodableImage, match=f"not read: the matrix .*{name}"):
+        open_image(data[:at] + struct.pack("!H", matrix) + data[at + 2 :])
+
+
+@pytest.mark.parametrize("format", ["AVIF", "HEIF"])
+@pytest.mark.parametrize("how", ["type", "from", "to 0", "to itself", "to nobody", "none"])
+def test_alpha_with_an_odd_link_is_used_or_told(portrait, format, how):
+    """Alpha of libheif's and libavif's files is item 2, the picture item 1."""
+    alpha = np.full((64, 64, 1), 255, np.uint8)
+    alpha[:, 32:] = 0
+    image = np.dstack([portrait[:64, :64], alpha])
+    data = bytearray(encode(image, format))
+    at = data.index(b"auxl", data.index(b"iref"))
+    assert data[at : at + 10] == b"auxl" + bytes([0, 2, 0, 1, 0, 1])
+    changes = {"type": (0, b"cdsc"), "from": (4, b"\0\0"), "none": (6, b"\0\0")}
+    changes |= {"to 0": (8, b"\0\0"), "to itself": (8, b"\0\2"), "to nobody": (8, b"\0\7")}
+    place, content = changes[how]
+    data[at + place : at + place + len(content)] = content
+    try:
+        picture = read(bytes(data))
+    except UndecodableImage as error:
+        assert format == "HEIF" and str(error)
+        return
+    if picture.alpha is None:
+        assert any("alpha" in note for note in picture.notes)
+        assert np.abs(picture.image.astype(int) - image[:, :, :3]).mean() < 5
+    else:
+        assert np.abs(picture.alpha.astype(int) - alpha[:, :, 0]).mean() < 5
+
+
+def test_opaque_pictures_have_no_note_about_alpha(portrait):
+    for format in ("AVIF", "HEIF"):
+        assert read(encode(portrait[:64, :64], format)).notes == ()

@@ -364,7 +364,7 @@ def test_opaque_clip_has_no_alpha(tmp_path) -> None:
 @pytest.mark.parametrize("suffix", ["ts", "mp4"])
 def test_kept_fields(tmp_path, suffix: str) -> None:
     path = clips.make_clip(tmp_path / f"a.{suffix}", interlaced=True, seconds=0.5)
-    kept = read_clip(path, ClipSelection(deinterlaces=False))
+    kept = read_clip(path, ClipSelection(deinterlace="off"))
     assert (kept.info.interlaced, kept.info.deinterlaced) == (True, False)
     clip = read_clip(path)
     assert (clip.info.interlaced, clip.info.deinterlaced) == (True, True)

@@ -53,7 +53,7 @@ def test_profile_is_one_that_players_have(tmp_path, crf: int) -> None:
 @pytest.mark.parametrize("top_field_first", [True, False])
 def test_fields_that_are_kept_are_flagged(tmp_path, container, top_field_first: bool) -> None:
     source = clips.make_clip(tmp_path / "a.ts", seconds=0.5, interlaced=True, tone=False)
-    clip = read_clip(source, ClipSelection(deinterlaces=False))
+    clip = read_clip(source, ClipSelection(deinterlace="off"))
     info = dataclasses.replace(clip.info, top_field_first=top_field_first)
     encoding, target = ENCODINGS[container], tmp_path / f"b.{container}"
     with VideoWriter(target, info, encoding) as writer:
@@ -61,7 +61,7 @@ def test_fields_that_are_kept_are_flagged(tmp_path, container, top_field_first: 
             opaque = np.full((*frame.image.shape[:2], 1), 255, np.uint8)
             image = np.dstack([frame.image, opaque]) if encoding.channels == 4 else frame.image
             writer.write_frame(image, frame.pts, frame.duration)
-    kept = read_clip(target, ClipSelection(deinterlaces=False))
+    kept = read_clip(target, ClipSelection(deinterlace="off"))
     assert kept.info.interlaced
     if container == "mp4":
         assert kept.info.top_field_first == top_field_first
@@ -70,7 +70,7 @@ def test_fields_that_are_kept_are_flagged(tmp_path, container, top_field_first: 
 def test_deinterlaced_result_is_progressive(tmp_path) -> None:
     source = clips.make_clip(tmp_path / "a.ts", seconds=0.5, interlaced=True, tone=False)
     copy(source, tmp_path / "b.mp4")
-    info = read_clip(tmp_path / "b.mp4", ClipSelection(deinterlaces=False)).info
+    info = read_clip(tmp_path / "b.mp4", ClipSelection(deinterlace="off")).info
     assert not info.interlaced
 
 

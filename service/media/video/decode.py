@@ -1,0 +1,79 @@
+"""Packets of the picture to the library's frames, as they are to be shown (decoder child)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import av
+
+from service.media.video.deinterlace import CombDetector, Deinterlacer
+from service.media.video.demux import Demuxer
+from service.media.video.losses import LossCounter
+from service.media.video.types import Deinterlace
+
+# FFmpeg's field orders: from the first one on, pictures hold two fields.
+_FIRST_OF_FIELDS = 2
+_BOTTOM_FIRST = (3, 5)
+# Codecs whose pictures say themselves whether they hold two fields; of others the container may.
+_STATING_FIELDS = (
+    *("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "wmv3"),
+    *("prores", "dnxhd", "dvvideo"),
+)
+
+
+class PictureDecoder:
+    """Decodes one track: counts what is lost, and takes fields apart as `mode` says.
+
+    `has_fields`: pictures hold two fields by the word of their container.
+    """
+
+    def __init__(self, demuxer: Demuxer, mode: Deinterlace) -> None:
+        self._decoder = demuxer.decoder
+        codec: str = demuxer.stream.codec_context.codec.canonical_name
+        order = demuxer.stream.codec_context.field_order
+        self.top_field_first = order not in _BOTTOM_FIRST
+        self.has_fields = codec not in _STATING_FIELDS and order >= _FIRST_OF_FIELDS
+        self.losses = LossCounter(codec)
+        self._combs = CombDetector()
+        self._deinterlacer: Deinterlacer | None = None
+        if mode != "off":
+            parity = "auto" if codec in _STATING_FIELDS and mode == "auto" else self._parity
+            takes_all = mode == "always" or self.has_fields
+            self._deinterlacer = Deinterlacer(parity, takes_all=takes_all)
+
+    @property
+    def _parity(self) -> str:
+        return "tff" if self.top_field_first else "bff"
+
+    @property
+    def is_deinterlacing(self) -> bool:
+        """Whether fields were found and are taken apart."""
+        return self._deinterlacer is not None and self._deinterlacer.frames > 0
+
+    @property
+    def frames_combed(self) -> int:
+        """How many frames hold two moments and do not say so."""
+        return self._combs.count()
+
+    def decode(self, packet: Any) -> Iterator[Any]:
+        """Yield the frames that are ready after a packet, None at the end."""
+        if packet is not None:
+            self.losses.send(packet)
+        try:
+            frames = list(self._decoder.decode(packet))
+        except MemoryError:
+            raise
+        except av.FFmpegError:
+            return
+        for frame in frames:
+            self.losses.receive(frame)
+            if not (frame.interlaced_frame or self.has_fields or self.is_deinterlacing):
+                self._combs.push(frame)
+            if self._deinterlacer is None:
+                yield frame
+            else:
+                yield from self._deinterlacer.push(frame)
+
+    def flush(self) -> Iterator[Any]:
+        """Yield what the deinterlacer holds back."""
+        if self._deinterlacer is not None:
+            yield from self._deinterlacer.flush()

@@ -1,0 +1,145 @@
+"""Requests that the service makes itself: input by URL, results to a URL, webhooks."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import BinaryIO
+from urllib.parse import urljoin
+
+import certifi
+import httpcore
+
+from service import __version__
+from service.errors import FetchFailed, MattingError, refuse_size
+from service.outgoing.guard import GuardedBackend, hide_query, parse_url, resolve
+from service.settings import Settings
+from service.threads import Workers
+
+MAX_REDIRECTS = 5
+REDIRECTS = (301, 302, 303, 307, 308)
+PIECE_BYTES = 1 << 18
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class CallFailed(Exception):
+    """A call came to nothing; the text says why."""
+
+
+class OutgoingCalls:
+    """Makes calls to addresses that `service.outgoing.guard` lets through."""
+
+    def __init__(self, settings: Settings, disk: Workers) -> None:
+        self._allowed = settings.outgoing_allow
+        self._timeout_s = settings.outgoing_timeout_s
+        self._fetch_timeout_s = settings.url_timeout_s
+        self._disk = disk
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl.create_default_context(cafile=certifi.where()),
+            network_backend=GuardedBackend(self._allowed),
+            max_keepalive_connections=0,  # so that each call is checked
+        )
+
+    async def check(self, name: str, text: str) -> None:
+        """Raise InvalidOption for a URL that may not be called; `name` is the option's."""
+        url = parse_url(name, text)
+        await resolve(url.hostname or "", url.port or DEFAULT_PORTS[url.scheme], self._allowed)
+
+    async def fetch(self, text: str, file: BinaryIO, limit_bytes: int) -> None:
+        """Write what a URL answers into `file`, whose place is at the start afterwards.
+
+        Raises InvalidOption for an address that may not be called, FetchFailed, PayloadTooLarge.
+        """
+        try:
+            async with asyncio.timeout(self._fetch_timeout_s):
+                await self._follow(text, file, limit_bytes)
+        except TimeoutError:
+            raise FetchFailed(
+                f"{hide_query(text)} did not answer in whole within {self._fetch_timeout_s:g} s",
+                limit=self._fetch_timeout_s,
+            ) from None
+        except (CallFailed, httpcore.TimeoutException) as error:
+            reason = str(error) or "it did not answer in time"
+            raise FetchFailed(f"{hide_query(text)} cannot be fetched: {reason}") from None
+        await self._disk.run(file.seek, 0)
+
+    async def put(self, text: str, file: BinaryIO, size_bytes: int, content_type: str) -> int:
+        """Send a file by PUT, as presigned URLs take it; return the status. Raises CallFailed."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            await self._disk.run(file.seek, 0)
+            while piece := await self._disk.run(file.read, PIECE_BYTES):
+                yield piece
+
+        headers = {"Content-Length": str(size_bytes), "Content-Type": content_type}
+        async with self._call("PUT", text, headers, pieces()) as response:
+            return response.status
+
+    async def post(self, text: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Send a body by POST; return the status. Raises CallFailed."""
+        own = {"Content-Length": str(len(body)), **headers}
+        async with (
+            asyncio.timeout(self._timeout_s),
+            self._call("POST", text, own, body) as response,
+        ):
+            return response.status
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+    async def _follow(self, text: str, file: BinaryIO, limit_bytes: int) -> None:
+        """Fetch a URL, through redirects, each of which is checked like the first."""
+        for _ in range(MAX_REDIRECTS + 1):
+            async with self._call("GET", text, {"Accept-Encoding": "identity"}) as response:
+                headers = {name.lower(): value for name, value in response.headers}
+                if response.status in REDIRECTS and b"location" in headers:
+                    target = urljoin(text, headers[b"location"].decode("latin-1"))
+                    if text.startswith("https:") and not target.startswith("https:"):
+                        raise CallFailed("it leads from https to http")
+                    text = target
+                    continue
+                if response.status != 200:
+                    raise CallFailed(f"it answers {response.status}")
+                declared = headers.get(b"content-length", b"0")
+                if declared.isdigit() and int(declared) > limit_bytes:
+                    raise refuse_size("file at the URL", limit_bytes, int(declared))
+                size = 0
+                async for piece in response.aiter_stream():
+                    size += len(piece)
+                    if size > limit_bytes:
+                        raise refuse_size("file at the URL", limit_bytes, size)
+                    await self._disk.run(file.write, piece)
+                return
+        raise CallFailed(f"it leads on more than {MAX_REDIRECTS} times")
+
+    @asynccontextmanager
+    async def _call(
+        self,
+        method: str,
+        text: str,
+        headers: Mapping[str, str],
+        content: bytes | AsyncIterator[bytes] | None = None,
+    ) -> AsyncIterator[httpcore.Response]:
+        """Yield an answer whose body is still to come; raises CallFailed and InvalidOption."""
+        host = parse_url("url", text).netloc
+        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s)
+        own = {"Host": host, "User-Agent": f"matting-service/{__version__}", **headers}
+        try:
+            async with self._pool.stream(
+                method,
+                text,
+                headers=[(name.encode(), value.encode()) for name, value in own.items()],
+                content=content,
+                extensions={"timeout": timeouts},
+            ) as response:
+                yield response
+        except httpcore.TimeoutException:
+            raise CallFailed(f"nothing came for {self._timeout_s:g} s") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
+            reason = "it does not speak HTTP" if isinstance(error, httpcore.ProtocolError) else ""
+            raise CallFailed(reason or f"there is no connection ({type(error).__name__})") from None
+
+
+def describe_failure(error: Exception) -> str:
+    """Return why a call came to nothing, for the log of deliveries."""
+    return error.detail if isinstance(error, MattingError) else str(error) or "no answer in time"

@@ -1,0 +1,164 @@
+"""The Helm chart, rendered by Helm itself, against the schemas of Kubernetes."""
+
+import subprocess
+import sys
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from service.metrics import Metrics
+from service.settings import ENV_PREFIX, Settings
+from tests.helpers import ROOT
+
+chart = pytest.importorskip("helm_python.chart", reason="there is no wheel of Helm here")
+
+FOLDER = ROOT / "deploy" / "helm" / "matting"
+SCRIPT = ROOT / "deploy" / "kubernetes" / "make_manifests.py"
+VERSIONS = ("1.31", "1.37")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "gpu": {"gpu": {"enabled": True, "runtimeClassName": "nvidia"}},
+    "anonymous": {
+        "keys": {"secret": "", "allowAnonymous": True},
+        "ingress": {"affinity": "cookie"},
+    },
+    "small": {
+        "replicas": 1,
+        "autoscaling": {"enabled": False},
+        "ingress": {"enabled": False},
+        "networkPolicy": {"enabled": False},
+        "data": {"storageClass": "fast"},
+    },
+    "traced": {
+        "otlp": {"endpoint": "http://collector.monitoring:4318"},
+        "ingress": {"tlsSecret": "tls"},
+        "settings": {"QUEUE_S": "2", "MAX_VIDEOS": "4"},
+    },
+}
+
+
+def render(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the documents that the chart makes."""
+    with chart.Chart.load(FOLDER) as loaded:
+        texts = loaded.render(values=values, name="matting").values()
+    return [found for text in texts for found in yaml.safe_load_all(text) if found]
+
+
+def find(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (found,) = (document for document in documents if document["kind"] == kind)
+    return found
+
+
+def read_pod(documents: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    pod = find(documents, "StatefulSet")["spec"]["template"]["spec"]
+    return pod, pod["containers"][0]
+
+
+@pytest.fixture(scope="module")
+def default() -> list[dict[str, Any]]:
+    return render({})
+
+
+def test_helm_finds_nothing_to_say_about_the_chart() -> None:
+    for values in VARIANTS.values():
+        report = chart.lint(FOLDER, values, strict=True)
+        assert not report["errors"], report
+        assert [m for m in report["messages"] if m["severity"] > 1] == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_manifest_fits_the_schema_of_kubernetes(name: str, version: str) -> None:
+    documents = render(VARIANTS[name])
+    assert {document["kind"] for document in documents} >= {
+        "StatefulSet",
+        "Service",
+        "PodDisruptionBudget",
+    }
+    for document in documents:
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_manifest_with_a_wrong_field_does_not_fit(default) -> None:
+    claim = find(default, "PodDisruptionBudget")
+    wrong = claim | {"spec": claim["spec"] | {"maxUnavailabel": 1}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
+
+
+def test_variants_name_settings_that_are_there() -> None:
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    for values in VARIANTS.values():
+        _, container = read_pod(render(values))
+        assert {variable["name"] for variable in container["env"]} <= known
+
+
+def test_pod_has_time_to_drain_and_no_rights(default) -> None:
+    pod, container = read_pod(default)
+    env = {variable["name"]: variable["value"] for variable in container["env"]}
+    drain_s = sum(float(env[f"MATTING_DRAIN_{name}_S"]) for name in ("DELAY", "TIMEOUT"))
+    before_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] >= before_s + drain_s + 5
+    probe = container["readinessProbe"]
+    failing_s = probe["periodSeconds"] * probe["failureThreshold"]
+    assert float(env["MATTING_DRAIN_DELAY_S"]) >= failing_s, "it is seen before the port closes"
+    assert probe["httpGet"]["path"] == "/readyz"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} >= {"/data", "/tmp"}
+
+
+def test_autoscaler_asks_for_a_metric_that_is_exported(default) -> None:
+    (metric,) = find(default, "HorizontalPodAutoscaler")["spec"]["metrics"]
+    exported = {family.name for family in Metrics().registry.collect()}
+    assert metric["pods"]["metric"]["name"] in exported
+    assert "replicas" not in find(default, "StatefulSet")["spec"], "the autoscaler's alone"
+
+
+def test_requests_of_a_key_reach_one_pod(default) -> None:
+    notes = find(default, "Ingress")["metadata"]["annotations"]
+    prefix = "nginx.ingress.kubernetes.io/"
+    assert "$http_x_api_key$http_authorization" in notes[f"{prefix}upstream-hash-by"]
+    longest_s = Settings.model_fields["video_timeout_s"].default
+    assert int(notes[f"{prefix}proxy-read-timeout"]) > longest_s
+    limit = 2 * Settings.model_fields["video_max_bytes"].default
+    assert int(notes[f"{prefix}proxy-body-size"].rstrip("m")) * 2**20 > limit
+    cookie = find(render(VARIANTS["anonymous"]), "Ingress")["metadata"]["annotations"]
+    assert cookie[f"{prefix}affinity"] == "cookie" and f"{prefix}upstream-hash-by" not in cookie
+
+
+def test_gpu_pods_run_the_gpu_image_where_a_gpu_is() -> None:
+    pod, container = read_pod(render(VARIANTS["gpu"]))
+    assert container["image"] == "matting-service:gpu"
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert pod["runtimeClassName"] == "nvidia" and pod["tolerations"]
+
+
+def test_network_policy_lets_nothing_out_but_traces(default) -> None:
+    assert find(default, "NetworkPolicy")["spec"]["egress"] == []
+    rules = find(render(VARIANTS["traced"]), "NetworkPolicy")["spec"]["egress"]
+    assert [port["port"] for rule in rules for port in rule["ports"]] == [4318, 53, 53]
+
+
+@pytest.mark.parametrize(
+    "values, reason",
+    [
+        ({"keys": {"secret": ""}}, "set keys.secret"),
+        ({"replica": 3}, "replica"),
+        ({"settings": {"queue_s": "1"}}, "queue_s"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(values: dict, reason: str) -> None:
+    with pytest.raises(Exception, match=reason), chart.Chart.load(FOLDER) as loaded:
+        loaded.validate_schema(values)
+        loaded.render(values=values, name="matting")
+
+
+def test_manifests_are_what_the_chart_makes() -> None:
+    made = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=True)
+    assert (ROOT / "deploy" / "kubernetes" / "matting.yaml").read_text() == made.stdout
