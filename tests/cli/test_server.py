@@ -1,6 +1,7 @@
 """`--server`: photos, folders and clips sent to real uvicorn with the real network."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,3 +122,11 @@ def test_folder_stops_at_once_where_the_key_is_wrong(folder, capsys) -> None:
     assert matte(["folder", "in", "out", "--key", "wrong"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "--key or MATTE_KEY" in line
+
+
+def test_missing_client_is_said_in_one_line(folder, capsys, monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "cli.remote", raising=False)
+    monkeypatch.setitem(sys.modules, "matting_client", None)
+    assert matte(["image", "photo.jpg", "out.png"]) == 1
+    text = "--server needs matting_client: pip install 'matting-service[client]'"
+    assert capsys.readouterr().err == f"error: {text}\n"
