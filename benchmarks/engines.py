@@ -1,7 +1,8 @@
 """`make bench-engines`: core-ms, memory and accuracy of each model, provider and precision.
 
 All take turns in one run on the same input, so that the machine's noise meets them alike; core-ms
-are the least of the process's CPU time over the rounds, with one thread. Memory is that of a
+are the least of the process's CPU time over the rounds, with one thread; a second table has other
+threads and batches, with the least wall time beside it. Memory is that of a
 process of its own after twelve sizes of input. Prints Markdown tables for RESULTS.md.
 """
 
@@ -16,8 +17,6 @@ import numpy as np
 import psutil
 from rich.console import Console
 from rich.progress import track
-from training.metrics import iou, mad
-from training.results import format_table
 
 from benchmarks.serving import describe_run
 from service.inference.engine import OnnxEngine
@@ -26,19 +25,25 @@ from service.inference.preprocessing import fit_to_network
 from service.inference.providers import DeviceError
 from service.matting.resize import resize_alpha
 from service.settings import DEFAULT_MODEL, Settings
-from training.data import Pair, find_pairs, read_image
+from training.data.pairs import Pair, find_pairs
+from training.data.photos import read_image
+from training.evaluation.metrics import iou, mad
+from training.evaluation.results import format_table
 
 KINDS = (("cpu", "auto"), ("openvino", "fp32"), ("openvino", "bf16"), ("cuda", "auto"))
 SIZES = ((192, 352), (320, 576))
+LOADS = ((1, 1), (2, 1), (1, 4), (2, 4))  # threads, images a run
 MEMORY_SIDES = range(256, 640, 32)
 Engines = dict[tuple[str, str], OnnxEngine]  # by the file's name and "provider, precision"
 
 
-def open_engines(paths: list[Path], kinds: tuple[tuple[str, str], ...] = KINDS) -> Engines:
+def open_engines(
+    paths: list[Path], kinds: tuple[tuple[str, str], ...] = KINDS, threads: int = 1
+) -> Engines:
     """Return every model on every provider that this machine has."""
     engines: Engines = {}
     for path, (device, precision) in itertools.product(paths, kinds):
-        settings = Settings(model_path=path, device=device, precision=precision, threads=1)
+        settings = Settings(model_path=path, device=device, precision=precision, threads=threads)
         try:
             engine = OnnxEngine(settings, read_model(path, None))
         except DeviceError as error:
@@ -72,6 +77,37 @@ def time_engines(engines: Engines, rounds: int) -> list[list[str]]:
         for key, times in taken.items():
             seconds.setdefault(key, []).append(min(times))
     return [[*key, *(f"{s * 1000:.0f}" for s in times)] for key, times in seconds.items()]
+
+
+def time_loads(paths: list[Path], rounds: int) -> list[list[str]]:
+    """Return the rows of the table of threads and batches: ms and core-ms an image, each by turns.
+
+    Networks that take one image at a time have no batches.
+    """
+    by_threads = {threads: open_engines(paths, threads=threads) for threads, _ in LOADS}
+    best: dict[tuple[str, str], dict[tuple[int, int], tuple[float, float]]] = {}
+    for _ in track(range(rounds + 1), "threads and batches", console=Console(stderr=True)):
+        for load in LOADS:
+            threads, images = load
+            for key, engine in by_threads[threads].items():
+                least = best.setdefault(key, {})
+                if images > (engine.info.max_batch_size or 64) or engine.info.is_recurrent:
+                    continue
+                batch = np.repeat(make_batch(engine.info, SIZES[0]), images, axis=0)
+                start_s, start_core_s = time.perf_counter(), time.process_time()
+                engine.run(batch)
+                taken = (time.perf_counter() - start_s, time.process_time() - start_core_s)
+                # The first run of a shape prepares it and is never the least.
+                before = least.get(load, taken)
+                least[load] = min(before[0], taken[0]), min(before[1], taken[1])
+    return [[*key, *map(format_load, LOADS, [least] * len(LOADS))] for key, least in best.items()]
+
+
+def format_load(load: tuple[int, int], least: dict[tuple[int, int], tuple[float, float]]) -> str:
+    """Return milliseconds and core-milliseconds an image."""
+    if load not in least:
+        return "-"
+    return " / ".join(f"{seconds * 1000 / load[1]:.0f}" for seconds in least[load])
 
 
 def judge_engines(engines: Engines, pairs: list[Pair]) -> list[list[str]]:
@@ -115,6 +151,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="folder of labelled photos; its split val")
     parser.add_argument("--limit", type=int, help="photos, evenly out of all")
     parser.add_argument("--skip-memory", action="store_true")
+    parser.add_argument("--loads", action="store_true", help="threads and batches too")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -127,6 +164,10 @@ def main() -> None:
     sizes = [f"core-ms {height} x {width}" for height, width in SIZES]
     kinds = {engine.provider: None for engine in engines.values()}
     print(format_table([*titles, *sizes], time_engines(engines, options.rounds)) + "\n")
+    if options.loads:
+        loads = [f"{threads} thread(s), batch {images}" for threads, images in LOADS]
+        print("Least ms / core-ms an image, " + " x ".join(map(str, SIZES[0])) + ":\n")
+        print(format_table([*titles, *loads], time_loads(options.models, options.rounds)) + "\n")
     sets = [[path] for path in options.models] + [options.models] * (len(options.models) > 1)
     sets = [] if options.skip_memory else sets
     rows = [

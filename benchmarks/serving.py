@@ -1,10 +1,12 @@
 """`make bench`: start-up time, throughput under load, and the overhead of serving.
 
-Everything is measured in one run on one machine and the network's own speed is measured beside it,
-so the figure to read is the ratio. Prints a Markdown table for RESULTS.md.
+Everything is measured in one run on one machine, the providers by turns, and the network's own
+speed is measured beside it, so the figure to read is the ratio. Prints a Markdown table for
+RESULTS.md.
 """
 
 import argparse
+import contextlib
 import datetime
 import http.client
 import io
@@ -19,8 +21,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -30,8 +33,11 @@ from skimage import data
 
 from service.inference.engine import OnnxEngine
 from service.inference.preprocessing import fit_to_network
+from service.inference.providers import Device, DeviceError
 from service.settings import Settings
+from training.evaluation.results import format_table
 
+DEVICES: tuple[Device, ...] = ("cpu", "openvino", "cuda")
 CLIENTS = 8
 PROBE_EVERY_S = 0.05
 START_LIMIT_S = 60.0
@@ -96,9 +102,9 @@ def make_photo(side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(data.astronaut()).resize((side, side), Image.LANCZOS))
 
 
-def measure_bare(photo: np.ndarray, seconds: float) -> float:
+def measure_bare(photo: np.ndarray, device: Device, seconds: float) -> float:
     """Return images a second of `session.run` alone, on the input the service would make."""
-    settings = Settings()
+    settings = Settings(device=device)
     engine = OnnxEngine(settings)
     tensor = fit_to_network(photo, engine.info, None, settings.network_max_megapixels)
     batch = tensor[np.newaxis]
@@ -145,6 +151,51 @@ def measure_load(port: int, jpeg: bytes, seconds: float) -> tuple[float, Counter
     return statuses[200] / (time.perf_counter() - start_s), statuses, probes
 
 
+@dataclass
+class Measured:
+    """What was measured on one provider; rates are images a second."""
+
+    provider: str
+    ready_s: list[float] = field(default_factory=list)
+    bare: list[float] = field(default_factory=list)
+    served: float = 0.0
+    statuses: Counter[int] = field(default_factory=Counter)
+    probes: list[float] = field(default_factory=list)
+
+
+def find_devices() -> dict[Device, Measured]:
+    """Return the devices that this machine has, nothing measured yet."""
+    found: dict[Device, Measured] = {}
+    for device in DEVICES:
+        with contextlib.suppress(DeviceError):
+            engine = OnnxEngine(Settings(device=device))
+            found[device] = Measured(
+                f"{engine.provider.removesuffix('ExecutionProvider')}, {engine.precision}"
+            )
+    return found
+
+
+def list_rows(side: int) -> list[tuple[str, Callable[[Measured], str]]]:
+    """Return what each row of the table says of a provider."""
+
+    def quantile_ms(values: list[float], q: float) -> str:
+        return f"{float(np.quantile(values, q)) * 1000:.1f} ms"
+
+    return [
+        ("ready after, median", lambda m: f"{statistics.median(m.ready_s):.2f} s"),
+        ("ready after, worst", lambda m: f"{max(m.ready_s):.2f} s"),
+        (f"`/livez` under {CLIENTS} clients, p50", lambda m: quantile_ms(m.probes, 0.5)),
+        (f"`/livez` under {CLIENTS} clients, p99", lambda m: quantile_ms(m.probes, 0.99)),
+        (
+            "bare `session.run`, before and after, images/s",
+            lambda m: ", ".join(f"{rate:.2f}" for rate in m.bare),
+        ),
+        (f"served, {side} x {side} JPEG to alpha PNG, images/s", lambda m: f"{m.served:.2f}"),
+        ("**served over bare**", lambda m: f"**{m.served / statistics.mean(m.bare):.2f}**"),
+        ("answers by status", lambda m: f"{dict(sorted(m.statuses.items()))}"),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=20, help="length of each measurement")
@@ -154,33 +205,31 @@ def main() -> None:
     photo = make_photo(options.side)
     buffer = io.BytesIO()
     Image.fromarray(photo).save(buffer, "JPEG", quality=90)
-    console = Console(stderr=True)
-    with Progress(console=console) as progress:
-        task = progress.add_task("measuring", total=options.starts + 3)
-        ready_s = []
+    measured = find_devices()
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("measuring", total=(options.starts + 3) * len(measured))
         for _ in range(options.starts):
-            with serve() as (_, taken_s):
-                ready_s.append(taken_s)
-            progress.advance(task)
-        bare = [measure_bare(photo, options.seconds / 2)]
-        progress.advance(task)
-        with serve() as (port, _):
-            served, statuses, probes = measure_load(port, buffer.getvalue(), options.seconds)
-        progress.advance(task)
-        bare.append(measure_bare(photo, options.seconds / 2))
-        progress.advance(task)
-    bare_rate = statistics.mean(bare)
-    p50_ms, p99_ms = (float(np.quantile(probes, q)) * 1000 for q in (0.5, 0.99))
+            for device, found in measured.items():
+                with serve(device=device) as (_, taken_s):
+                    found.ready_s.append(taken_s)
+                progress.advance(task)
+        for step in ("bare", "served", "bare"):
+            for device, found in measured.items():
+                if step == "bare":
+                    found.bare.append(measure_bare(photo, device, options.seconds / 2))
+                else:
+                    with serve(device=device) as (port, _):
+                        found.served, found.statuses, found.probes = measure_load(
+                            port, buffer.getvalue(), options.seconds
+                        )
+                progress.advance(task)
     print(f"### {describe_run('make bench')}\n")
-    print("| what | measured |\n|---|---|")
-    print(f"| ready after, median of {len(ready_s)} | {statistics.median(ready_s):.2f} s |")
-    print(f"| ready after, worst | {max(ready_s):.2f} s |")
-    print(f"| `/livez` under {CLIENTS} clients, p50 | {p50_ms:.1f} ms |")
-    print(f"| `/livez` under {CLIENTS} clients, p99 of {len(probes)} | {p99_ms:.1f} ms |")
-    print(f"| bare `session.run`, before and after | {bare[0]:.2f}, {bare[1]:.2f} images/s |")
-    print(f"| served, {options.side} x {options.side} JPEG to alpha PNG | {served:.2f} images/s |")
-    print(f"| **served over bare** | **{served / bare_rate:.2f}** |")
-    print(f"| answers by status | {dict(sorted(statuses.items()))} |")
+    print(f"{options.starts} starts, {options.seconds:g} s under load, providers by turns.\n")
+    rows = [
+        [what, *(tell(found) for found in measured.values())]
+        for what, tell in list_rows(options.side)
+    ]
+    print(format_table(["what", *(found.provider for found in measured.values())], rows))
 
 
 if __name__ == "__main__":

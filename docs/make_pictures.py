@@ -1,5 +1,8 @@
 """Make docs/portrait.jpg: the example photo, and what `POST /v1/image` answers to it.
 
+And docs/fine.jpg: the head of scikit-image's astronaut, its matte and the person over green with
+`refine=auto` and with `refine=fine`. Needs the extra `fine`.
+
 python docs/make_pictures.py
 """
 
@@ -9,6 +12,7 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
+from skimage.data import astronaut
 
 from service.app import create_app
 from service.settings import Settings
@@ -19,9 +23,17 @@ GAP = 8
 LOOKS = ({"output": "alpha"}, {"output": "cutout"}, {"output": "composite", "background": "teal"})
 
 
-def ask(client: TestClient, look: dict[str, str]) -> Image.Image:
+HEAD = (130, 0, 330, 170)  # left, top, right, bottom
+HEAD_LOOKS = [
+    {"output": output, "refine": refine} | ({"background": "#2f9e44"} if output != "alpha" else {})
+    for refine in ("auto", "fine")
+    for output in ("alpha", "composite")
+]
+
+
+def ask(client: TestClient, photo: bytes, look: dict[str, str]) -> Image.Image:
     """Return the picture that the service answers."""
-    answer = client.post("/v1/image", files={"file": PHOTO.read_bytes()}, data=look)
+    answer = client.post("/v1/image", files={"file": photo}, data=look)
     answer.raise_for_status()
     return Image.open(io.BytesIO(answer.content))
 
@@ -41,14 +53,24 @@ def lay_over_checkers(cutout: Image.Image) -> Image.Image:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         with TestClient(create_app(Settings(device="cpu", data_dir=folder))) as client:
-            alpha, cutout, composite = (ask(client, look) for look in LOOKS)
-    photo = Image.open(PHOTO)
-    pictures = [photo, alpha.convert("RGB"), lay_over_checkers(cutout), composite]
-    width, height = photo.size
+            alpha, cutout, composite = (ask(client, PHOTO.read_bytes(), look) for look in LOOKS)
+            person = Image.fromarray(astronaut())
+            buffer = io.BytesIO()
+            person.save(buffer, "PNG")
+            heads = [person, *(ask(client, buffer.getvalue(), look) for look in HEAD_LOOKS)]
+    save([Image.open(PHOTO), alpha, lay_over_checkers(cutout), composite], "portrait.jpg")
+    save(
+        [head.crop(HEAD).resize((300, 255), Image.Resampling.LANCZOS) for head in heads], "fine.jpg"
+    )
+
+
+def save(pictures: list[Image.Image], name: str) -> None:
+    """Write pictures of one size side by side."""
+    width, height = pictures[0].size
     sheet = Image.new("RGB", (len(pictures) * (width + GAP) - GAP, height), "white")
     for index, picture in enumerate(pictures):
-        sheet.paste(picture, (index * (width + GAP), 0))
-    sheet.save(ROOT / "docs" / "portrait.jpg", quality=90)
+        sheet.paste(picture.convert("RGB"), (index * (width + GAP), 0))
+    sheet.save(ROOT / "docs" / name, quality=90)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 HOUSES = ("service", "export", "training", "cli", "deploy", "benchmarks", "matting_client")
 MAX_LINES = 300
 MAY_CATCH_EVERYTHING = {
+    "service/fine.py",
     "service/inference/batcher.py",
     "service/api/request_layer.py",
     "service/jobs/jobs.py",
