@@ -68,7 +68,7 @@ class ImageOptions(MattingOptions):
     roi: Annotated[str, AfterValidator(check_roi)] | None = Field(
         None,
         max_length=32,
-        examples=["120,0,640,480"],
+        examples=["16,0,32,48"],
         description="left,top,width,height in pixels of the upright image: the person is looked "
         "for there alone, and the rest is removed",
     )
