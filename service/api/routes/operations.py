@@ -185,7 +185,7 @@ def describe_output(output: Output) -> dict[str, Any]:
         "content_type": output.content_type,
         "container": output.container or "zip",
         "codec": output.codec,
-        "alpha": output.picture == "cutout",
+        "alpha": output.has_alpha,
         "sound": audio,
     }
 
