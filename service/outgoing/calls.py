@@ -1,6 +1,7 @@
 """Requests that the service makes itself: input by URL, results to a URL, webhooks."""
 
 import asyncio
+import io
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -74,6 +75,12 @@ class OutgoingCalls:
             reason = str(error) or "it did not answer in time"
             raise FetchFailed(f"{hide_query(text)} cannot be fetched: {reason}") from None
         await self._disk.run(file.seek, 0)
+
+    async def fetch_bytes(self, text: str, limit_bytes: int) -> bytes:
+        """Return what a URL answers; raises what `fetch` raises."""
+        file = io.BytesIO()
+        await self.fetch(text, file, limit_bytes)
+        return file.getvalue()
 
     async def put(self, text: str, file: BinaryIO, size_bytes: int, content_type: str) -> int:
         """Send a file by PUT, as presigned URLs take it; return the status.
