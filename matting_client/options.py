@@ -9,7 +9,7 @@ from typing import Literal, TypedDict
 
 from matting_client.inputs import File, Photo
 
-VideoOutput = Literal["composite", "alpha", "webm", "prores", "frames", "green"]
+VideoOutput = Literal["composite", "alpha", "webm", "prores", "frames", "green", "stacked"]
 
 
 class MattingOptions(TypedDict, total=False):

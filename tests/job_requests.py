@@ -5,7 +5,7 @@ from tests.helpers import wait_until
 ASYNC = {"Prefer": "respond-async"}
 MEMBERS = {
     "id state progress frames_done frames_total eta_s created_at expires_at results report error "
-    "outputs options"
+    "outputs options deliveries"
 }
 
 

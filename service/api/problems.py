@@ -46,6 +46,7 @@ _REMOVEBG: dict[str, tuple[int, str, str | None]] = {
     "unknown-foreground": (400, "unknown_foreground", UnknownForeground.title),
     "forbidden": (403, "auth_failed", "API Key invalid"),
     "quota-exceeded": (429, "rate_limit_exceeded", "Rate limit exceeded"),
+    "fetch-failed": (400, "invalid_image_url", None),
     "misdirected-request": (400, "bad_request", None),
     "headers-too-large": (400, "bad_request", None),
     "overloaded": (429, "rate_limit_exceeded", "Rate limit exceeded"),

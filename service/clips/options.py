@@ -50,8 +50,8 @@ class VideoOptions(SmoothedOptions):
             is_carried_by("mp4", "mov", "webm"),
             "an output that has metadata, which frames is not",
         ),
-        "crf": (is_carried_by("mp4"), "an H.264 output: composite, alpha or green"),
-        "preset": (is_carried_by("mp4"), "an H.264 output: composite, alpha or green"),
+        "crf": (is_carried_by("mp4"), "an H.264 output: composite, alpha, green or stacked"),
+        "preset": (is_carried_by("mp4"), "an H.264 output: composite, alpha, green or stacked"),
     }
 
     outputs: Annotated[

@@ -12,9 +12,10 @@ from service.media.video.types import VideoInfo
 from service.media.video.writing.encoders import PRORES, VP9, h264
 from service.media.video.writing.frames_writer import FramesWriter
 from service.media.video.writing.result_writer import ResultWriter
+from service.media.video.writing.stacked_writer import StackedWriter
 from service.media.video.writing.writer import VideoWriter
 
-OutputName = Literal["composite", "alpha", "webm", "prores", "frames", "green"]
+OutputName = Literal["composite", "alpha", "webm", "prores", "frames", "green", "stacked"]
 NAMES: tuple[OutputName, ...] = get_args(OutputName)
 MAX_ENCODER_THREADS = 4
 
@@ -30,6 +31,11 @@ class Output:
     codec: str
     about: str
 
+    @property
+    def has_alpha(self) -> bool:
+        """Whether each picture carries its own alpha."""
+        return self.picture == "cutout" and self.container != "mp4"
+
 
 OUTPUTS: dict[OutputName, Output] = {
     "composite": Output(
@@ -44,6 +50,9 @@ OUTPUTS: dict[OutputName, Output] = {
         "frames.zip", "application/zip", "cutout", None, "png", "straight RGBA, timestamps.csv"
     ),
     "green": Output("green.mp4", "video/mp4", "green", "mp4", "h264", "over #00b140"),
+    "stacked": Output(
+        "stacked.mp4", "video/mp4", "cutout", "mp4", "h264", "colour above, the matte below"
+    ),
 }
 
 
@@ -62,6 +71,8 @@ def open_writer(
     # Every further thread of an encoder adds to its work and its memory: no more than are of use
     # beside the network and the other stages.
     threads = max(1, min(MAX_ENCODER_THREADS, count_threads() // 2))
+    if name == "stacked":
+        return StackedWriter(path, info, h264(crf, preset), threads=threads)
     match output.container:
         case None:
             return FramesWriter(path, info)

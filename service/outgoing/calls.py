@@ -1,9 +1,11 @@
 """Requests that the service makes itself: input by URL, results to a URL, webhooks."""
 
 import asyncio
+import io
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import BinaryIO
 from urllib.parse import urljoin
 
@@ -13,10 +15,12 @@ import httpcore
 from service import __version__
 from service.errors import FetchFailed, MattingError, refuse_size
 from service.outgoing.guard import GuardedBackend, hide_query, parse_url, resolve
+from service.scratch import check_free_space
 from service.settings import Settings
 from service.threads import Workers
 
 MAX_REDIRECTS = 5
+MAX_FETCHES = 4  # at once; each may take as much disk as an upload
 REDIRECTS = (301, 302, 303, 307, 308)
 PIECE_BYTES = 1 << 18
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -33,6 +37,14 @@ class OutgoingCalls:
         self._allowed = settings.outgoing_allow
         self._timeout_s = settings.outgoing_timeout_s
         self._fetch_timeout_s = settings.url_timeout_s
+        self._min_bytes_per_s = settings.body_min_bytes_per_s
+        self._room = partial(
+            check_free_space,
+            settings.data_dir,
+            min_bytes=settings.disk_min_free_bytes,
+            min_percent=settings.disk_min_free_percent,
+        )
+        self._fetches = asyncio.Semaphore(MAX_FETCHES)
         self._disk = disk
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(cafile=certifi.where()),
@@ -48,10 +60,11 @@ class OutgoingCalls:
     async def fetch(self, text: str, file: BinaryIO, limit_bytes: int) -> None:
         """Write what a URL answers into `file`, whose place is at the start afterwards.
 
-        Raises InvalidOption for an address that may not be called, FetchFailed, PayloadTooLarge.
+        Raises InvalidOption for an address that may not be called, FetchFailed, PayloadTooLarge,
+        InsufficientStorage.
         """
         try:
-            async with asyncio.timeout(self._fetch_timeout_s):
+            async with asyncio.timeout(self._fetch_timeout_s), self._fetches:
                 await self._follow(text, file, limit_bytes)
         except TimeoutError:
             raise FetchFailed(
@@ -63,8 +76,17 @@ class OutgoingCalls:
             raise FetchFailed(f"{hide_query(text)} cannot be fetched: {reason}") from None
         await self._disk.run(file.seek, 0)
 
+    async def fetch_bytes(self, text: str, limit_bytes: int) -> bytes:
+        """Return what a URL answers; raises what `fetch` raises."""
+        file = io.BytesIO()
+        await self.fetch(text, file, limit_bytes)
+        return file.getvalue()
+
     async def put(self, text: str, file: BinaryIO, size_bytes: int, content_type: str) -> int:
-        """Send a file by PUT, as presigned URLs take it; return the status. Raises CallFailed."""
+        """Send a file by PUT, as presigned URLs take it; return the status.
+
+        Raises CallFailed, and TimeoutError where it is taken too slowly.
+        """
 
         async def pieces() -> AsyncIterator[bytes]:
             await self._disk.run(file.seek, 0)
@@ -72,7 +94,13 @@ class OutgoingCalls:
                 yield piece
 
         headers = {"Content-Length": str(size_bytes), "Content-Type": content_type}
-        async with self._call("PUT", text, headers, pieces()) as response:
+        patience_s = None
+        if self._min_bytes_per_s:
+            patience_s = self._timeout_s + size_bytes / self._min_bytes_per_s
+        async with (
+            asyncio.timeout(patience_s),
+            self._call("PUT", text, headers, pieces()) as response,
+        ):
             return response.status
 
     async def post(self, text: str, body: bytes, headers: Mapping[str, str]) -> int:
@@ -100,9 +128,11 @@ class OutgoingCalls:
                     continue
                 if response.status != 200:
                     raise CallFailed(f"it answers {response.status}")
-                declared = headers.get(b"content-length", b"0")
-                if declared.isdigit() and int(declared) > limit_bytes:
-                    raise refuse_size("file at the URL", limit_bytes, int(declared))
+                declared = headers.get(b"content-length", b"")
+                expected = int(declared) if declared.isdigit() else limit_bytes
+                if expected > limit_bytes:
+                    raise refuse_size("file at the URL", limit_bytes, expected)
+                await self._disk.run(self._room, expected)
                 size = 0
                 async for piece in response.aiter_stream():
                     size += len(piece)

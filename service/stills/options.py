@@ -19,8 +19,9 @@ def check_margin(value: str) -> str:
     return value
 
 
-def check_roi(value: str) -> str:
-    parse_roi(value)
+def check_roi(value: str | None) -> str | None:
+    if value is not None:
+        parse_roi(value)
     return value
 
 
@@ -65,10 +66,10 @@ class ImageOptions(MattingOptions):
         examples=["preview", "800x600", "4MP"],
         description="`full`, `preview` (0.25 MP), a box `WxH`, or at most `NMP`; never enlarges",
     )
-    roi: Annotated[str, AfterValidator(check_roi)] | None = Field(
+    roi: Annotated[str | None, AfterValidator(check_roi)] = Field(
         None,
         max_length=32,
-        examples=["120,0,640,480"],
+        examples=["16,0,32,48"],
         description="left,top,width,height in pixels of the upright image: the person is looked "
         "for there alone, and the rest is removed",
     )

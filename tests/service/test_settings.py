@@ -1,4 +1,5 @@
 import hashlib
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,14 @@ OTHER_VALUES = {
     "otlp_endpoint": ("http://collector:4318", "http://collector:4318"),
     "workers": ("4", 4),
     "worker": ("w2", "w2"),
+    "url_input": ("1", True),
+    "url_timeout_s": ("20", 20.0),
+    "put_results": ("1", True),
+    "webhook_secret": (f"whsec_{'MTIz' * 8}", f"whsec_{'MTIz' * 8}"),
+    "outgoing_allow": ("10.0.0.0/8, fd00::/8", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
+    "outgoing_timeout_s": ("3", 3.0),
+    "delivery_tries": ("2", 2),
+    "delivery_retry_s": ("1", 1.0),
 }
 
 
@@ -246,3 +255,9 @@ def test_version_and_settings_are_printed_without_starting():
     table = run_service("--list-settings").stdout
     for name in Settings.model_fields:
         assert f"`{ENV_PREFIX}{name.upper()}`" in table
+
+
+@pytest.mark.parametrize("secret", ["MTIz" * 8, "whsec_MTIz", "whsec_" + "MTIz" * 40, "whsec_!"])
+def test_secret_of_webhooks_is_checked(secret: str) -> None:
+    with pytest.raises(SettingsError, match="24 to 64 bytes|base64"):
+        load_settings(webhook_secret=secret)

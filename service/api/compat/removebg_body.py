@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
@@ -25,22 +25,26 @@ from service.errors import BadRequest, refuse_size
 from service.stills.encode import JSON_TYPE
 
 IMAGE, IMAGE_B64, BACKGROUND = "image_file", "image_file_b64", "bg_image_file"
-ADDRESSES = ("image_url", "bg_image_url")
+IMAGE_URL, BG_URL = ADDRESSES = ("image_url", "bg_image_url")
 PICTURES = (IMAGE, IMAGE_B64, BACKGROUND)
 HOW = "send image_file (multipart) or image_file_b64 (multipart, form or JSON)"
 
 
 @dataclass(frozen=True)
 class RemoveBgBody:
-    """What came: the image, the picture to put behind the person, the other parameters."""
+    """What came: the image, the picture to put behind the person, the other parameters.
 
-    image: bytes
+    `addresses` are those that came in place of pictures, by parameter.
+    """
+
+    image: bytes | None
     background: bytes | None
     options: dict[str, Any]
+    addresses: dict[str, str] = field(default_factory=dict)
 
 
-async def read_removebg_body(request: Request, limit_bytes: int) -> RemoveBgBody:
-    """Read a request; a picture may have `limit_bytes`.
+async def read_removebg_body(request: Request, limit_bytes: int, *, fetches: bool) -> RemoveBgBody:
+    """Read a request; a picture may have `limit_bytes`; `fetches`: addresses may come, too.
 
     Raises BadRequest, InvalidOption and PayloadTooLarge, with remove.bg's codes.
     """
@@ -63,7 +67,7 @@ async def read_removebg_body(request: Request, limit_bytes: int) -> RemoveBgBody
             removebg_code="missing_source",
         )
     everything = [*request.query_params.multi_items(), *given]
-    return await asyncio.to_thread(sort_given, everything, limit_bytes)
+    return await asyncio.to_thread(sort_given, everything, limit_bytes, fetches)
 
 
 async def _parse_spooled(
@@ -96,12 +100,20 @@ def parse_form(content: bytes) -> list[tuple[str, Any]]:
         raise BadRequest(f"the form has more than {MAX_FIELDS} fields") from None
 
 
-def sort_given(given: Iterable[tuple[str, Any]], limit_bytes: int) -> RemoveBgBody:
+def sort_given(
+    given: Iterable[tuple[str, Any]], limit_bytes: int, fetches: bool = False
+) -> RemoveBgBody:
     """Tell pictures and parameters apart; what is empty counts as not given."""
     pictures: dict[str, bytes] = {}
     options: list[tuple[str, Any]] = []
+    addresses: dict[str, str] = {}
     for name, value in given:
         if value is None or value == "":
+            continue
+        if name in ADDRESSES and fetches:
+            if name in addresses or not isinstance(value, str):
+                raise refuse(f"{name} must come once, as text", f"invalid_{name}")
+            addresses[name] = value
             continue
         if name in ADDRESSES:
             raise refuse(
@@ -122,9 +134,12 @@ def sort_given(given: Iterable[tuple[str, Any]], limit_bytes: int) -> RemoveBgBo
     if IMAGE in pictures and IMAGE_B64 in pictures:
         raise refuse(f"{IMAGE} and {IMAGE_B64} are both given", "multiple_sources")
     image = pictures.get(IMAGE, pictures.get(IMAGE_B64))
-    if image is None:
+    sources = (image, addresses.get(IMAGE_URL)), (pictures.get(BACKGROUND), addresses.get(BG_URL))
+    if any(picture is not None and address for picture, address in sources):
+        raise refuse("a picture and its address are both given", "multiple_sources")
+    if image is None and IMAGE_URL not in addresses:
         raise BadRequest("No image given", hint=HOW, removebg_code="missing_source")
-    return RemoveBgBody(image, pictures.get(BACKGROUND), merge_options(options))
+    return RemoveBgBody(image, pictures.get(BACKGROUND), merge_options(options), addresses)
 
 
 def read_picture(name: str, value: Any, limit_bytes: int) -> bytes:

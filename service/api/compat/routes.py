@@ -12,15 +12,16 @@ from service.api.compat.removebg import (
     map_removebg_options,
     parse_removebg_options,
 )
-from service.api.compat.removebg_body import BACKGROUND, IMAGE, IMAGE_B64
+from service.api.compat.removebg_body import BACKGROUND, BG_URL, IMAGE, IMAGE_B64, IMAGE_URL
 from service.api.compat.removebg_body import read_removebg_body as read_body
-from service.api.dependencies import ResultsDependency, RuntimeDependency
+from service.api.dependencies import OutgoingDependency, ResultsDependency, RuntimeDependency
 from service.api.disconnect import run_until_disconnect
 from service.api.negotiation import parse_accept, weigh
 from service.api.openapi import FILE, REQUEST_ID, describe_field, describe_upload
-from service.api.uploads import FORM_TYPE, MULTIPART_TYPE, Accepted, read_upload
-from service.errors import BadRequest, UnknownForeground
+from service.api.uploads import FORM_TYPE, MULTIPART_TYPE, Accepted, merge_options, read_upload
+from service.errors import BadRequest, FetchFailed, InvalidOption, UnknownForeground
 from service.options import parse_options
+from service.outgoing.calls import OutgoingCalls
 from service.runtime import Runtime
 from service.stills.answer import Answer, make_answer
 from service.stills.encode import JSON_TYPE, pack
@@ -29,6 +30,7 @@ from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
 from service.stills.result_store import ResultStore
 
+ADDRESS = {"type": "string", "format": "uri"}
 router = APIRouter(tags=["compatibility"])
 REMOVEBG_TYPES = ("image/png", "image/jpeg", "image/webp", "application/zip", JSON_TYPE)
 
@@ -58,15 +60,27 @@ def describe_removebg() -> dict[str, Any]:
     openapi_extra=describe_removebg(),
 )
 async def remove_background(
-    request: Request, runtime: RuntimeDependency, results: ResultsDependency
+    request: Request,
+    runtime: RuntimeDependency,
+    results: ResultsDependency,
+    outgoing: OutgoingDependency,
 ) -> Response:
     """Take and answer what remove.bg does, errors included, with `X-Credits-Charged: 0`. What this
-    server does not do is refused with 400 and named: addresses, shadows, other things than people.
+    server does not do is refused with 400 and named: shadows, other things than people, and
+    addresses unless its operator allows them.
     """
-    body = await read_body(request, runtime.settings.image_max_bytes)
+    settings = runtime.settings
+    body = await read_body(request, settings.image_max_bytes, fetches=settings.url_input)
     asked = parse_removebg_options(body.options)
-    options, format = map_removebg_options(asked, body.background is not None)
-    files = StillFiles(body.image, background=body.background)
+    has_background = body.background is not None or BG_URL in body.addresses
+    options, format = map_removebg_options(asked, has_background)
+    found = {
+        name: await fetch_picture(outgoing, name, url, settings.image_max_bytes)
+        for name, url in body.addresses.items()
+    }
+    image = found.get(IMAGE_URL, body.image)
+    assert image is not None
+    files = StillFiles(image, background=found.get(BG_URL, body.background))
     answer = await run(request, runtime, results, files, options, format)
     metadata = answer.metadata
     if metadata.subject is None or not metadata.shows_person:
@@ -79,6 +93,15 @@ async def remove_background(
         content = await runtime.workers.run(pack_removebg, content, metadata)
         content_type = JSON_TYPE
     return Response(content, headers=headers, media_type=content_type)
+
+
+async def fetch_picture(outgoing: OutgoingCalls, name: str, url: str, limit_bytes: int) -> bytes:
+    """Return what an address answers; raises the errors of `fetch` with remove.bg's code."""
+    try:
+        return await outgoing.fetch_bytes(url, limit_bytes)
+    except (FetchFailed, InvalidOption) as error:
+        error.removebg_code = f"invalid_{name}"
+        raise
 
 
 def prefers_json(accept: str | None, content_type: str) -> bool:
@@ -115,18 +138,52 @@ async def remove_stream(
         asked = parse_options(RembgOptions, upload.options)
         options = map_rembg_options(asked, runtime.models)
         files = StillFiles(await runtime.files.run(upload.file.read))
+    return await answer_rembg(request, runtime, results, files, options)
+
+
+@router.get(
+    "/api/remove",
+    summary="Remove a background as rembg's server does, of an image at `url`",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}},
+    openapi_extra={
+        "parameters": [{"name": "url", "in": "query", "required": True, "schema": ADDRESS}]
+    },
+)
+async def remove_from_address(
+    request: Request,
+    runtime: RuntimeDependency,
+    results: ResultsDependency,
+    outgoing: OutgoingDependency,
+) -> Response:
+    """Fetch the image at `url`, where the operator allows it; else as `POST /api/remove`."""
+    given = merge_options(request.query_params.multi_items())
+    url = given.pop("url", None)
+    if not runtime.settings.url_input or url is None:
+        raise BadRequest(
+            "url is missing"
+            if runtime.settings.url_input
+            else "url is not supported: this server fetches no addresses",
+            hint="send the image with POST, as the part `file` of multipart/form-data",
+        )
+    asked = parse_options(RembgOptions, given)
+    options = map_rembg_options(asked, runtime.models)
+    image = await outgoing.fetch_bytes(url, runtime.settings.image_max_bytes)
+    async for _ in request.stream():  # only then can a disconnect be waited for
+        pass
+    return await answer_rembg(request, runtime, results, StillFiles(image), options)
+
+
+async def answer_rembg(
+    request: Request,
+    runtime: Runtime,
+    results: ResultStore,
+    files: StillFiles,
+    options: ImageOptions,
+) -> Response:
     answer = await run(request, runtime, results, files, options, "png")
     content, content_type = await runtime.workers.run(pack, answer.encoded, answer.metadata, "png")
     return Response(content, headers=answer.metadata.to_headers(), media_type=content_type)
-
-
-@router.get("/api/remove", summary="Refused: this server fetches no addresses")
-async def remove_from_address() -> None:
-    """Say why rembg's `GET /api/remove?url=` is not here."""
-    raise BadRequest(
-        "url is not supported: this server fetches no addresses",
-        hint="send the image with POST, as the part `file` of multipart/form-data",
-    )
 
 
 async def run(

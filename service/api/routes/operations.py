@@ -21,11 +21,11 @@ from service.jobs.options import JobOptions
 from service.media.audio.types import CARRIED_AUDIO
 from service.media.image.types import FORMATS
 from service.media.video.formats import CONTAINERS
-from service.options import MAX_REF_SIZE, MIN_REF_SIZE
+from service.options import BACKGROUND, HINT, MAX_REF_SIZE, MIN_REF_SIZE, TRIMAP
 from service.runtime import Runtime
 from service.sessions.chunk import PICTURE_FORMATS
 from service.sessions.live import WAITING_FRAMES
-from service.stills.options import MAX_KEEP_S
+from service.stills.options import MAX_KEEP_S, ImageOptions
 
 router = APIRouter(tags=["operations"])
 WEB = Path(service.__file__).parent / "web"
@@ -102,6 +102,8 @@ async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
         "image": {
             "input": [name.lower() for name in FORMATS],
             "outputs": {output: list(formats) for output, formats in OFFERS.items()},
+            "files": ["file", TRIMAP, BACKGROUND, HINT],
+            "options": [*ImageOptions.model_fields],
             "ref_size": {
                 "default": runtime.models.default.info.ref_size,
                 "minimum": MIN_REF_SIZE,
@@ -181,7 +183,7 @@ def describe_output(output: Output) -> dict[str, Any]:
         "content_type": output.content_type,
         "container": output.container or "zip",
         "codec": output.codec,
-        "alpha": output.picture == "cutout",
+        "alpha": output.has_alpha,
         "sound": audio,
     }
 

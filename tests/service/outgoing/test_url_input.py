@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -140,3 +141,17 @@ def test_file_and_url_do_not_go_together(make_client, files, portrait_jpeg: byte
     form = document["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert "url" in form["properties"] and not form["required"]
     assert json.dumps(document)
+
+
+def test_file_that_the_disk_has_no_room_for_is_not_fetched(make_client, files) -> None:
+    client = make_client(FakeEngine(), disk_min_free_bytes=2**60, **HERE)
+    refused = client.post("/v1/image", params={"url": f"{files.url}/photo.jpg"})
+    assert_problem(refused, 507, "insufficient-storage")
+
+
+def test_more_fetches_than_may_run_wait_for_their_turn(make_client, files) -> None:
+    client = make_client(FakeEngine(), **HERE)
+    url = {"url": f"{files.url}/photo.jpg"}
+    with ThreadPoolExecutor(7) as pool:
+        answers = [*pool.map(lambda _: client.post("/v1/image", params=url), range(7))]
+    assert [answer.status_code for answer in answers] == [200] * 7

@@ -236,7 +236,8 @@ def test_openapi_lists_every_route(client, openapi):
 def test_openapi_describes_the_upload_with_its_options(openapi):
     operation = openapi["paths"]["/v1/image"]["post"]
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
-    files, options = {"file", "trimap_file", "background_file"}, set(ImageOptions.model_fields)
+    files = {"file", "url", "trimap_file", "background_file", "hint_file"}
+    options = set(ImageOptions.model_fields)
     assert set(form["properties"]) == files | options
     assert "bundle" in form["properties"]["output"]["enum"]
     assert form["properties"]["background"]["examples"] == ["#00b140", "blur"]

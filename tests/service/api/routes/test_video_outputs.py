@@ -18,7 +18,7 @@ from tests.videos import Clip, list_leftovers, post, read_cutouts
 SIZE = (97, 65)  # odd, so that all but the ZIP is padded
 INSIDE, OUTSIDE = np.s_[30:42, 38:50], np.s_[4:14, 78:94]  # of what `see_person` sees
 H264 = [name for name, output in OUTPUTS.items() if output.container == "mp4"]
-CUTOUTS = [name for name, output in OUTPUTS.items() if output.picture == "cutout"]
+CUTOUTS = [name for name, output in OUTPUTS.items() if output.has_alpha]
 PLAIN = {"refine": "off", "foreground": "off"}
 
 
@@ -61,7 +61,8 @@ def test_result_is_what_its_headers_say(answers, name: str) -> None:
     if name == "frames":
         assert size == ("97", "65") and "x-padding" not in answer.headers
         return
-    assert size == ("98", "66") and answer.headers["x-padding"] == "1,1"
+    expected = (("98", "132"), "1,2") if name == "stacked" else (("98", "66"), "1,1")
+    assert (size, answer.headers["x-padding"]) == expected
     with av.open(io.BytesIO(answer.content)) as container:
         video = container.streams.video[0]
         assert (str(video.width), str(video.height)) == size
@@ -167,7 +168,7 @@ def test_sound_can_be_left_out(fake, clip: bytes, name: str) -> None:
 
 def test_capabilities_list_every_output(fake) -> None:
     video = fake.get("/v1/capabilities").json()["video"]
-    assert list(video["outputs"]) == ["composite", "alpha", "webm", "prores", "frames", "green"]
+    assert list(video["outputs"]) == list(OUTPUTS)
     assert {name for name, output in video["outputs"].items() if output["alpha"]} == set(CUTOUTS)
     assert {n for n, output in video["outputs"].items() if output["codec"] == "h264"} == set(H264)
     assert video["outputs"]["webm"]["sound"] == ["opus"]
@@ -190,3 +191,13 @@ def test_ten_bits_are_converted_and_said_so(fake, tmp_path: Path, pix_fmt: str, 
     found = {k: v for k, v in headers.items() if k in ("x-converted-from-bits", "x-interlaced")}
     assert found == header
     assert headers["x-sound-converted-from"] == "vorbis"
+
+
+def test_stacked_halves_are_the_colour_and_the_matte(answers, truth) -> None:
+    frames, mattes = Clip(answers["stacked"].content).images, Clip(answers["alpha"].content).images
+    for frame, matte, cutout in zip(frames, mattes, truth, strict=True):
+        assert frame.shape == (132, 98, 3)
+        assert np.abs(frame[66:-2].astype(int) - matte[:64]).mean() < 3
+        inside = cutout[:60, :96, 3] == 255
+        colour = np.abs(frame[:60, :96].astype(int) - cutout[:60, :96, :3]).mean(axis=2)
+        assert colour[inside].mean() < 12
