@@ -5,6 +5,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +18,8 @@ from service.metrics import Metrics
 log = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-SWITCHING_PROTOCOLS, INTERNAL_ERROR = 101, 1011  # of HTTP, and of WebSocket (RFC 6455)
+SWITCHING_PROTOCOLS = 101
+NORMAL_CLOSURE, INTERNAL_ERROR = 1000, 1011  # of WebSocket (RFC 6455)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -53,6 +55,7 @@ class RequestLayer:
         scope["request_id"] = request_id
         current_request_id.set(request_id)
         status = 0
+        closing: dict[str, object] = {}
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -63,6 +66,9 @@ class RequestLayer:
                     (b"x-request-id", request_id.encode()),
                     (b"x-content-type-options", b"nosniff"),
                 ]
+            elif message["type"] == "websocket.close" and status == SWITCHING_PROTOCOLS:
+                closing["close_code"] = message.get("code", NORMAL_CLOSURE)
+                closing["close_reason"] = message.get("reason") or ""
             await send(message)
 
         start_s = time.perf_counter()
@@ -83,14 +89,16 @@ class RequestLayer:
                 if not status:
                     await internal_error_response(scope)(scope, receive, send_with_id)
                 elif status == SWITCHING_PROTOCOLS:
-                    await send({"type": "websocket.close", "code": INTERNAL_ERROR})
-        self._finish(scope, status, time.perf_counter() - start_s)
+                    await send_with_id({"type": "websocket.close", "code": INTERNAL_ERROR})
+        self._finish(scope, status, time.perf_counter() - start_s, closing)
 
     async def _refuse_draining(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.metrics.requests_rejected.labels("draining").inc()
         await error_response(refuse_draining(), scope)(scope, receive, send)
 
-    def _finish(self, scope: Scope, status: int, duration_s: float) -> None:
+    def _finish(
+        self, scope: Scope, status: int, duration_s: float, closing: Mapping[str, object]
+    ) -> None:
         # Route templates and known methods only: free text would let clients create series.
         route = getattr(scope.get("route"), "path", "unmatched")
         given = scope.get("method", "GET")  # sockets begin as one
@@ -104,6 +112,7 @@ class RequestLayer:
             "route": route,
             "status": status,
             "duration_ms": round(duration_s * 1000, 1),
+            **closing,
         }
         if trace:
             fields["traceparent"] = trace.decode("latin-1")[:64]

@@ -33,6 +33,12 @@ ASSETS = WEB / "assets"
 PROBE_SIDE = 64
 
 
+class MetricsResponse(Response):
+    """What Prometheus reads, with the version of its format in the media type."""
+
+    media_type = CONTENT_TYPE_LATEST
+
+
 @router.get("/livez", summary="Is the process alive")
 async def live(runtime: RuntimeDependency) -> dict[str, str]:
     """Answer 200 as long as the event loop turns, and 503 once the network hangs for good."""
@@ -80,10 +86,9 @@ async def probe(runtime: Runtime, model: Model) -> None:
         return
 
 
-@router.get("/metrics", summary="Prometheus text")
+@router.get("/metrics", summary="Prometheus text", response_class=MetricsResponse)
 async def metrics(runtime: RuntimeDependency) -> Response:
-    text = generate_latest(runtime.metrics.registry)
-    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return MetricsResponse(generate_latest(runtime.metrics.registry))
 
 
 @router.get("/v1/models", summary="Models that can be asked for")
