@@ -30,7 +30,7 @@ GATE ?= full
 gate: setup browser
 ifneq ($(PART),audit)
 	GATE=$(GATE) GATE_COUNT=$(COUNT) GATE_COMMAND="$(strip make gate $(if $(PART),PART=$(PART)) $(if $(COUNT),COUNT=$(COUNT)))" \
-	  $(BIN)/pytest -m slow $(if $(PART),tests/gate tests/service/jobs/test_job_crashes.py -k "$(PART)")
+	  $(BIN)/pytest -s -m slow $(if $(PART),tests/gate tests/service/jobs/test_job_crashes.py -k "$(PART)")
 endif
 ifneq ($(filter audit,$(or $(PART),audit)),)
 	$(MAKE) audit

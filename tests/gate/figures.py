@@ -39,7 +39,7 @@ def follow(items: Iterable[T], total: int, what: str) -> Iterator[T]:
             told_s, rate = now_s, number / (now_s - start_s)
             left_s = (total - number) / rate
             line = f"{what}: {number} of {total}, {rate:.3g} a second, {left_s / 60:.1f} min left"
-            print(line, file=sys.__stderr__, flush=True)  # past pytest, which keeps the rest
+            print(line, file=sys.stderr, flush=True)
 
 
 def report(title: str, figures: Mapping[str, object]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from service.jobs.store import DATABASE, FOLDER
 from tests.clips import make_clip
-from tests.failpoints import POINTS
+from tests.gate.failpoints import POINTS
 from tests.gate.figures import choose, follow, report
 from tests.helpers import (
     START_TIMEOUT_S,
@@ -19,7 +19,6 @@ from tests.helpers import (
     wait_until,
 )
 from tests.service.jobs.test_job_crashes import KEY, NO_ANSWER, Client, bring, call, check_disk
-from tests.tiny_network import export_tiny
 
 DELETION = "deletion: the row is gone"
 # A start has something to bring in line only after a run that was cut off.
@@ -50,15 +49,15 @@ def find_rows(data: Path) -> list[tuple[str]]:
         return connection.execute("SELECT id FROM jobs").fetchall()
 
 
-def run_story(name: str, folder: Path, model: Path, clip: bytes) -> bool:
+def run_story(name: str, folder: Path, clip: bytes) -> bool:
     """Kill the service at a point, start it again, and return whether the job was acknowledged."""
     data = folder / "data"
     data.mkdir(parents=True)
-    settings = {"model_path": model, "data_dir": data, "api_keys": KEY, "job_max_attempts": 9}
+    settings = {"data_dir": data, "api_keys": KEY, "job_max_attempts": 9}
     told: set[str] = set()
     for life, point in enumerate([*BEFORE.get(name, []), name]):
         server = launch_server(
-            folder / f"log-{life}", sys.executable, "-m", "tests.failpoints", point, **settings
+            folder / f"log-{life}", sys.executable, "-m", "tests.gate.failpoints", point, **settings
         )
         try:
             job_id = live_until_killed(server, clip, deletes=name == DELETION)
@@ -87,13 +86,12 @@ def run_story(name: str, folder: Path, model: Path, clip: bytes) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_nothing_acknowledged_is_lost_at_any_named_point(tmp_path: Path) -> None:
-    model = export_tiny(tmp_path / "tiny.onnx")
     clip = make_clip(tmp_path / "clip.mp4", seconds=0.5, fps=8, size=(64, 64), tone=False)
     rounds, told = choose(1, 3), 0
     stories = [(number, name) for number in range(rounds) for name in POINTS]
     for number, name in follow(stories, len(stories), "failpoints"):
         folder = tmp_path / f"{number}-{name.replace(' ', '-')}"
-        told += run_story(name, folder, model, clip.read_bytes())
+        told += run_story(name, folder, clip.read_bytes())
     report(
         "named failpoints",
         {

@@ -1,4 +1,4 @@
-"""`python -m tests.failpoints POINT`: the service, killed by itself at a named step of a job.
+"""`python -m tests.gate.failpoints POINT`: the service, killed by itself at a named step of a job.
 
 The steps are functions of the service that are wrapped here, so that the service itself knows
 nothing of failpoints. A step that no longer exists is an error at the start.
