@@ -124,6 +124,8 @@ def load_settings(environ: Mapping[str, str] = os.environ, **overrides: object) 
             raise SettingsError(f"{name} is not a setting{hint}")
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
+    except FileNotFoundError as error:  # nothing can be written, and data_dir was not given
+        raise SettingsError(f"{error.strerror}; name a folder with MATTING_DATA_DIR") from None
     except ValidationError as error:
         first = error.errors()[0]
         name = ENV_PREFIX + str(first["loc"][0]).upper()

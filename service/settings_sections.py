@@ -52,7 +52,7 @@ class ServerSettings(BaseModel):
         (), description="comma-separated origins whose pages may call the service; * for all"
     )
     data_dir: Path = Field(
-        Path(tempfile.gettempdir()),
+        default_factory=lambda: Path(tempfile.gettempdir()),
         description="folder for uploads, results and jobs; one process at a time",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(

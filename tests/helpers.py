@@ -24,7 +24,7 @@ from service.settings import ENV_PREFIX
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 EXIT_TIMEOUT_S = 40
 
 

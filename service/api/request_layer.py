@@ -19,7 +19,8 @@ from service.telemetry.tracing import RequestTrace, Tracing, read_trace_id
 log = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-SWITCHING_PROTOCOLS, INTERNAL_ERROR = 101, 1011  # of HTTP, and of WebSocket (RFC 6455)
+SWITCHING_PROTOCOLS = 101
+NORMAL_CLOSURE, INTERNAL_ERROR = 1000, 1011  # of WebSocket (RFC 6455)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -82,6 +83,9 @@ class RequestLayer:
                     (b"x-request-id", request_id.encode()),
                     (b"x-content-type-options", b"nosniff"),
                 ]
+            elif message["type"] == "websocket.close" and status == SWITCHING_PROTOCOLS:
+                record.fields["close_code"] = message.get("code", NORMAL_CLOSURE)
+                record.fields["close_reason"] = message.get("reason") or ""
             await send(message)
 
         start_s = time.perf_counter()
@@ -102,7 +106,7 @@ class RequestLayer:
                 if not status:
                     await internal_error_response(scope)(scope, receive, send_with_id)
                 elif status == SWITCHING_PROTOCOLS:
-                    await send({"type": "websocket.close", "code": INTERNAL_ERROR})
+                    await send_with_id({"type": "websocket.close", "code": INTERNAL_ERROR})
         record.fields |= {"bytes_in": bytes_in, "bytes_out": bytes_out}
         if caller:
             record.fields["traceparent"] = caller[:64]

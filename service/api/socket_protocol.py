@@ -44,6 +44,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self.close_sent:  # by the protocol itself, which the app need not know yet
             raise ClientDisconnected
         await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            # Refused with an answer of HTTP, which is whole: else uvicorn logs an error of the app.
+            self.handshake_complete = True
 
     def handle_ping(self) -> None:
         if self.writable.is_set():

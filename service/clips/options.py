@@ -18,12 +18,21 @@ def split_outputs(value: Any) -> Any:
     names = [name.strip() for name in value.split(",")]
     for name in names:
         if name not in OUTPUTS:
-            near = difflib.get_close_matches(name, NAMES, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"outputs: {', '.join(NAMES)}"
-            raise ValueError(f"there is no output `{name[:64]}`; {hint}")
+            raise ValueError(f"there is no output `{name[:64]}`; {suggest_output(name)}")
     if len(set(names)) < len(names):
         raise ValueError("an output is named twice")
     return tuple(names)
+
+
+def suggest_output(name: str) -> str:
+    """Return the outputs that a container, a codec or a picture may mean, or the nearest name."""
+    near: list[str] = [
+        own
+        for own, o in OUTPUTS.items()
+        if name.lower() in (o.container, o.codec, o.picture, *o.file.split("."))
+    ]
+    near = near or difflib.get_close_matches(name, NAMES, n=1)
+    return f"did you mean {' or '.join(near)}?" if near else f"outputs: {', '.join(NAMES)}"
 
 
 def uses(*pictures: str) -> Any:

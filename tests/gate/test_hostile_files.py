@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests import hostile
 from tests.clips import make_concat_script, make_playlist
-from tests.gate.figures import choose, find_percentile, report
+from tests.gate.figures import choose, find_percentile, follow, report
 from tests.gate.mutants import damage, make_clips, make_images
 from tests.helpers import LiveServer, encode
 
@@ -57,7 +57,8 @@ def test_mutants_are_answers_or_refusals(server: LiveServer, tmp_path: Path) -> 
     before = psutil.Process(server.pid).memory_info().rss
     start_s = time.monotonic()
     with ThreadPoolExecutor(2) as threads:
-        answers = list(threads.map(lambda case: post(server, *case), cases))
+        posting = threads.map(lambda case: post(server, *case), cases)
+        answers = list(follow(posting, count, "damaged files"))
     statuses = Counter(status for status, _ in answers)
     times_s = [seconds for _, seconds in answers]
     grown = psutil.Process(server.pid).memory_info().rss - before

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gate.figures import choose, report
+from tests.gate.figures import choose, follow, report
 from tests.gate.mutants import make_images
 from tests.helpers import LiveServer, start_live_server
 
@@ -82,7 +82,7 @@ def test_no_request_fails_while_processes_are_replaced(tmp_path: Path) -> None:
         for client in clients:
             client.start()
         try:
-            for number in range(restarts):
+            for number in follow(range(restarts), restarts, "restarts"):
                 place = number % 2
                 old = fleet.servers[place]
                 assert old.stop() == 0, old.log.read_text()

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.gate.figures import choose, report
+from tests.gate.figures import choose, follow, report
 from tests.gate.mutants import damage, make_images
 from tests.helpers import LiveServer, wait_until
 from tests.memory import count_bytes
@@ -43,7 +43,7 @@ def measure_drift(sample: Callable[[], int], work: Callable[[], None]) -> tuple[
     The first third is not counted: arenas fill up.
     """
     samples = []
-    for _ in range(SAMPLES):
+    for _ in follow(range(SAMPLES), SAMPLES, "soak, samples of memory"):
         work()
         samples.append(sample())
     third = SAMPLES // 3

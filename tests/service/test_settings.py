@@ -220,6 +220,18 @@ def test_start_without_the_data_folder_is_one_line_and_exit_3():
     assert_refuses_to_start("MATTING_DATA_DIR", "/no/such/folder", data_dir="/no/such/folder")
 
 
+def test_start_without_any_folder_to_write_to_is_one_line(monkeypatch):
+    """As with a read-only root: only who names a folder can do without the system's."""
+
+    def find_none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", find_none)
+    with pytest.raises(SettingsError, match="No usable temporary.*MATTING_DATA_DIR"):
+        load_settings({})
+    assert load_settings({}, data_dir="/").data_dir == Path("/")
+
+
 @pytest.mark.skipif(cuda_unavailable_reason() is None, reason="CUDA is there")
 def test_start_on_cuda_without_cuda_is_one_line_and_exit_3():
     assert_refuses_to_start("CUDA", "MATTING_DEVICE=auto", "[gpu]", device="cuda")

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from numpy import float32, zeros
+from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.exposition import choose_encoder
 
 import service
@@ -31,6 +32,12 @@ router = APIRouter(tags=["operations"])
 WEB = Path(service.__file__).parent / "web"
 ASSETS = WEB / "assets"
 PROBE_SIDE = 64
+
+
+class MetricsResponse(Response):
+    """What Prometheus reads, with the version of its format in the media type."""
+
+    media_type = CONTENT_TYPE_LATEST
 
 
 @router.get("/livez", summary="Is the process alive")
@@ -81,7 +88,7 @@ async def probe(runtime: Runtime, model: Model) -> None:
         return
 
 
-@router.get("/metrics", summary="Prometheus text")
+@router.get("/metrics", summary="Prometheus text", response_class=MetricsResponse)
 async def metrics(runtime: RuntimeDependency, request: Request) -> Response:
     """Answer in Prometheus' text format, or in OpenMetrics, with exemplars, for `Accept`."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))

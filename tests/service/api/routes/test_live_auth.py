@@ -8,6 +8,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tests.fakes import FakeEngine
+from tests.helpers import wait_until
 from tests.sessions import number_picture
 from tests.sockets import LiveSession, read_close, receive_answer, serve
 
@@ -128,3 +129,22 @@ def test_key_in_the_query_is_refused_and_nothing_secret_is_logged(
     text = " ".join(f"{one.getMessage()} {one.__dict__}" for one in ours)
     assert "/live" in text, "the log says what happened"
     assert KEY not in text and session.ticket not in text and session.id not in text
+
+
+def test_log_says_why_a_socket_was_refused_or_closed(session: LiveSession, caplog) -> None:
+    """Before the upgrade it is the answer of HTTP; then 101, and how the socket was closed."""
+    caplog.set_level(logging.INFO, "service.api.request_layer")
+    refuse(session.url, {"X-API-Key": "wrong"})
+    with session.connect_with("x") as socket:
+        read_close(socket)
+
+    def read_lines() -> list[dict]:
+        lines = [one.fields for one in caplog.records if one.message == "request"]
+        return [line for line in lines if line["status"] in (101, 401)]
+
+    first, second = wait_until(lambda: len(read_lines()) > 1 and read_lines())
+    assert first["status"] == 401 and "close_code" not in first
+    assert second["status"] == 101 and second["route"] == "/v1/sessions/{session_id}/live"
+    assert (second["close_code"], second["close_reason"]) == (4401, "unauthorized")
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+    assert "wrong" not in str(first) and session.id not in str(second)

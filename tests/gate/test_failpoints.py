@@ -1,0 +1,103 @@
+"""The service dies at each named step of a job: nothing that it acknowledged is lost."""
+
+import json
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.jobs.store import DATABASE, FOLDER
+from tests.clips import make_clip
+from tests.gate.failpoints import POINTS
+from tests.gate.figures import choose, follow, report
+from tests.helpers import (
+    START_TIMEOUT_S,
+    LiveServer,
+    launch_server,
+    start_live_server,
+    wait_until,
+)
+from tests.service.jobs.test_job_crashes import KEY, NO_ANSWER, Client, bring, call, check_disk
+
+DELETION = "deletion: the row is gone"
+# A start has something to bring in line only after a run that was cut off.
+BEFORE = {name: ["run: written down"] for name in POINTS if name.startswith("start: ")}
+WAIT_S = 120
+
+
+def live_until_killed(server: LiveServer, clip: bytes, *, deletes: bool) -> str | None:
+    """Bring a job, or delete it, until the service is gone; return its id if it was told."""
+    job_id = None
+
+    def has_ended() -> bool:
+        return not server.is_alive()
+
+    wait_until(lambda: has_ended() or server.is_ready(), START_TIMEOUT_S)
+    try:
+        job_id = bring(server, clip, "key-0")
+        if deletes:
+            call(server, "DELETE", f"/v1/jobs/{job_id}")
+    except NO_ANSWER:
+        pass
+    wait_until(has_ended, WAIT_S)
+    return job_id
+
+
+def find_rows(data: Path) -> list[tuple[str]]:
+    with sqlite3.connect(data / FOLDER / DATABASE) as connection:
+        return connection.execute("SELECT id FROM jobs").fetchall()
+
+
+def run_story(name: str, folder: Path, clip: bytes) -> bool:
+    """Kill the service at a point, start it again, and return whether the job was acknowledged."""
+    data = folder / "data"
+    data.mkdir(parents=True)
+    settings = {"data_dir": data, "api_keys": KEY, "job_max_attempts": 9}
+    told: set[str] = set()
+    for life, point in enumerate([*BEFORE.get(name, []), name]):
+        server = launch_server(
+            folder / f"log-{life}", sys.executable, "-m", "tests.gate.failpoints", point, **settings
+        )
+        try:
+            job_id = live_until_killed(server, clip, deletes=name == DELETION)
+        finally:
+            server.process.kill()
+            assert server.process.wait() == -9, server.log.read_text()
+        told |= {job_id} - {None}
+    if name == DELETION:
+        assert find_rows(data) == []
+    server = start_live_server(folder / "log", **settings)
+    try:
+        if name == DELETION:
+            assert json.loads(call(server, "GET", "/v1/jobs")[1])["jobs"] == []
+            assert not list((data / FOLDER / "files").iterdir())
+            return True
+        job_id = bring(server, clip, "key-0")
+        assert told <= {job_id}, "the key names the job that was acknowledged"
+        client = Client(clip)
+        wait_until(lambda: client.look(server, job_id) == "succeeded", WAIT_S)
+    finally:
+        assert server.stop() == 0
+    check_disk(data, 1)
+    return bool(told)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_nothing_acknowledged_is_lost_at_any_named_point(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", seconds=0.5, fps=8, size=(64, 64), tone=False)
+    rounds, told = choose(1, 3), 0
+    stories = [(number, name) for number in range(rounds) for name in POINTS]
+    for number, name in follow(stories, len(stories), "failpoints"):
+        folder = tmp_path / f"{number}-{name.replace(' ', '-')}"
+        told += run_story(name, folder, clip.read_bytes())
+    report(
+        "named failpoints",
+        {
+            "points": len(POINTS),
+            "kills": rounds * (len(POINTS) + sum(map(len, BEFORE.values()))),
+            "jobs that were acknowledged before": told,
+            "jobs lost": 0,
+        },
+    )
