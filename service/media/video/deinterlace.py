@@ -11,6 +11,7 @@ from av.filter import Graph
 _MANY_FRAMES = 250
 # So many combed frames, and so many for one that is not, are no accident: in films shown as video
 # (3:2 pulldown) two of five frames are.
+_ANY_CLOCK = Fraction(1, 1000)  # of frames that come without one: their times are kept as numbers
 _LEAST_COMBED = 5
 _LEAST_SHARE = 1 / 4
 # How much nearer a field is to one neighbour in time than to the other; idet's own 1.04 also finds
@@ -47,7 +48,7 @@ class Deinterlacer:
                 yield frame
                 return
             self._graph, self._form = make_graph(frame, "bwdif", self._text), form
-            self._time_base = frame.time_base
+            self._time_base = frame.time_base or _ANY_CLOCK
         self._graph.push(frame)
         yield from self._pull()
 
@@ -115,7 +116,7 @@ def make_graph(frame: Any, name: str, text: str) -> Graph:
         width=frame.width,
         height=frame.height,
         format=frame.format,
-        time_base=frame.time_base,
+        time_base=frame.time_base or _ANY_CLOCK,
     )
     graph.link_nodes(source, graph.add(name, text), graph.add("buffersink")).configure()
     return graph
