@@ -234,7 +234,7 @@ class _Reading:
             zero_s = self._origin_pts * frames.time_base
             end_s = max(frames.end_pts * frames.time_base, self._audio_end_s) - zero_s
             early_s = max(stated_s - float(end_s), 0.0)
-        sounds = list(itertools.chain.from_iterable(readers.values()))
+        sounds = list(filter(None, readers.values()))  # the readers of each stream see the same
         return Repairs(
             frames_lost=len(lost) + missing,
             frames_damaged=losses.frames_damaged,
@@ -243,8 +243,8 @@ class _Reading:
             frames_fitted=frames.fitted,
             frames_combed=self._decoder.frames_combed,
             colour_changes=frames.colour_changes,
-            audio_packets_lost=sum(reader.packets_lost for reader in sounds),
-            audio_changes=sum(reader.changes for reader in sounds),
+            audio_packets_lost=sum(max(one.packets_lost for one in some) for some in sounds),
+            audio_changes=sum(max(one.changes for one in some) for some in sounds),
             ends_early_s=round(early_s, 3) if early_s > _EARLY_END_S else 0.0,
         )
 

@@ -1,5 +1,6 @@
 """The largest pictures allowed fit the address space of a decoder child, in every format."""
 
+import httpx
 import numpy as np
 import psutil
 import pytest
@@ -8,10 +9,12 @@ from PIL import Image
 from service.media.decoder.client import Decoder
 from service.settings import Settings
 from tests.helpers import encode
+from tests.memory import count_bytes
 from tests.profiles import make_profile
 from tests.stills import LOSSLESS, store
 
 WIDTH, HEIGHT = 7_000, 7_000  # 49 megapixels of the 50 allowed
+MOST_KEPT_BYTES = 100 << 20
 ROOM = 0.95  # some of the limit is left to machines with more threads and larger libraries
 
 
@@ -46,7 +49,10 @@ def test_largest_picture_is_decoded_within_the_limit(format, mode, options):
         data = store(image, 6, format, icc_profile=make_profile("P3"), **options)
     else:
         data = encode(image, format, **options)
-    settings = Settings(decoder_memory_bytes=int(Settings().decoder_memory_bytes * ROOM))
+    settings = Settings(
+        decoder_memory_bytes=int(Settings().decoder_memory_bytes * ROOM),
+        decoder_timeout_s=600,  # memory is the subject, on machines that are busy, too
+    )
     child = Decoder(settings)
     try:
         info = child.open_image(data)
@@ -57,3 +63,24 @@ def test_largest_picture_is_decoded_within_the_limit(format, mode, options):
         assert psutil.Process(child.pid).num_threads() <= 3
     finally:
         child.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_memory_after_thin_pictures_is_that_after_others(live_server, portrait):
+    """A long side at the network's largest size would cost 20 times the pixels of a portrait."""
+    server = live_server()
+    usual = encode(portrait, "JPEG")
+    thin = [encode(Image.new("RGB", size), "PNG") for size in [(1, 50), (2, 3000), (3000, 2)]]
+    with httpx.Client(base_url=server.url, timeout=120) as client:
+
+        def count_after(*contents: bytes) -> int:
+            for content in contents:
+                answer = client.post("/v1/image", files={"file": content})
+                assert answer.status_code == 200, answer.text
+            return count_bytes(server)
+
+        base = count_after(usual, usual)
+        after = count_after(*thin, *thin)
+    print(f"MiB after two portraits and six thin pictures: {base >> 20}, {after >> 20}")
+    assert after - base < MOST_KEPT_BYTES

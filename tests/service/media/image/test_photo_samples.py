@@ -1,23 +1,32 @@
-"""Photos that packages ship: pillow-heif's own test data, and what scikit-image installs."""
+"""Photos that packages ship: the test data of pillow-heif and Pillow, those of scikit-image."""
 
-import subprocess
-import sys
-import tarfile
+import io
+import struct
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pillow_heif
 import pytest
 import skimage
+from PIL import Image, ImageOps
 
 from service.media.image.reader import decode_image, open_image
-from service.media.image.types import UndecodableImage
+from service.media.image.types import UndecodableImage, UnknownFormat
+from tests.samples import download
 from tests.stills import read
 
 pytestmark = pytest.mark.slow
-DOWNLOAD_S = 240
 REFUSED = ("corrupted.heic", "corrupted.hif", "empty.heic")
 TOO_LARGE = "200MP.heic"  # for the settings; its header is read
+SUFFIXES = (".jpg", ".jpeg", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
+# Of Pillow's samples: what it reads and we refuse, and where it does not look at a profile, at
+# gAMA, or takes alpha that is 0 everywhere for alpha.
+NOT_READ = {"8bit.s.tif", "separate_planar_extra_samples.tiff"}
+OTHER_COLOURS = {
+    *("icc_profile_big.jpg", "pil123p.png", "pil123rgba.png", "rgb32bf-abgr.bmp"),
+    *("xmp_tags_orientation.avif", "xmp_tags_orientation.png"),
+}
 # Of the same picture in both folders: lossy HEIF against PNG, mean difference of 255.
 PAIRS = [f"{mode}_{size}" for mode in ("RGB_8", "RGBA_8") for size in ("_128x128", "_29x100")]
 
@@ -25,20 +34,8 @@ PAIRS = [f"{mode}_{size}" for mode in ("RGB_8", "RGBA_8") for size in ("_128x128
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory) -> Path:
     """The `tests/images` of the source distribution of the version that is installed."""
-    folder = tmp_path_factory.mktemp("samples")
     name = f"pillow-heif=={pillow_heif.__version__}"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", name]
-    try:
-        done = subprocess.run(
-            [*command, "-d", str(folder)], capture_output=True, text=True, timeout=DOWNLOAD_S
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip("the package index does not answer")
-    archives = list(folder.glob("*.tar.gz"))
-    if not archives:
-        pytest.skip(f"the source distribution is not to be had: {done.stderr[-200:]}")
-    with tarfile.open(archives[0]) as archive:
-        archive.extractall(folder, filter="data")
+    folder = download(name, tmp_path_factory.mktemp("heif"), source=True)
     return next(folder.glob("pillow_heif-*/tests/images"))
 
 
@@ -77,3 +74,47 @@ def test_photos_of_scikit_image_are_read():
                 open_image(file.read_bytes())
         else:
             assert read(file.read_bytes()).rows_there == 1, file.name
+
+
+@pytest.fixture(scope="module")
+def pillow_samples(tmp_path_factory) -> Path:
+    folder = download(f"pillow=={PIL.__version__}", tmp_path_factory.mktemp("pil"), source=True)
+    return next(folder.glob("pillow-*/Tests/images"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_sample_of_pillow_is_read_as_pillow_reads_it_or_refused(pillow_samples):
+    files = sorted(one for one in pillow_samples.rglob("*") if one.suffix in SUFFIXES)
+    refused, others, count = set(), set(), 0
+    for file in files:
+        data = file.read_bytes()
+        try:
+            opened = open_image(data)
+            if opened.info.megapixels > 51:
+                continue
+            picture = decode_image(opened)
+        except (UndecodableImage, UnknownFormat):
+            picture = None
+        wanted = decode_by_pillow(data) if picture is None or picture.rows_there == 1 else None
+        if wanted is None:
+            continue
+        count += 1
+        if picture is None:
+            refused.add(file.name)
+        elif picture.flat.shape != wanted.shape or np.abs(picture.flat - wanted).mean() > 2:
+            others.add(file.name)
+    assert count > 500
+    assert refused == NOT_READ and others == OTHER_COLOURS
+
+
+def decode_by_pillow(data: bytes) -> np.ndarray | None:
+    """Return (H, W, 3) over white, None where Pillow does not read it, or not with all its bits."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > 51_000_000 or image.mode.startswith(("I", "F")):
+                return None
+            layers = np.asarray(ImageOps.exif_transpose(image).convert("RGBA")).astype(float)
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+        return None
+    share = layers[:, :, 3:] / 255
+    return layers[:, :, :3] * share + 255 * (1 - share)
