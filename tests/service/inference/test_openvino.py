@@ -86,23 +86,31 @@ def test_precision_that_openvino_does_not_grant_is_refused(model, monkeypatch):
         load(model, device="openvino", precision="bf16")
 
 
+def write_graph(path: Path, nodes: list[onnx.NodeProto]) -> Path:
+    """Write a network from `input` to `output`, with weights of `ones` and a `zero`."""
+    graph = helper.make_graph(
+        nodes,
+        path.stem,
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", 1, "h", "w"])],
+        [
+            numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "ones"),
+            numpy_helper.from_array(np.array(0, np.float32), "zero"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    helper.set_model_props(model, METADATA)
+    onnx.save(model, path)
+    return path
+
+
 @needs_openvino
 def test_network_that_openvino_runs_in_part_is_refused_and_auto_goes_to_the_cpu(tmp_path):
     nodes = [
         helper.make_node("Conv", ["input", "ones"], ["sum"]),
         helper.make_node("Bernoulli", ["sum"], ["output"]),  # an operator that it lacks
     ]
-    graph = helper.make_graph(
-        nodes,
-        "partly",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 3, "h", "w"])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", 1, "h", "w"])],
-        [numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "ones")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, METADATA)
-    path = tmp_path / "partly.onnx"
-    onnx.save(model, path)
+    path = write_graph(tmp_path / "partly.onnx", nodes)
     with pytest.raises(DeviceError, match="leaves Conv to the CPU"):
         load(path, device="openvino")
     found = load(path, device="auto")
@@ -129,20 +137,7 @@ def test_network_that_openvino_cannot_load_is_not_called_unusable(tmp_path):
             "If", ["is_bright"], ["output"], then_branch=branch("a"), else_branch=branch("b")
         ),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "branches",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 3, "h", "w"])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", 1, "h", "w"])],
-        [
-            numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "ones"),
-            numpy_helper.from_array(np.float32(0), "zero"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, METADATA)
-    path = tmp_path / "branches.onnx"
-    onnx.save(model, path)
+    path = write_graph(tmp_path / "branches.onnx", nodes)
     with pytest.raises(DeviceError, match="no OpenVINO: it cannot load this network"):
         load(path, device="openvino")
     found = load(path, device="auto")
