@@ -161,8 +161,8 @@ TEXTS = {
         ),
     ),
     "media-too-complex": ProblemText(
-        "Decoding the file took more memory or time than one file may take. Files that are small "
-        "but unpack to something huge end here.",
+        "Decoding the file takes more memory or time than one file may take, or its structure is "
+        "out of all proportion: thousands of scans, tags or chunks around a picture.",
         ("Save it once more in a common format and a smaller size.",),
     ),
     "overloaded": ProblemText(
