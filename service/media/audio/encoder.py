@@ -65,6 +65,7 @@ class AudioConverter:
 
     def _make_graph(self, frame: Any) -> Graph:
         graph = Graph()
+        graph.threads = 1  # else one for each core, and each reserves address space
         nodes = [
             graph.add_abuffer(
                 sample_rate=frame.sample_rate,

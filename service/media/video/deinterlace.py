@@ -112,6 +112,7 @@ def _describe_form(frame: Any) -> tuple[Any, ...]:
 def make_graph(frame: Any, name: str, text: str) -> Graph:
     """Return a graph of one filter for frames like this one."""
     graph = Graph()
+    graph.threads = 1  # else one for each core, and each reserves address space
     source = graph.add_buffer(
         width=frame.width,
         height=frame.height,

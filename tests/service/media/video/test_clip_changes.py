@@ -1,5 +1,6 @@
 """Clips that change on the way, or do not say what they are: read right, or told."""
 
+import os
 from fractions import Fraction
 
 import av
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange
 
+from service.media.audio.encoder import AudioConverter
+from service.media.video.deinterlace import make_graph
 from service.media.video.types import ClipSelection, UndecodableVideo
 from tests import clip_kinds, clips
 from tests.clip_kinds import flat, write_pictures
@@ -186,3 +189,15 @@ def test_sound_copied_audio_has_no_changes(tmp_path) -> None:
     path = clip_kinds.make_audio_change(tmp_path / "a.ts", ["stereo", "stereo"])
     assert read_clip(path).repairs.describe() == {}
     assert av.open(str(path)).streams.audio[0].codec_context.name == "ac3"
+
+
+def test_filters_start_no_threads() -> None:
+    """Each would reserve address space, of which a decoder child has a limited amount."""
+
+    def count() -> int:
+        return len(os.listdir("/proc/self/task"))
+
+    before, converter = count(), AudioConverter("fltp", "stereo", clips.SAMPLE_RATE, None)
+    graphs = [make_graph(av.VideoFrame(96, 64, "yuv420p"), name, "") for name in ("idet", "bwdif")]
+    converter.convert(clips.tone_frame(0, 1024))
+    assert count() == before and len(graphs) == 2
