@@ -82,7 +82,7 @@ def run(flags: dict[str, Any]) -> int:
     if settings.workers > 1:
         return serve_workers(settings)
     # Imported after the settings are known to be good: a typing mistake is answered at once.
-    from service.api.server import Server, make_config
+    from service.api.protocol.server import Server, make_config
     from service.app import create_app, drain
     from service.inference.engine import OnnxEngine
     from service.inference.models import ModelError

@@ -15,7 +15,7 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from service.api.server import make_config
+from service.api.protocol.server import make_config
 from service.app import create_app
 from service.settings import Settings
 from tests.conftest import TEST_SETTINGS

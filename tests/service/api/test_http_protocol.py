@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from service.api.http_protocol import find_hosts, split_host
+from service.api.protocol.http import find_hosts, split_host
 from service.settings import Settings
 from tests.fakes import FakeEngine
 from tests.helpers import RawConnection, connect

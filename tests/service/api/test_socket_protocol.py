@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from service.api.socket_protocol import MAX_FRAGMENTS
+from service.api.protocol.socket import MAX_FRAGMENTS
 from tests.fakes import FakeEngine
 from tests.helpers import encode, read_metric, wait_until
 from tests.sessions import number_picture
@@ -78,7 +78,7 @@ class RawPeer:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator:
-    monkeypatch.setattr("service.api.socket_protocol.LAST_BYTES_S", 0.1)
+    monkeypatch.setattr("service.api.protocol.socket.LAST_BYTES_S", 0.1)
     with serve(FakeEngine(), socket_ping_s=PING_S) as client:
         yield client
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import uvicorn
 from starlette.types import ASGIApp
 
-from service.api.http_protocol import make_http_protocol
-from service.api.socket_protocol import SocketProtocol
+from service.api.protocol.http import make_http_protocol
+from service.api.protocol.socket import SocketProtocol
 from service.settings import Settings
 
 LAST_ANSWERS_S = 5.0  # for those who are told that their work is cut off

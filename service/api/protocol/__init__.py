@@ -1,0 +1,1 @@
+"""HTTP and WebSocket below ASGI: deadlines, limits, the server that drains."""
