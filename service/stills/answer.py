@@ -89,8 +89,9 @@ async def _finish(
                 deadline_s, partial(encode_still, finished, options, format)
             )
     except TooLate:
+        what = "refine=fine" if options.refine == "fine" else "the result"
         raise DeadlineExceeded(
-            f"the result was not made within {runtime.settings.request_timeout_s:g} s",
+            f"{what} was not done within {runtime.settings.request_timeout_s:g} s",
             hint="ask for a smaller `size`, or for less: refine=fine and wide clean-up take long",
         ) from None
     height, width = finished.alpha.shape
