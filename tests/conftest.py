@@ -47,6 +47,17 @@ def no_settings_from_outside() -> Iterator[None]:
     os.environ.update(found)
 
 
+@pytest.fixture(autouse=True)
+def ordinary_scheduling() -> Iterator[None]:
+    """Take back the real-time priority that SVT-AV1 gives the thread that encodes, as root.
+
+    All processes that are started later would inherit it, and one that spins would stop the rest.
+    """
+    yield
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 @pytest.fixture(scope="session")
 def portrait() -> np.ndarray:
     """A person before a bright wall: (512, 512, 3) uint8 RGB, not to be written to."""
