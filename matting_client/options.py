@@ -60,7 +60,7 @@ class SmoothedOptions(MattingOptions, total=False):
     refine: Literal["auto", "off"]
     smoothing: Literal["ofd", "off"]
     ofd_threshold: float
-    deinterlace: Literal["auto", "off"]
+    deinterlace: Literal["auto", "always", "off"]
     hdr: Literal["tonemap", "refuse"]
 
 
@@ -88,5 +88,6 @@ class SessionOptions(SmoothedOptions, total=False):
     format: Literal["png", "webp", "jpeg"]
     fps: float
     timestamps: Literal["continue", "absolute"]
+    keep_metadata: bool
     width: int | None
     height: int | None

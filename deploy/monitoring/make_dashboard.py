@@ -124,6 +124,11 @@ ROWS: dict[str, list[Panel]] = {
         ),
         Panel("Jobs", "none", {"{{state}}": "sum by (state) (matting_jobs)"}),
         Panel(
+            "Webhooks and results sent",
+            "none",
+            {"{{kind}} {{state}}/s": rate("matting_deliveries_total", "kind, state")},
+        ),
+        Panel(
             "Use of keys",
             "none",
             {"{{key}} {{unit}}/s": rate("matting_key_use_total", "key, unit")},

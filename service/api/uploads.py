@@ -8,13 +8,20 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeVar, cast
+from urllib.parse import parse_qsl
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 
 from service.api.base64_json import read_json_upload
 from service.api.multipart import MAX_FIELDS, read_multipart, read_text
-from service.errors import BadRequest, InvalidOption, UnsupportedMedia, refuse_size
+from service.errors import (
+    BadRequest,
+    InvalidOption,
+    PayloadTooLarge,
+    UnsupportedMedia,
+    refuse_size,
+)
 from service.scratch import SPOOL_BYTES
 from service.stills.encode import JSON_TYPE
 
@@ -85,9 +92,8 @@ async def read_upload(request: Request, accepted: Accepted) -> AsyncIterator[Upl
             max_field_bytes=MAX_FIELD_BYTES,
         ) as form:
             yield _sort_form(form, query, accepted)
-    elif kind == FORM_TYPE and (accepted.most == 0 or accepted.takes_url):
-        async with request.form(max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
-            yield _sort_form(form, query, accepted)
+    elif kind == FORM_TYPE and (fields := await _read_fields(request, query, accepted)) is not None:
+        yield Upload([], merge_options([*query, *fields]))
     elif kind == JSON_TYPE and accepted.takes_json:
         # Base64 takes four bytes for three.
         limit_bytes = accepted.limit_bytes * 4 // 3 + MAX_FIELD_BYTES
@@ -114,6 +120,29 @@ async def read_upload(request: Request, accepted: Accepted) -> AsyncIterator[Upl
         raise UnsupportedMedia(
             f"the content type is {kind[:64] or 'missing'}", hint=_explain_types(accepted, kind)
         )
+
+
+async def _read_fields(
+    request: Request, query: list[tuple[str, str]], accepted: Accepted
+) -> list[tuple[str, str]] | None:
+    """Return the fields of a URL-encoded form; None where a file is missing.
+
+    That is what curl sends a file as when it is told no type. Raises BadRequest.
+    """
+    try:
+        async with spool_body(request, "form", MAX_FIELD_BYTES) as spool:
+            text = spool.read().decode(errors="replace")
+            fields = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except PayloadTooLarge:
+        if accepted.most:
+            return None
+        raise
+    except ValueError as error:
+        if accepted.most:
+            return None
+        raise BadRequest(f"the form has more than {MAX_FIELDS} fields") from error
+    is_whole = accepted.most == 0 or (accepted.takes_url and URL in dict([*query, *fields]))
+    return fields if is_whole else None
 
 
 def read_content_type(request: Request) -> str:

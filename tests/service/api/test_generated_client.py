@@ -28,7 +28,7 @@ def generated(live_server, tmp_path_factory: pytest.TempPathFactory):
     program = Path(sys.executable).with_name("openapi-python-client")
     command = [program, "generate", "--path", "openapi.json", "--config", "config.json"]
     done = subprocess.run(
-        [*command, "--meta", "none", "--output-path", "matting_client"],
+        [*command, "--meta", "none", "--output-path", "generated_client"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -37,13 +37,13 @@ def generated(live_server, tmp_path_factory: pytest.TempPathFactory):
     assert "POST /v1/image" not in done.stdout, "nothing of this route was left out"
     sys.path.insert(0, str(folder))
     try:
-        package = importlib.import_module("matting_client")
+        package = importlib.import_module("generated_client")
         with package.AuthenticatedClient(base_url=server.url, token="secret") as client:
             yield SimpleNamespace(
                 client=client,
-                image=importlib.import_module("matting_client.api.image.matte_image"),
-                models=importlib.import_module("matting_client.models"),
-                types=importlib.import_module("matting_client.types"),
+                image=importlib.import_module("generated_client.api.image.matte_image"),
+                models=importlib.import_module("generated_client.models"),
+                types=importlib.import_module("generated_client.types"),
             )
     finally:
         sys.path.remove(str(folder))

@@ -82,7 +82,7 @@ def test_all_outputs_come_from_one_pass(decoder, source, tmp_path, calls) -> Non
     assert len(seen) == FRAMES == clip.report.frames
     assert [result.path.name for result in clip.results] == [OUTPUTS[n].file for n in NAMES]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        ["composite.mp4", "alpha.mp4", "cutout.webm", "cutout.mov", "frames.zip", "green.mp4"]
+        [OUTPUTS[name].file for name in NAMES]
     )
     for name, result in zip(NAMES, clip.results, strict=True):
         content = result.path.read_bytes()

@@ -83,7 +83,9 @@ def read_scans(data: bytes | bytearray) -> Scans:
             raise TooComplexImage("JPEG", "segments", MAX_SEGMENTS, number)
         scans += marker == _SOS
         if scans > MAX_SCANS:
-            raise TooComplexImage("JPEG", "scans", MAX_SCANS, scans)
+            # Within the data of a scan no such pair of bytes is written.
+            count = scans + data.count(bytes((0xFF, _SOS)), stop)
+            raise TooComplexImage("JPEG", "scans", MAX_SCANS, count)
         if marker in _SOF and not components:
             is_progressive = marker in PROGRESSIVE
             count = data[start + 9] if start + 9 < len(data) else 0

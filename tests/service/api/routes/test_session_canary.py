@@ -124,7 +124,7 @@ async def fly(engine: FakeEngine, folder, frames: int, chunk: int) -> tuple[int,
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test", timeout=None) as client,
     ):
-        canaries = [Canary(client, 60 + 3 * index, frames, chunk) for index in range(SESSIONS)]
+        canaries = [Canary(client, 60 + 2 * index, frames, chunk) for index in range(SESSIONS)]
         await asyncio.gather(*(canary.run() for canary in canaries))
         assert app.state.services.sessions.buffer_bytes == 0
         assert app.state.services.sessions.answers.size_bytes == 0

@@ -125,7 +125,11 @@ def test_table_of_the_zip_has_every_frame(answers, clip: bytes) -> None:
         ({"outputs": "alpha,webm,alpha"}, "invalid-option", "twice"),
         ({"outputs": "web"}, "invalid-option", "did you mean webm"),
         ({"outputs": "mov"}, "invalid-option", "did you mean prores?"),
-        ({"outputs": "Cutout"}, "invalid-option", "did you mean webm or prores or frames?"),
+        (
+            {"outputs": "Cutout"},
+            "invalid-option",
+            "did you mean webm or prores or frames or stacked?",
+        ),
         ({"outputs": "gif"}, "invalid-option", "outputs: composite, alpha"),
         ({"outputs": ""}, "invalid-option", "prores"),
         ({"outputs": "webm,"}, "invalid-option", "outputs"),
