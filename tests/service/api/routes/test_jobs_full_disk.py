@@ -55,7 +55,7 @@ def test_full_disk_fails_jobs_and_nothing_else_and_heals_by_itself(
     assert_problem(response, 507, "insufficient-storage")
     assert client.post("/v1/image", files={"file": portrait_jpeg}).status_code == 200
     ended = {"succeeded", "failed"}
-    wait_until(lambda: ended.issuperset(find_states(urls)), 100, every_s=0.1)
+    wait_until(lambda: ended.issuperset(find_states(urls)), 240, every_s=0.1)
     jobs = [client.get(url).json() for url in urls]
     codes = {job["error"]["code"] for job in jobs if job["state"] == "failed"}
     assert codes <= {"insufficient-storage"}
