@@ -21,17 +21,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tests")
 
 
-def pytest_configure() -> None:
-    """Give each worker of `--numprocesses` a core of its own, with all that it starts.
-
-    Where both workers use both cores, threads that wait for each other take many times as long.
-    """
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    if worker.startswith("gw") and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
-
-
 # Decoder children cost time to start; one is enough where a test does not say otherwise. So is one
 # model: a fake engine would else have the real fast network beside it, which serves live frames.
 TEST_SETTINGS = {"decoders": 1, "disk_min_free_percent": 0, "models": ()}

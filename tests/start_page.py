@@ -55,7 +55,7 @@ def assert_accessible(page: Page) -> None:
     options = {"runOnly": WCAG, "resultTypes": ["violations"]}
     found = Axe().run(page, options=options).response["violations"]
     wrong = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
-    assert wrong == []
+    assert wrong == [], wrong
 
 
 def make_file(name: str, kind: str, content: bytes) -> dict:
