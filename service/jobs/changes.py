@@ -25,31 +25,34 @@ class Changes:
         self._metrics = runtime.metrics
         self._watchers = watchers
 
-    async def write(self, job_id: str, *, files_go: bool = False, **columns: Any) -> None:
-        """Change a row for sure: a full disk or a locked database is waited for."""
+    async def write(self, job_id: str, frees: Callable[[str], None], **columns: Any) -> None:
+        """Change a row for sure: a full disk or a locked database is waited for.
+
+        `frees` is as in `apply`.
+        """
         change = partial(self._store.update, job_id, **columns)
         while True:
             try:
-                await self.apply(job_id, change, files_go=files_go)
+                await self.apply(job_id, change, frees)
                 return annotate(**{name: columns[name] for name in TOLD if name in columns})
             except (InsufficientStorage, NotReady):
                 await asyncio.sleep(RETRY_S)
 
-    async def apply(self, job_id: str, change: Callable[[], None], *, files_go: bool) -> None:
+    async def apply(
+        self, job_id: str, change: Callable[[], None], frees: Callable[[str], None]
+    ) -> None:
         """Change a row and tell everybody; raises InsufficientStorage and NotReady.
 
-        `files_go`: the files of the job go too, and first where there is no room for the row.
+        `frees` removes the files that the job no longer needs after the change, and before it
+        where there is no room for the row: else nothing on a full disk would ever make room.
         """
-        files = self._store.files
+        disk = self._disk
         try:
             await wait_for_thread(self._store.ask(change))
         except InsufficientStorage:
-            if not files_go:
-                raise
-            await wait_for_thread(self._disk.run(files.remove, job_id))
+            await wait_for_thread(disk.run(frees, job_id))
             await wait_for_thread(self._store.ask(change))
-        if files_go:
-            await wait_for_thread(self._disk.run(files.remove, job_id))
+        await wait_for_thread(disk.run(frees, job_id))
         await self.count_states()
         self._watchers.notify(job_id)
 

@@ -175,7 +175,7 @@ class Jobs:
                 await self._forget(job_id)
                 continue
             expire = partial(self.store.update, job_id, state="expired", results=())
-            await self._changes.apply(job_id, expire, files_go=True)
+            await self._changes.apply(job_id, expire, self.store.files.remove)
             self._due[job_id] = now_s + EXPIRED_S
 
     async def _sweep_for_ever(self) -> None:
@@ -187,7 +187,8 @@ class Jobs:
                 log.exception("jobs could not expire")
 
     async def _forget(self, job_id: str) -> None:
-        await self._changes.apply(job_id, partial(self.store.delete, job_id), files_go=True)
+        delete = partial(self.store.delete, job_id)
+        await self._changes.apply(job_id, delete, self.store.files.remove)
         self._due.pop(job_id, None)
 
     def _append(self, job_id: str) -> None:
@@ -236,7 +237,7 @@ class Jobs:
             ticker.cancel()
 
     async def _attempt(self, job: Job, progress: Progress) -> None:
-        attempts = job.attempts + 1
+        attempts, files = job.attempts + 1, self.store.files
         columns = {"state": "running", "attempts": attempts, "frames_done": 0, "frames_total": None}
         try:
             # Before the run: a clip that takes the process with it must not do so for ever.
@@ -249,25 +250,24 @@ class Jobs:
             columns = fail(job, refuse_long_run(self._settings.job_timeout_s))
         except DecoderCrashed:
             if attempts < self._settings.job_max_attempts:
-                await self._changes.write(job.id, state="queued")
+                await self._changes.write(job.id, files.drop_results, state="queued")
                 self._append(job.id)
                 return
             columns = fail(job, crash_error(attempts))
         except MattingError as error:
             if self._retries.schedule(job.id, error):
-                return await self._changes.write(job.id, state="queued", attempts=job.attempts)
+                queued = {"state": "queued", "attempts": job.attempts}
+                return await self._changes.write(job.id, files.drop_results, **queued)
             columns = fail(job, error)
         except Exception:
             log.exception("a job failed")
             columns = fail(job, MattingError("an internal error happened"))
         self._retries.forget(job.id)
-        ttl_s, has_failed = self._settings.job_ttl_s, columns["state"] == "failed"
+        ttl_s = self._settings.job_ttl_s
         columns["expires_s"] = self._clock() + ttl_s
-        await self._changes.write(job.id, files_go=has_failed, **columns)
+        frees = files.remove if columns["state"] == "failed" else files.keep_results_only
+        await self._changes.write(job.id, frees, **columns)
         self._due[job.id] = self._timer() + ttl_s
-        if not has_failed:
-            files = self.store.files
-            await wait_for_thread(self._runtime.files.run(files.keep_results_only, job.id))
         if (ended := await self.store.ask(self.store.load, job.id)) is not None:
             self._on_end(ended)
 
