@@ -88,8 +88,8 @@ def run(flags: dict[str, Any]) -> int:
     from service.inference.models import ModelError
     from service.inference.providers import DeviceError
     from service.inference.registry import find_sources
+    from service.jobs.postgres import open_job_store
     from service.jobs.schema import JobStoreBusy, JobStoreError
-    from service.jobs.store import JobStore
     from service.log import configure_logging
     from service.media.decoder.confinement import hide_memory
 
@@ -100,7 +100,7 @@ def run(flags: dict[str, Any]) -> int:
         logging.getLogger("service.inference.providers").setLevel(logging.ERROR)
     tempfile.tempdir = str(settings.data_dir)  # uploads are spooled there too
     try:
-        job_store = JobStore.open(settings.data_dir)
+        job_store = open_job_store(settings)
         engine = OnnxEngine(settings)
         sources = find_sources(settings)
     except JobStoreBusy as error:

@@ -37,6 +37,7 @@ from service.inference.registry import ModelSource
 from service.jobs.deliveries import Deliveries
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
+from service.jobs.postgres import open_job_store
 from service.jobs.store import JobStore
 from service.metrics import Metrics
 from service.outgoing.calls import OutgoingCalls
@@ -139,7 +140,7 @@ async def start_services(
 ) -> Services:
     """Start the runtime and all that works on it, and go on with the jobs."""
     if job_store is None:
-        job_store = await asyncio.to_thread(JobStore.open, settings.data_dir)
+        job_store = await asyncio.to_thread(open_job_store, settings)
     try:
         runtime = await Runtime.start(
             settings,

@@ -179,6 +179,20 @@ class JobSettings(BaseModel):
     job_retry_s: float = Field(
         5, gt=0, description="pause before the first new try; each one after it is twice as long"
     )
+    database_url: str | None = Field(
+        None,
+        description="PostgreSQL that several services share, such as `postgresql://name@host/db`; "
+        "needs the extra `postgres`; none: the jobs are in the data folder",
+    )
+    jobs_dir: Path | None = Field(
+        None, description="folder of the files of jobs that services on one database share"
+    )
+    job_lease_s: float = Field(
+        30,
+        ge=3,
+        description="with a database: a service that is silent for so long has lost its jobs to "
+        "the others",
+    )
     jobs_max_bytes: int = Field(20 * 2**30, ge=1, description="bytes of the files of all jobs")
     disk_min_free_bytes: int = Field(
         2**28, ge=0, description="no new job when less is free on the disk of the data folder"

@@ -25,8 +25,9 @@ class JobFiles:
     Methods block; those that write raise InsufficientStorage when the disk is full or fails.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, part: str = PART) -> None:
         self.folder = folder
+        self._part = part  # of results: services that share the folder have one each
 
     def path(self, job_id: str, *names: str) -> Path:
         return self.folder.joinpath(job_id, *names)
@@ -58,14 +59,14 @@ class JobFiles:
     def begin_results(self, job_id: str) -> Path:
         """Return an empty folder for the results of a run, whatever an earlier one has left."""
         self.drop_results(job_id)
-        folder = self.path(job_id, RESULTS + PART)
+        folder = self.path(job_id, RESULTS + self._part)
         with translate_disk_errors():
             folder.mkdir(0o700)
         return folder
 
     def publish_results(self, job_id: str, paths: Iterable[Path]) -> list[str]:
         """Make the results of a run final; return the SHA-256 of each."""
-        part = self.path(job_id, RESULTS + PART)
+        part = self.path(job_id, RESULTS + self._part)
         with translate_disk_errors():
             digests = []
             for path in paths:
@@ -80,8 +81,8 @@ class JobFiles:
 
     def drop_results(self, job_id: str) -> None:
         """Remove the results, complete or not."""
-        for name in (RESULTS, RESULTS + PART):
-            shutil.rmtree(self.path(job_id, name), ignore_errors=True)
+        for path in self.path(job_id).glob(RESULTS + "*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def keep_results_only(self, job_id: str) -> None:
         """Remove what a finished job no longer needs."""

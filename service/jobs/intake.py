@@ -120,7 +120,7 @@ class JobIntake:
         )
         try:
             await wait_for_thread(self._store.ask(self._store.insert, job, now_s - IDEMPOTENCY_S))
-        except InsufficientStorage:
+        except (InProgress, InsufficientStorage):
             await self._files.run(files.remove, job_id)
             raise
         await self._jobs.enqueue(job_id)
@@ -142,7 +142,7 @@ class JobIntake:
 
     @asynccontextmanager
     async def _make_room(self) -> AsyncIterator[None]:
-        waiting = len(self._jobs.queue) + self._arriving
+        waiting = await self._jobs.queue.count() + self._arriving
         if waiting >= self._settings.max_queued_jobs:
             self._metrics.requests_rejected.labels("overloaded").inc()
             raise Overloaded(

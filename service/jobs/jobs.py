@@ -3,16 +3,14 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 from service.clips.slots import VideoSlots
-from service.errors import DecoderCrashed, InsufficientStorage, MattingError, NotFound, NotReady
-from service.jobs.changes import Changes
-from service.jobs.files import check_budget
+from service.errors import DecoderCrashed, InsufficientStorage, MattingError, NotFound
+from service.jobs.changes import Changes, Watchers, watch_job
+from service.jobs.queue import SharedQueue, make_queue
 from service.jobs.record import record_run
 from service.jobs.recovery import (
     EXPIRED_S,
@@ -23,14 +21,12 @@ from service.jobs.recovery import (
     refuse_long_run,
 )
 from service.jobs.retries import Retries
-from service.jobs.run import Progress, run_job
-from service.jobs.store import Job, JobStore
-from service.jobs.watch import Watchers
+from service.jobs.run import Progress, run_job, write_progress
+from service.jobs.store import Job, JobStore, LeaseLost
 from service.runtime import Runtime
 from service.threads import wait_for_thread
 
 log = logging.getLogger(__name__)
-PROGRESS_S = 1.0
 SWEEP_S = 10.0
 KEEP_ALIVE_S = 15.0
 
@@ -66,7 +62,7 @@ class Jobs:
         self._on_end = on_end
         self._clock = clock
         self._timer = timer
-        self.queue: deque[str] = deque()
+        self.queue = make_queue(store)
         self._is_waiting = asyncio.Event()
         self._running: dict[str, _Run] = {}
         self._due: dict[str, float] = {}  # when a finished job goes a step further, by `timer`
@@ -78,6 +74,16 @@ class Jobs:
 
     async def start(self) -> None:
         """Go on where the last process ended."""
+        loop = asyncio.get_running_loop()
+        if isinstance(self.queue, SharedQueue):
+            await self.queue.start(self._clock())
+            self._tasks = [loop.create_task(self.queue.share(self._look, self._lose))]
+        else:
+            await self._recover()
+        await self._changes.count_states()
+        self._tasks += [loop.create_task(w) for w in (self._dispatch(), self._sweep_for_ever())]
+
+    async def _recover(self) -> None:
         now_s, store, most = self._clock(), self.store, self._settings.job_max_attempts
         expires_s = now_s + self._settings.job_ttl_s
         for job in await store.ask(recover, store, most, expires_s):
@@ -86,9 +92,6 @@ class Jobs:
                 self._on_end(job)
             else:
                 self._append(job.id)
-        await self._changes.count_states()
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._dispatch()), loop.create_task(self._sweep_for_ever())]
 
     def drain(self) -> None:
         """Take no more jobs and stop those that run: they wait for the next process."""
@@ -138,8 +141,7 @@ class Jobs:
             run.task.cancel()
             await asyncio.wait([run.task])
         self._retries.forget(job_id)
-        with suppress(ValueError):
-            self.queue.remove(job_id)
+        self.queue.remove(job_id)
         try:
             await self._forget(job_id)
         except InsufficientStorage:
@@ -147,29 +149,24 @@ class Jobs:
                 self._append(job_id)  # it fails for want of its files, once there is room
             raise
 
-    async def watch(self, job: Job) -> AsyncGenerator[Job | None]:
+    def watch(self, job: Job) -> AsyncGenerator[Job | None]:
         """Yield a job as it is now and whenever it has changed, until it is finished.
 
         None is yielded when nothing happens for a while. A job that is deleted meanwhile is
         yielded as canceled. Ends early when the service does.
         """
-        async with aclosing(self._watchers.follow(job.id, KEEP_ALIVE_S)) as changes:
-            async for has_changed in changes:
-                if not has_changed:
-                    yield None
-                    continue
-                try:
-                    job = await self.find(job.owner, job.id)
-                except NotFound:
-                    job = replace(job, state="canceled", results=())
-                yield job
-                if job.is_finished or self.is_draining:
-                    return
+        return watch_job(
+            self._watchers, self.find, job, self._timer, KEEP_ALIVE_S, lambda: self.is_draining
+        )
 
     async def sweep(self) -> None:
         """Let what is due expire, and forget what expired long ago."""
         now_s = self._timer()
-        for job_id in [job_id for job_id, due_s in self._due.items() if due_s <= now_s]:
+        due = [job_id for job_id, due_s in self._due.items() if due_s <= now_s]
+        if isinstance(self.queue, SharedQueue):
+            due = await self.queue.list_due(self._clock())
+            await self._changes.count_states()
+        for job_id in due:
             job = await self.store.ask(self.store.load, job_id)
             if job is None or job.state == "expired":
                 await self._forget(job_id)
@@ -186,13 +183,24 @@ class Jobs:
             except Exception:  # most of all a full disk: the next pass tries again
                 log.exception("jobs could not expire")
 
+    def _look(self) -> None:
+        self._is_waiting.set()
+        self._watchers.notify_all()
+
+    def _lose(self, job_id: str) -> None:
+        if run := self._running.get(job_id):
+            run.task.cancel()
+            return
+        self._retries.forget(job_id)
+        self.queue.end(job_id)
+
     async def _forget(self, job_id: str) -> None:
         delete = partial(self.store.delete, job_id)
         await self._changes.apply(job_id, delete, self.store.files.remove)
         self._due.pop(job_id, None)
 
     def _append(self, job_id: str) -> None:
-        self.queue.append(job_id)
+        self.queue.put(job_id)
         self._is_waiting.set()
 
     async def _dispatch(self) -> None:
@@ -201,26 +209,30 @@ class Jobs:
         while True:
             await self._is_waiting.wait()
             await slots.wait()
-            if not self.queue:  # deleted in between
-                self._is_waiting.clear()
+            self._is_waiting.clear()
+            job_id = await self.queue.take()
+            if job_id is None:  # deleted in between, or taken by another service
                 slots.leave()
                 continue
-            job_id, progress = self.queue.popleft(), Progress(self._timer)
+            self._is_waiting.set()  # for the next one
+            progress = Progress(self._timer)
             task = asyncio.get_running_loop().create_task(self._work(job_id, progress))
             self._running[job_id] = _Run(task, progress)
             # Not in the task: one that is cancelled before its first turn runs no line of its own.
             task.add_done_callback(partial(self._end_run, job_id))
-            if not self.queue:
-                self._is_waiting.clear()
 
     def _end_run(self, job_id: str, task: asyncio.Task[None]) -> None:
         del self._running[job_id]
         self._slots.leave()
+        if not self._retries.is_scheduled(job_id):
+            self.queue.end(job_id)
+        self._is_waiting.set()
         self._watchers.notify(job_id)
 
     async def _work(self, job_id: str, progress: Progress) -> None:
         """Run a job once, in the slot that is held for it, and write down what came of it."""
-        ticker = asyncio.get_running_loop().create_task(self._follow(job_id, progress))
+        follow = write_progress(self._runtime, self.store, job_id, progress, self._watchers.notify)
+        ticker = asyncio.get_running_loop().create_task(follow)
         try:
             job = await self.store.ask(self.store.load, job_id)
             if job is not None:
@@ -230,6 +242,8 @@ class Jobs:
             if self.is_draining:
                 await wait_for_thread(self.store.ask(self.store.requeue, job_id))
             raise
+        except LeaseLost as error:
+            log.warning("a run was given up", extra={"fields": {"job": job_id, "why": str(error)}})
         except Exception as error:  # else the next start of the service tries again
             if not (isinstance(error, MattingError) and self._retries.schedule(job_id, error)):
                 log.exception("a job could not be brought to an end")
@@ -240,12 +254,16 @@ class Jobs:
         attempts, files = job.attempts + 1, self.store.files
         columns = {"state": "running", "attempts": attempts, "frames_done": 0, "frames_total": None}
         try:
+            if job.state == "running" and job.attempts >= self._settings.job_max_attempts:
+                raise crash_error(job.attempts)  # of the service that held it before
             # Before the run: a clip that takes the process with it must not do so for ever.
             await wait_for_thread(self.store.ask(self.store.update, job.id, **columns))
             await self._changes.count_states()
             self._watchers.notify(job.id)
             async with asyncio.timeout(self._settings.job_timeout_s):
                 columns = await run_job(self._runtime, self._slots, self.store, job, progress)
+        except LeaseLost:
+            raise
         except TimeoutError:
             columns = fail(job, refuse_long_run(self._settings.job_timeout_s))
         except DecoderCrashed:
@@ -270,25 +288,6 @@ class Jobs:
         self._due[job.id] = self._timer() + ttl_s
         if (ended := await self.store.ask(self.store.load, job.id)) is not None:
             self._on_end(ended)
-
-    async def _follow(self, job_id: str, progress: Progress) -> None:
-        """Write the progress of a job down as it goes, and end it when it needs too much room."""
-        written = 0
-        while True:
-            await asyncio.sleep(PROGRESS_S)
-            try:
-                await self._runtime.files.run(check_budget, self._settings, self.store.files)
-                if progress.frames_done != written:
-                    written = progress.frames_done
-                    total = progress.frames_total
-                    await self.store.ask(
-                        self.store.update, job_id, frames_done=written, frames_total=total
-                    )
-                    self._watchers.notify(job_id)
-            except InsufficientStorage as error:
-                progress.refusal = error
-            except NotReady:
-                continue  # a locked database; the next second writes it down
 
     def _with_progress(self, job: Job) -> Job:
         run = self._running.get(job.id)

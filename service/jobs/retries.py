@@ -35,6 +35,10 @@ class Retries:
         self._timers[job_id] = loop.call_later(pause_s, self._end_pause, job_id)
         return True
 
+    def is_scheduled(self, job_id: str) -> bool:
+        """Say whether a job is in a pause."""
+        return job_id in self._timers
+
     def forget(self, job_id: str) -> None:
         """Take in that a job has ended or is gone."""
         self._counts.pop(job_id, None)

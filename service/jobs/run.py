@@ -1,5 +1,6 @@
 """One attempt at a job: matte its clip, verify and publish the results."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, BinaryIO
@@ -10,15 +11,17 @@ from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.plan import make_plan, read_background
 from service.clips.run import describe_clip, run_clip
 from service.clips.slots import VideoSlots
-from service.errors import InvalidOption, MattingError
+from service.errors import InsufficientStorage, InvalidOption, MattingError, NotReady
 from service.frames.network import choose_frame_model
 from service.jobs.check import check_results
 from service.jobs.files import BACKGROUND, INPUT, check_budget
 from service.jobs.options import JobOptions
 from service.jobs.recovery import find_loss
-from service.jobs.store import Job, JobResult, JobStore
+from service.jobs.store import Job, JobResult, JobStore, LeaseLost
 from service.runtime import Runtime
 from service.threads import wait_for_thread
+
+PROGRESS_S = 1.0
 
 
 class Progress:
@@ -121,3 +124,29 @@ def publish(
         "frames_done": frames,
         "frames_total": frames,
     }
+
+
+async def write_progress(
+    runtime: Runtime,
+    store: JobStore,
+    job_id: str,
+    progress: Progress,
+    notify: Callable[[str], None],
+) -> None:
+    """Write the progress of a job down as it goes, and end it when it needs too much room."""
+    written = 0
+    while True:
+        await asyncio.sleep(PROGRESS_S)
+        try:
+            await runtime.files.run(check_budget, runtime.settings, store.files)
+            if progress.frames_done != written:
+                written = progress.frames_done
+                total = progress.frames_total
+                await store.ask(store.update, job_id, frames_done=written, frames_total=total)
+                notify(job_id)
+        except InsufficientStorage as error:
+            progress.refusal = error
+        except NotReady:
+            continue  # a locked database; the next second writes it down
+        except LeaseLost:
+            return  # whoever renews the leases ends the run

@@ -83,15 +83,22 @@ _COLUMNS = tuple(Job.__dataclass_fields__)
 _JSON = ("options", "outputs", "report", "error", "results", "deliveries")
 
 
+class LeaseLost(Exception):
+    """A job that was held here is held by another service, or is gone."""
+
+
 class JobStore:
     """All rows and files of jobs below one data folder, for one process at a time.
 
     Methods block and run in the store's one thread: `await store.ask(store.load, job_id)`.
     """
 
-    def __init__(self, files: JobFiles, connection: sqlite3.Connection, lock: int) -> None:
+    def __init__(
+        self, files: JobFiles, connection: sqlite3.Connection | None, lock: int = -1
+    ) -> None:
         self.files = files
-        self._connection = connection
+        if connection is not None:
+            self._connection = connection
         self._lock = lock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="job-store")
 
@@ -118,7 +125,9 @@ class JobStore:
         Raises InsufficientStorage when the disk is full or fails, NotReady when another program
         has locked the database.
         """
-        return await start_in(self._thread, _translate_errors, partial(function, *args, **more))
+        return await start_in(
+            self._thread, self._translate_errors, partial(function, *args, **more)
+        )
 
     def close(self) -> None:
         """Wait for what is being written, and let another process have the folder."""
@@ -130,32 +139,32 @@ class JobStore:
         """Add a job; a key of its that came before `key_free_s` no longer names an older one."""
         marks = ", ".join("?" * len(_COLUMNS))
         with self.transaction():
-            self._connection.execute(
+            self._execute(
                 "UPDATE jobs SET idempotency_key = NULL"
                 " WHERE owner = ? AND idempotency_key = ? AND created_s <= ?",
-                (job.owner, job.idempotency_key, key_free_s),
+                job.owner,
+                job.idempotency_key,
+                key_free_s,
             )
-            self._connection.execute(
+            self._execute(
                 f"INSERT INTO jobs ({', '.join(_COLUMNS)}) VALUES ({marks})",
-                [_encode(name, getattr(job, name)) for name in _COLUMNS],
+                *[_encode(name, getattr(job, name)) for name in _COLUMNS],
             )
 
     def update(self, job_id: str, **fields: Any) -> None:
         """Change columns of a job, if it is there."""
-        names = ", ".join(f"{name} = ?" for name in fields)
-        values = [_encode(name, value) for name, value in fields.items()]
-        self._connection.execute(f"UPDATE jobs SET {names} WHERE id = ?", [*values, job_id])
+        self._write(job_id, fields)
 
     def requeue(self, job_id: str) -> None:
         """Let a job that was stopped on purpose wait again; the attempt does not count."""
-        self._connection.execute(
+        self._execute(
             "UPDATE jobs SET state = 'queued', attempts = attempts - 1"
             " WHERE id = ? AND state = 'running'",
-            (job_id,),
+            job_id,
         )
 
     def delete(self, job_id: str) -> None:
-        self._connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        self._execute("DELETE FROM jobs WHERE id = ?", job_id)
 
     def load(self, job_id: str) -> Job | None:
         return next(iter(self._select("WHERE id = ?", job_id)), None)
@@ -181,13 +190,26 @@ class JobStore:
 
     def count_states(self) -> dict[str, int]:
         """Return how many jobs are in each state."""
-        found = self._connection.execute("SELECT state, count(*) FROM jobs GROUP BY state")
+        found = self._execute("SELECT state, count(*) FROM jobs GROUP BY state")
         counts: dict[str, int] = dict.fromkeys(STATES, 0)
         return counts | dict(found.fetchall())
 
     def _select(self, rest: str, *values: object) -> list[Job]:
-        rows = self._connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs {rest}", values)
+        rows = self._execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs {rest}", *values)
         return [_decode(row) for row in rows]
+
+    def _write(
+        self, job_id: str, fields: Mapping[str, Any], condition: str = "", *more: object
+    ) -> int:
+        """Change columns of a job that meets a condition; return how many rows that were."""
+        names = ", ".join(f"{name} = ?" for name in fields)
+        values = [_encode(name, value) for name, value in fields.items()]
+        sql = f"UPDATE jobs SET {names} WHERE id = ?{condition}"
+        count: int = self._execute(sql, *values, job_id, *more).rowcount
+        return count
+
+    def _execute(self, sql: str, *values: object) -> Any:
+        return self._connection.execute(sql, values)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -201,17 +223,16 @@ class JobStore:
                 self._connection.execute("ROLLBACK")
             raise
 
-
-def _translate_errors(call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except sqlite3.OperationalError as error:
-        kind = error.sqlite_errorcode & 0xFF
-        if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise NotReady("the database of jobs is locked", retry_after_s=1) from None
-        if kind not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise
-        raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from None
+    def _translate_errors(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except sqlite3.OperationalError as error:
+            kind = error.sqlite_errorcode & 0xFF
+            if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise NotReady("the database of jobs is locked", retry_after_s=1) from None
+            if kind not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise
+            raise InsufficientStorage("the disk of the service is full", retry_after_s=60) from None
 
 
 def _encode(name: str, value: Any) -> Any:

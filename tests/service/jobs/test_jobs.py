@@ -82,7 +82,7 @@ def test_jobs_wait_their_turn_while_requests_are_refused(tmp_path, clip):
         with places.enter():
             first, second = await bench.bring(clip), await bench.bring(clip)
             assert [(await bench.find_row(job)).state for job in (first, second)] == ["queued"] * 2
-            assert list(bench.jobs.queue) == [first.id, second.id] and places.taken == 1
+            assert list(bench.jobs.queue.ids) == [first.id, second.id] and places.taken == 1
             with pytest.raises(Overloaded):
                 places.check()
         with pytest.raises(Overloaded):  # the place went to the job that has waited
@@ -248,7 +248,7 @@ def test_ending_service_lets_its_jobs_wait_for_the_next(tmp_path, long_clip):
 
 
 def test_watcher_hears_of_progress_and_of_silence(tmp_path, long_clip, monkeypatch):
-    monkeypatch.setattr(jobs, "PROGRESS_S", 0.1)
+    monkeypatch.setattr("service.jobs.run.PROGRESS_S", 0.1)
     monkeypatch.setattr(jobs, "KEEP_ALIVE_S", 0.05)
 
     async def story(bench: Bench):

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from service.errors import InsufficientStorage
-from service.jobs import changes, jobs
+from service.jobs import changes
 from service.jobs import run as job_run
 from service.jobs.store import JobStore
 from tests.clips import make_clip, truncate
@@ -26,7 +26,7 @@ def test_refusal_ends_the_run_at_the_next_frame():
 
 
 def test_disk_that_is_full_while_a_job_runs_fails_it(tmp_path, long_clip, clip, monkeypatch):
-    monkeypatch.setattr(jobs, "PROGRESS_S", 0.05)
+    monkeypatch.setattr("service.jobs.run.PROGRESS_S", 0.05)
     limit = len(long_clip) + 2000
 
     async def story(bench: Bench):

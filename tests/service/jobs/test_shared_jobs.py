@@ -1,0 +1,131 @@
+"""Two real services on one database and one folder of jobs: whichever is killed, nothing is lost."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.clips import make_clip
+from tests.gate.figures import choose, follow, report
+from tests.helpers import LiveServer, start_live_server, wait_until
+from tests.postgres import Postgres, needs_postgres
+from tests.service.jobs.test_job_crashes import Client, bring, call
+from tests.tiny_network import export_tiny
+
+pytestmark = needs_postgres
+END_S = 120
+LEASE_S = 3
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_tiny(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("clip") / "short.mp4"
+    return make_clip(path, seconds=0.5, fps=8, size=(64, 64), tone=False).read_bytes()
+
+
+class Machines:
+    """Services that share a database and a folder of jobs, each with a data folder of its own."""
+
+    def __init__(self, url: str, folder: Path, model: Path) -> None:
+        self.url, self.folder = url, folder
+        self.settings = {"model_path": model, "database_url": url, "job_lease_s": LEASE_S}
+        self.settings |= {"jobs_dir": folder / "shared", "max_videos": 1, "job_max_attempts": 1000}
+        (folder / "shared").mkdir()
+        self.running: list[LiveServer] = []
+        self.started = 0
+
+    def start(self) -> LiveServer:
+        data = self.folder / f"data-{self.started}"
+        data.mkdir()
+        log = self.folder / f"log-{self.started}"
+        self.started += 1
+        server = start_live_server(log, data_dir=data, **self.settings)
+        self.running.append(server)
+        return server
+
+    def kill(self, server: LiveServer) -> None:
+        server.process.kill()
+        server.process.wait()
+        self.running.remove(server)
+
+    def find_states(self) -> dict[str, str]:
+        """Return the state of each job, as the database tells it."""
+        with psycopg.connect(self.url) as connection:
+            return dict(connection.execute("SELECT id, state FROM jobs").fetchall())
+
+
+@pytest.fixture
+def machines(postgres: Postgres, tmp_path: Path, model: Path) -> Iterator[Machines]:
+    started = Machines(postgres.make_database(), tmp_path, model)
+    yield started
+    for server in list(started.running):
+        started.kill(server)
+
+
+def wait_for_end(server: LiveServer, client: Client, job_id: str) -> None:
+    wait_until(lambda: client.look(server, job_id) == "succeeded", END_S)
+
+
+def test_job_of_a_killed_machine_ends_on_the_other(machines, clip, long_clip) -> None:
+    one = machines.start()
+    job_id = bring(one, long_clip, "k")
+    wait_until(lambda: json.loads(call(one, "GET", f"/v1/jobs/{job_id}")[1])["frames_done"], END_S)
+    other = machines.start()
+    assert bring(other, long_clip, "k") == job_id, "a key names its job on every machine"
+    assert json.loads(call(other, "GET", f"/v1/jobs/{job_id}")[1])["state"] == "running"
+    machines.kill(one)
+    wait_for_end(other, Client(clip), job_id)
+    assert json.loads(call(other, "GET", f"/v1/jobs/{job_id}")[1])["attempts"] == 2
+    assert other.stop() == 0 and "Traceback" not in other.log.read_text()
+
+
+def test_job_is_deleted_by_a_machine_that_does_not_run_it(machines, long_clip, clip) -> None:
+    one, other = machines.start(), machines.start()
+    job_id = bring(one, long_clip, "k")
+    wait_until(lambda: machines.find_states() == {job_id: "running"}, END_S)
+    assert call(other, "DELETE", f"/v1/jobs/{job_id}")[0] == 204
+    again = bring(one, clip, "k")
+    wait_for_end(other, Client(clip), again)
+    assert machines.find_states() == {again: "succeeded"}
+    shared = {path.name for path in (machines.folder / "shared").rglob("*") if path.is_file()}
+    assert shared == {"composite.mp4"}
+
+
+def test_drained_machine_hands_its_job_over_without_an_attempt(machines, long_clip) -> None:
+    one = machines.start()
+    job_id = bring(one, long_clip, "k")
+    wait_until(lambda: machines.find_states() == {job_id: "running"}, END_S)
+    assert one.stop() == 0
+    machines.running.remove(one)
+    other = machines.start()
+    wait_for_end(other, Client(long_clip), job_id)
+    assert json.loads(call(other, "GET", f"/v1/jobs/{job_id}")[1])["attempts"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(14_000)
+def test_shared_jobs_survive_kill_9_of_either_machine(machines, short: bytes) -> None:
+    kills, moment = choose(5, 100), random.Random(3)
+    client, acknowledged = Client(short), []
+    machines.start()
+    for number in follow(range(kills), kills, "kills"):
+        server = machines.start()
+        victim = moment.choice(machines.running)
+        for part in range(3):
+            acknowledged.append(bring(moment.choice(machines.running), short, f"{number}-{part}"))
+        machines.kill(victim)
+        assert len(machines.running) == 1 and server.port
+    (left,) = machines.running
+    for job_id in acknowledged:
+        wait_for_end(left, client, job_id)
+    assert set(machines.find_states()) == set(acknowledged)
+    figures = {"kills": kills, "jobs acknowledged": len(acknowledged), "jobs lost": 0}
+    report("kill -9 of one of two services on one PostgreSQL", figures)
