@@ -31,12 +31,13 @@ test: setup browser lint
 	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # All gates at full size; or one: `make gate PART=soak`, and at a size: `make gate PART=soak COUNT=1000`.
-# Parts: mutants, bombs, soak, overload, restart, document, kill_9, failpoints, read_only, audit.
+# Parts: mutants, bombs, soak, overload, restart, document, kill_9, failpoints, read_only, audit;
+# kill_9 has a part of its own for two services on one database: shared.
 GATE ?= full
 gate: setup browser
 ifneq ($(PART),audit)
 	GATE=$(GATE) GATE_COUNT=$(COUNT) GATE_COMMAND="$(strip make gate $(if $(PART),PART=$(PART)) $(if $(COUNT),COUNT=$(COUNT)))" \
-	  $(BIN)/pytest -s -m slow $(if $(PART),tests/gate tests/service/jobs/test_job_crashes.py -k "$(PART)")
+	  $(BIN)/pytest -s -m slow $(if $(PART),tests/gate tests/service/jobs -k "$(PART)")
 endif
 ifneq ($(filter audit,$(or $(PART),audit)),)
 	$(MAKE) audit

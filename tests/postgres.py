@@ -61,7 +61,7 @@ def run_postgres() -> Iterator[Postgres]:
     try:
         shutil.chown(folder, USER)
         server = Postgres(folder)
-        server.run("initdb", "-A", "trust", "-U", USER, "-N", "-D", f"{folder}/data")
+        server.run("initdb", "-E", "UTF8", "-A", "trust", "-U", USER, "-N", "-D", f"{folder}/data")
         server.start()
         try:
             yield server

@@ -65,7 +65,8 @@ async def watch_job(
 ) -> AsyncGenerator[Job | None]:
     """Yield a job as it is now and after each change, until it is finished; None after silence.
 
-    Ends early, with the job once more, when `is_ending` says so. A job that is gone is yielded as canceled.
+    Ends early, with the job once more, when `is_ending` says so. A job that is gone is yielded as
+    canceled.
     """
     seen, told_s = None, timer()
     async with aclosing(watchers.follow(job.id, keep_alive_s)) as changes:
