@@ -39,6 +39,7 @@ class RenderOptions(MattingOptions, total=False):
     crop: bool
     crop_margin: str
     size: str
+    shadow: Literal["none", "soft", "drop"]
     icc: Literal["keep", "srgb", "strip"]
     keep_metadata: bool
     background_file: Photo

@@ -34,6 +34,7 @@ class ImageOptions(MattingOptions):
         "foreground": (lambda o: o.has_colour, "another output than alpha"),
         "icc": (lambda o: o.has_colour, "another output than alpha"),
         "crop_margin": (lambda o: o.crop, "crop=true"),
+        "shadow": (lambda o: o.output in ("cutout", "composite"), "output=cutout or composite"),
     }
 
     output: Output = Field(
@@ -72,6 +73,11 @@ class ImageOptions(MattingOptions):
         examples=["16,0,32,48"],
         description="left,top,width,height in pixels of the upright image: the person is looked "
         "for there alone, and the rest is removed",
+    )
+    shadow: Literal["none", "soft", "drop"] = Field(
+        "none",
+        description="black, under the person: `soft` around, `drop` to the lower right; part of "
+        "a cutout's alpha",
     )
     icc: Literal["keep", "srgb", "strip"] = Field(
         "keep",

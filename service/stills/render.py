@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from PIL import ImageCms
 
 from service.matting.cleanup import clean_alpha, keep_largest_piece, settle_ends
-from service.matting.composite import composite_over
+from service.matting.composite import composite_over_image, draw_background
 from service.matting.crop import Box, expand_box, find_subject, parse_margin
 from service.matting.fine import refine_strands
 from service.matting.foreground import estimate_foreground
 from service.matting.hint import apply_hint
 from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
+from service.matting.shadow import cast_shadow, darken, lay_under
 from service.matting.sizes import fit_size
 from service.stills.matte import MattedStill
 from service.stills.options import ImageOptions
@@ -29,7 +30,8 @@ Alpha = NDArray[np.float32]
 class FinishedStill:
     """What is to be encoded: `colour` (H, W, 3) uint8 with its profile, `alpha` (H, W) float32.
 
-    `colour` is the composite for output=composite, else the person's straight colour.
+    `colour` is the composite for output=composite, else the person's straight colour. A cutout's
+    shadow is part of both.
     """
 
     colour: Pixels
@@ -107,9 +109,10 @@ def finish_still(
     )
     check_time(is_late)
     layers.alpha = alpha
+    colour, shown_alpha = compose(layers, still, options)
     return FinishedStill(
-        colour=compose(layers, still, options),
-        alpha=alpha,
+        colour=colour,
+        alpha=shown_alpha,
         icc=choose_profile(still, options),
         exif=picture.exif if options.keep_metadata else b"",
         subject=find_subject(alpha),
@@ -165,16 +168,20 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions, is_lat
     layers.alpha = keep_largest_piece(alpha, is_late) if options.keep_largest else alpha
 
 
-def compose(layers: _Layers, still: MattedStill, options: ImageOptions) -> Pixels:
-    """Return the colour that the output shows; for output=alpha the picture's own, unused."""
+def compose(layers: _Layers, still: MattedStill, options: ImageOptions) -> tuple[Pixels, Alpha]:
+    """Return colour and alpha of what the output shows; output=alpha does not use the colour."""
     colour, alpha = layers.colour, layers.alpha
     assert alpha is not None
     if options.has_colour and options.foreground == "auto" and layers.true_alpha is not None:
         colour = estimate_foreground(colour, layers.true_alpha)
+    shadow = None if options.shadow == "none" else cast_shadow(alpha, options.shadow)
     if options.output != "composite":
-        return colour
+        return (colour, alpha) if shadow is None else lay_under(colour, alpha, shadow)
     background = options.choose_background(still.background)
-    return composite_over(background, colour, alpha, layers.guide)
+    behind = draw_background(background, alpha, layers.guide)
+    if shadow is not None:
+        behind = darken(behind, shadow)
+    return composite_over_image(colour, alpha, behind), alpha
 
 
 def shrink_straight(colour: Pixels, alpha: Pixels, size: tuple[int, int]) -> Pixels:

@@ -30,6 +30,7 @@ EXAMPLES: dict[str, dict[str, str]] = {
     "The person cut out, half the bytes": {"output": "cutout", "format": "webp"},
     "Over a colour": {"output": "composite", "background": "teal", "format": "jpeg"},
     "Background out of focus": {"output": "composite", "background": "blur"},
+    "Cut out with its shadow": {"output": "cutout", "shadow": "soft"},
     "Passport photo": {
         "output": "composite",
         "crop": "true",
