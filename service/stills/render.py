@@ -14,6 +14,7 @@ from service.matting.crop import Box, expand_box, find_subject, parse_margin
 from service.matting.fine import refine_strands
 from service.matting.foreground import estimate_foreground
 from service.matting.hint import apply_hint
+from service.matting.placement import parse_placement, place_person
 from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
 from service.matting.shadow import cast_shadow, darken, lay_under
@@ -109,9 +110,10 @@ def finish_still(
     )
     check_time(is_late)
     layers.alpha = alpha
-    colour, shown_alpha = compose(layers, still, options)
+    colour, alpha = place(layers, choose_colour(layers, options), options)
+    shown, shown_alpha = compose(layers, colour, alpha, still, options)
     return FinishedStill(
-        colour=colour,
+        colour=shown,
         alpha=shown_alpha,
         icc=choose_profile(still, options),
         exif=picture.exif if options.keep_metadata else b"",
@@ -168,17 +170,34 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions, is_lat
     layers.alpha = keep_largest_piece(alpha, is_late) if options.keep_largest else alpha
 
 
-def compose(layers: _Layers, still: MattedStill, options: ImageOptions) -> tuple[Pixels, Alpha]:
-    """Return colour and alpha of what the output shows; output=alpha does not use the colour."""
-    colour, alpha = layers.colour, layers.alpha
-    assert alpha is not None
+def choose_colour(layers: _Layers, options: ImageOptions) -> Pixels:
+    """Return the person's colour where the output shows it, else the picture's own, unused."""
     if options.has_colour and options.foreground == "auto" and layers.true_alpha is not None:
-        colour = estimate_foreground(colour, layers.true_alpha)
+        return estimate_foreground(layers.colour, layers.true_alpha)
+    return layers.colour
+
+
+def place(layers: _Layers, colour: Pixels, options: ImageOptions) -> tuple[Pixels, Alpha]:
+    """Return colour and alpha of the person where `position` and `scale` put it."""
+    alpha = layers.alpha
+    assert alpha is not None
+    placement = parse_placement(options.scale, options.position)
+    box = None if placement is None else find_subject(alpha)
+    if placement is None or box is None:
+        return colour, alpha
+    return place_person(colour, alpha, box, placement)
+
+
+def compose(
+    layers: _Layers, colour: Pixels, alpha: Alpha, still: MattedStill, options: ImageOptions
+) -> tuple[Pixels, Alpha]:
+    """Return colour and alpha of what the output shows; output=alpha does not use the colour."""
     shadow = None if options.shadow == "none" else cast_shadow(alpha, options.shadow)
     if options.output != "composite":
         return (colour, alpha) if shadow is None else lay_under(colour, alpha, shadow)
+    assert layers.alpha is not None
     background = options.choose_background(still.background)
-    behind = draw_background(background, alpha, layers.guide)
+    behind = draw_background(background, layers.alpha, layers.guide)
     if shadow is not None:
         behind = darken(behind, shadow)
     return composite_over_image(colour, alpha, behind), alpha
