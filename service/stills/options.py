@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from service.matting.crop import parse_margin
+from service.matting.crop import Box, parse_margin
 from service.matting.hint import parse_roi
 from service.matting.placement import parse_position, parse_scale
 from service.matting.sizes import check_size
@@ -124,6 +124,11 @@ class ImageOptions(MattingOptions):
     def has_colour(self) -> bool:
         """Whether the result shows the person, not only the matte."""
         return self.output != "alpha"
+
+    @property
+    def roi_box(self) -> Box | None:
+        """The part of the image in which the person is looked for, None for all of it."""
+        return None if self.roi is None else parse_roi(self.roi)
 
     @property
     def shows_person(self) -> bool:
