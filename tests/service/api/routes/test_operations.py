@@ -300,7 +300,12 @@ def test_openapi_examples_of_stills_work(client, openapi, portrait):
 
 def test_openapi_examples_of_single_options_work(client, openapi, portrait):
     photo = encode(portrait[::4, ::4], "JPEG")
-    needs = {"background": {"output": "composite"}, "crop_margin": {"crop": "true"}}
+    needs = {
+        "background": {"output": "composite"},
+        "crop_margin": {"crop": "true"},
+        "position": {"output": "cutout"},
+        "scale": {"output": "cutout"},
+    }
     count = 0
     content = openapi["paths"]["/v1/image"]["post"]["requestBody"]["content"]
     for name, field in content["multipart/form-data"]["schema"]["properties"].items():
