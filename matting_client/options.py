@@ -39,6 +39,9 @@ class RenderOptions(MattingOptions, total=False):
     crop: bool
     crop_margin: str
     size: str
+    shadow: Literal["none", "soft", "drop"]
+    scale: str
+    position: str
     icc: Literal["keep", "srgb", "strip"]
     keep_metadata: bool
     background_file: Photo

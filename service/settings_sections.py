@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic.networks import IPvAnyNetwork
 from pydantic_settings import NoDecode
 
-DEFAULT_MODEL = Path(__file__).parent / "weights" / "modnet.onnx"
+DEFAULT_MODEL = Path(__file__).parent / "weights" / "modnet-fast.onnx"
 
 
 SECRET_PREFIX = "whsec_"

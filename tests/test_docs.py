@@ -23,7 +23,11 @@ from service.settings import describe_settings
 from tests.helpers import ROOT, find_free_port, wait_until
 from tests.videos import Clip, read_cutouts
 
-PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+AT_THE_ROOT = ("README.md", "CONTRIBUTING.md")
+PAGES = {
+    path.name: path.read_text()
+    for path in (*(ROOT / name for name in AT_THE_ROOT), *ROOT.glob("docs/*.md"))
+}
 SERVER = "localhost:8000"
 PROGRAM = ".venv/bin/matte "
 VIDEO_STARTS = {".mp4": (4, b"ftyp"), ".mov": (4, b"ftypqt"), ".webm": (0, b"\x1a\x45\xdf\xa3")}
@@ -57,6 +61,7 @@ def test_every_example_is_run_by_a_test() -> None:
         "cli.md",
         "sessions.md",
         "train.md",
+        "troubleshooting.md",
         "video.md",
     }
     # Those of a network of others have a test beside its file (tests/cli/test_models_add.py).
@@ -129,6 +134,7 @@ def check_image(path: Path) -> None:
     [
         "cli.md",
         "sessions.md",
+        "troubleshooting.md",
         "video.md",
         pytest.param("train.md", marks=pytest.mark.slow),  # minutes; its commands have tests
     ],
@@ -237,7 +243,7 @@ def test_reference_of_the_command_line_is_up_to_date() -> None:
 
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_links_lead_somewhere(page: str) -> None:
-    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
+    path = ROOT / page if page in AT_THE_ROOT else ROOT / "docs" / page
     for link in re.findall(r"\]\((?!https?://)([^)]+)\)", PAGES[page]):
         name, _, anchor = link.partition("#")
         target = path.parent / name if name else path
@@ -246,9 +252,27 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def test_readme_leads_to_every_page() -> None:
     assert sorted(set(re.findall(r"docs/(\w+\.md)", PAGES["README.md"]))) == sorted(
-        {*PAGES} - {"README.md"}
+        {*PAGES} - {*AT_THE_ROOT}
     )
     assert len(PAGES["README.md"].split("## Documents")[0].splitlines()) <= 42, "one screen"
+
+
+def test_map_of_the_tree_names_what_is_there() -> None:
+    named = re.findall(r"`((?:\w+/)+[\w./]*)`", PAGES["CONTRIBUTING.md"])
+    assert len(named) > 30 and [name for name in named if not (ROOT / name).exists()] == []
+    folders = {
+        path.name for path in (ROOT / "service").iterdir() if (path / "__init__.py").exists()
+    }
+    told = set(re.findall(r"`service/(\w+)/", PAGES["CONTRIBUTING.md"]))
+    assert folders - told == {"outgoing", "telemetry", "workers"}, "beside the way of the pixels"
+
+
+@pytest.mark.parametrize(
+    "page", ["CONTRIBUTING.md", "gpu.md", "operate.md", "troubleshooting.md", "tuning.md"]
+)
+def test_settings_that_a_page_names_are_real(page: str) -> None:
+    named = set(re.findall(r"MATTING_\w+", PAGES[page])) - {"MATTING_"}
+    assert named <= set(re.findall(r"`(MATTING_\w+)`", describe_settings())), page
 
 
 def test_every_test_that_the_page_on_media_names_is_there() -> None:

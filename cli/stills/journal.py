@@ -44,9 +44,9 @@ class Journal(AbstractContextManager["Journal"]):
             raise OSError(error.errno, text, str(self._out)) from None
         for part in self._work.glob("*.part"):  # of a run that was killed
             part.unlink()
-        self._read()
+        ends_in_a_line = self._read()
         self._file = self._report.open("a", encoding="utf-8")
-        if self._file.tell() and self._report.read_bytes()[-1:] != b"\n":
+        if not ends_in_a_line:
             self._file.write("\n")  # a line that was cut off stays one line
         return self
 
@@ -60,15 +60,18 @@ class Journal(AbstractContextManager["Journal"]):
         shutil.rmtree(self._work, ignore_errors=True)
         self._lock.close()
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Take the records of earlier runs; say whether the report ends with a whole line."""
         if not self._report.exists():
-            return
-        for line in self._report.read_text(encoding="utf-8", errors="replace").splitlines():
+            return True
+        content = self._report.read_text(encoding="utf-8", errors="replace")
+        for line in content.splitlines():
             try:
                 record = json.loads(line)
                 self.records[record["file"]] = record
             except (ValueError, KeyError, TypeError):
                 continue  # cut off, or not ours
+        return not content or content.endswith("\n")
 
     def is_done(self, photo: Photo) -> bool:
         """Say whether the result is there, of this photo as it is and of these options."""

@@ -113,8 +113,10 @@ class RenderedFrame:
         if self._frame.alpha is not None and self._options.existing_alpha == "return":
             return None
         if self._options.refines:
-            return settle_ends(refine_alpha(self._frame.flat, self._matte, self._network_image))
-        return settle_ends(resize_alpha(self._matte, *self._frame.image.shape[:2]))
+            alpha = refine_alpha(self._frame.flat, self._matte, self._network_image)
+        else:
+            alpha = resize_alpha(self._matte, *self._frame.image.shape[:2])
+        return settle_ends(alpha)
 
     @cached_property
     def alpha(self) -> Alpha:

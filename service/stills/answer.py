@@ -11,7 +11,14 @@ from service.matting.signals import measure_confidence, shows_person
 from service.metrics import StageTimes
 from service.runtime import Runtime
 from service.stills.encode import Encoded, encode_still
-from service.stills.matte import MattedStill, StillFiles, decode_still, load_fine, matte_still
+from service.stills.matte import (
+    MattedStill,
+    StillFiles,
+    add_hint,
+    decode_still,
+    load_fine,
+    matte_still,
+)
 from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
 from service.stills.render import FinishedStill, finish_still
@@ -46,7 +53,7 @@ async def make_answer(
     runtime.access.charge(owner, "megapixels", width * height / 1e6)
     if not options.keep_s:
         return answer
-    kept = KeptResult(files.image, still.matte)
+    kept = KeptResult(files.image, still.matte, files.hint, options.roi_box)
     result_id = await results.keep(owner, kept, options.keep_s)
     return replace(answer, metadata=replace(answer.metadata, result_id=result_id))
 
@@ -62,9 +69,10 @@ async def rerender_stored(
     """Finish and encode a kept image with other options; the network does not run."""
     await load_fine(runtime, options)
     times = StageTimes(runtime.metrics)
-    files = StillFiles(kept.image, background=background)
+    files = StillFiles(kept.image, background=background, hint=kept.hint)
     with times.measure("decode"):
         still = await decode_still(runtime, files, ticket)
+        still = await runtime.workers.run(add_hint, still, kept.roi)
     returns_own = options.existing_alpha == "return" and still.picture.alpha is not None
     matte = None if returns_own else kept.matte
     return await finish_answer(runtime, replace(still, matte=matte), options, format, times)

@@ -12,7 +12,7 @@ from service.gate import Ticket
 from service.inference.models import ModelInfo
 from service.inference.preprocessing import check_ref_size, prepare_input
 from service.matting.crop import Box
-from service.matting.hint import embed_matte, make_hint, parse_roi, read_strokes
+from service.matting.hint import embed_matte, make_hint, read_strokes
 from service.media.image.types import Picture
 from service.metrics import StageTimes
 from service.options import BACKGROUND, HINT, IMAGE, TRIMAP
@@ -60,9 +60,8 @@ async def matte_still(
     """Decode the files and run the network; raises the errors of both."""
     with times.measure("decode"):
         still = await decode_still(runtime, files, ticket)
-        roi = None if options.roi is None else parse_roi(options.roi)
-        if roi is not None or files.hint is not None:
-            still = await runtime.workers.run(add_hint, still, roi)
+        roi = options.roi_box
+        still = await runtime.workers.run(add_hint, still, roi)
         if still.picture.alpha is not None and options.existing_alpha == "return":
             return still
         model = runtime.models.choose(options.model)
@@ -121,6 +120,8 @@ def collect_notes(pictures: Mapping[str, Picture]) -> Iterator[str]:
 
 def add_hint(still: MattedStill, roi: Box | None) -> MattedStill:
     """Return a still with the whole hint; raises InvalidOption for one that does not fit."""
+    if roi is None and still.hint is None:
+        return still
     image = still.picture.image
     height, width = image.shape[:2]
     if still.hint is not None:

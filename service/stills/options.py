@@ -4,8 +4,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from service.matting.crop import parse_margin
+from service.matting.crop import Box, parse_margin
 from service.matting.hint import parse_roi
+from service.matting.placement import parse_position, parse_scale
 from service.matting.sizes import check_size
 from service.options import BLUR, MattingOptions, Requirements
 
@@ -25,6 +26,16 @@ def check_roi(value: str | None) -> str | None:
     return value
 
 
+def check_scale(value: str) -> str:
+    parse_scale(value)
+    return value
+
+
+def check_position(value: str) -> str:
+    parse_position(value)
+    return value
+
+
 class ImageOptions(MattingOptions):
     """Options of `POST /v1/image`."""
 
@@ -34,6 +45,9 @@ class ImageOptions(MattingOptions):
         "foreground": (lambda o: o.has_colour, "another output than alpha"),
         "icc": (lambda o: o.has_colour, "another output than alpha"),
         "crop_margin": (lambda o: o.crop, "crop=true"),
+        "shadow": (lambda o: o.shows_person, "output=cutout or composite"),
+        "scale": (lambda o: o.shows_person, "output=cutout or composite"),
+        "position": (lambda o: o.shows_person, "output=cutout or composite"),
     }
 
     output: Output = Field(
@@ -73,6 +87,26 @@ class ImageOptions(MattingOptions):
         description="left,top,width,height in pixels of the upright image: the person is looked "
         "for there alone, and the rest is removed",
     )
+    shadow: Literal["none", "soft", "drop"] = Field(
+        "none",
+        description="black, under the person: `soft` around, `drop` to the lower right; part of "
+        "a cutout's alpha",
+    )
+    scale: Annotated[str, AfterValidator(check_scale)] = Field(
+        "original",
+        max_length=16,
+        examples=["80%"],
+        description="the person's size: `original`, or the part of the result, 10% to 100%, that "
+        "their box fits into; then they are in the centre unless `position` says otherwise",
+    )
+    position: Annotated[str, AfterValidator(check_position)] = Field(
+        "auto",
+        max_length=32,
+        examples=["center", "50% 100%"],
+        description="where the person is: `original`, `center`, or one or two percentages of the "
+        "room beside and above as `background-position` of CSS has them; `auto`: `original`, with "
+        "`scale` `center`",
+    )
     icc: Literal["keep", "srgb", "strip"] = Field(
         "keep",
         description="colour profile: the image's own (composites, and colour that is described "
@@ -90,6 +124,16 @@ class ImageOptions(MattingOptions):
     def has_colour(self) -> bool:
         """Whether the result shows the person, not only the matte."""
         return self.output != "alpha"
+
+    @property
+    def roi_box(self) -> Box | None:
+        """The part of the image in which the person is looked for, None for all of it."""
+        return None if self.roi is None else parse_roi(self.roi)
+
+    @property
+    def shows_person(self) -> bool:
+        """Whether the result shows the person before something else, or nothing."""
+        return self.output in ("cutout", "composite")
 
     @model_validator(mode="after")
     def check_output_format(self) -> Self:

@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 from PIL import ImageCms
 
 from service.matting.cleanup import clean_alpha, keep_largest_piece, settle_ends
-from service.matting.composite import composite_over
+from service.matting.composite import composite_over_image, draw_background
 from service.matting.crop import Box, expand_box, find_subject, parse_margin
 from service.matting.fine import refine_strands
 from service.matting.foreground import estimate_foreground
 from service.matting.hint import apply_hint
+from service.matting.placement import parse_placement, place_person
 from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
+from service.matting.shadow import cast_shadow, darken, lay_under
 from service.matting.sizes import fit_size
 from service.stills.matte import MattedStill
 from service.stills.options import ImageOptions
@@ -29,7 +31,8 @@ Alpha = NDArray[np.float32]
 class FinishedStill:
     """What is to be encoded: `colour` (H, W, 3) uint8 with its profile, `alpha` (H, W) float32.
 
-    `colour` is the composite for output=composite, else the person's straight colour.
+    `colour` is the composite for output=composite, else the person's straight colour. A cutout's
+    shadow is part of both.
     """
 
     colour: Pixels
@@ -107,9 +110,11 @@ def finish_still(
     )
     check_time(is_late)
     layers.alpha = alpha
+    colour, alpha = place(layers, choose_colour(layers, options), options)
+    shown, shown_alpha = compose(layers, colour, alpha, still, options)
     return FinishedStill(
-        colour=compose(layers, still, options),
-        alpha=alpha,
+        colour=shown,
+        alpha=shown_alpha,
         icc=choose_profile(still, options),
         exif=picture.exif if options.keep_metadata else b"",
         subject=find_subject(alpha),
@@ -165,16 +170,37 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions, is_lat
     layers.alpha = keep_largest_piece(alpha, is_late) if options.keep_largest else alpha
 
 
-def compose(layers: _Layers, still: MattedStill, options: ImageOptions) -> Pixels:
-    """Return the colour that the output shows; for output=alpha the picture's own, unused."""
-    colour, alpha = layers.colour, layers.alpha
-    assert alpha is not None
+def choose_colour(layers: _Layers, options: ImageOptions) -> Pixels:
+    """Return the person's colour where the output shows it, else the picture's own, unused."""
     if options.has_colour and options.foreground == "auto" and layers.true_alpha is not None:
-        colour = estimate_foreground(colour, layers.true_alpha)
+        return estimate_foreground(layers.colour, layers.true_alpha)
+    return layers.colour
+
+
+def place(layers: _Layers, colour: Pixels, options: ImageOptions) -> tuple[Pixels, Alpha]:
+    """Return colour and alpha of the person where `position` and `scale` put it."""
+    alpha = layers.alpha
+    assert alpha is not None
+    placement = parse_placement(options.scale, options.position)
+    box = None if placement is None else find_subject(alpha)
+    if placement is None or box is None:
+        return colour, alpha
+    return place_person(colour, alpha, box, placement)
+
+
+def compose(
+    layers: _Layers, colour: Pixels, alpha: Alpha, still: MattedStill, options: ImageOptions
+) -> tuple[Pixels, Alpha]:
+    """Return colour and alpha of what the output shows; output=alpha does not use the colour."""
+    shadow = None if options.shadow == "none" else cast_shadow(alpha, options.shadow)
     if options.output != "composite":
-        return colour
+        return (colour, alpha) if shadow is None else lay_under(colour, alpha, shadow)
+    assert layers.alpha is not None
     background = options.choose_background(still.background)
-    return composite_over(background, colour, alpha, layers.guide)
+    behind = draw_background(background, layers.alpha, layers.guide)
+    if shadow is not None:
+        behind = darken(behind, shadow)
+    return composite_over_image(colour, alpha, behind), alpha
 
 
 def shrink_straight(colour: Pixels, alpha: Pixels, size: tuple[int, int]) -> Pixels:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import Gone, InsufficientStorage, NotFound, translate_disk_errors
+from service.matting.crop import Box
 from service.scratch import ScratchFolder
 from service.threads import Workers
 
@@ -22,14 +23,21 @@ SWEEP_S = 10.0
 
 @dataclass(frozen=True, eq=False)
 class KeptResult:
-    """An upload as it came, and the network's matte of it, (h, w) float32; None: none was made."""
+    """An upload as it came, and the network's matte of it, (h, w) float32; None: none was made.
+
+    `hint` is the file with strokes that came with it, `roi` the box in which the person was looked
+    for.
+    """
 
     image: bytes
     matte: NDArray[np.float32] | None
+    hint: bytes | None = None
+    roi: Box | None = None
 
     @property
     def bytes(self) -> int:
-        return len(self.image) + (0 if self.matte is None else self.matte.nbytes)
+        matte_bytes = 0 if self.matte is None else self.matte.nbytes
+        return len(self.image) + len(self.hint or b"") + matte_bytes
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,8 @@ class _Entry:
     expires_s: float
     bytes: int
     has_matte: bool
+    has_hint: bool
+    roi: Box | None
 
 
 class ResultStore:
@@ -86,7 +96,12 @@ class ResultStore:
         result_id = self._name_id(secrets.token_urlsafe(24))
         # In the index first: what is written at the same time must find the room taken.
         self._entries[result_id] = _Entry(
-            owner, self._clock() + keep_s, result.bytes, result.matte is not None
+            owner,
+            self._clock() + keep_s,
+            result.bytes,
+            has_matte=result.matte is not None,
+            has_hint=result.hint is not None,
+            roi=result.roi,
         )
         try:
             with translate_disk_errors():
@@ -109,7 +124,7 @@ class ResultStore:
             raise NotFound("there is no kept result with this id", hint="ids come in X-Result-ID")
         self._entries.move_to_end(result_id)
         try:
-            return await self._workers.run(self._read, result_id, entry.has_matte)
+            return await self._workers.run(self._read, result_id, entry)
         except FileNotFoundError:  # dropped while this request waited for a worker
             self._forget(result_id)
             raise Gone("the result is no longer kept", hint="send the image again") from None
@@ -119,24 +134,32 @@ class ResultStore:
         await asyncio.gather(self._sweeper, return_exceptions=True)
         self._folder.close()
 
-    def _paths(self, result_id: str) -> tuple[Path, Path]:
+    def _paths(self, result_id: str) -> tuple[Path, Path, Path]:
+        """Return the files of the image, the matte and the hint."""
         folder = self._folder.path
-        return folder / f"{result_id}.image", folder / f"{result_id}.npy"
+        image, matte, hint = (folder / f"{result_id}.{end}" for end in ("image", "npy", "hint"))
+        return image, matte, hint
 
     def _write(self, result_id: str, result: KeptResult) -> None:
-        image, matte = self._paths(result_id)
+        image, matte, hint = self._paths(result_id)
         image.write_bytes(result.image)
         if result.matte is not None:
             np.save(matte, result.matte, allow_pickle=False)
+        if result.hint is not None:
+            hint.write_bytes(result.hint)
         if result_id not in self._entries:  # forgotten while it was written
-            image.unlink(missing_ok=True)
-            matte.unlink(missing_ok=True)
+            for path in (image, matte, hint):
+                path.unlink(missing_ok=True)
 
-    def _read(self, result_id: str, has_matte: bool) -> KeptResult:
-        """Raise FileNotFoundError when one of the files is gone: either both count or none."""
-        image, matte = self._paths(result_id)
-        content = image.read_bytes()
-        return KeptResult(content, np.load(matte, allow_pickle=False) if has_matte else None)
+    def _read(self, result_id: str, entry: _Entry) -> KeptResult:
+        """Raise FileNotFoundError when one of the files is gone: either all count or none."""
+        image, matte, hint = self._paths(result_id)
+        return KeptResult(
+            image.read_bytes(),
+            np.load(matte, allow_pickle=False) if entry.has_matte else None,
+            hint.read_bytes() if entry.has_hint else None,
+            entry.roi,
+        )
 
     def _forget(self, result_id: str) -> None:
         entry = self._entries.pop(result_id, None)

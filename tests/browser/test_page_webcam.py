@@ -75,7 +75,7 @@ def test_webcam_asks_on_click_and_shows_the_person_before_each_background(page: 
     expect(facts).to_contain_text(re.compile(r"Latency\d+ ms"))
     expect(facts).to_contain_text(re.compile(r"Results\d+\.\d a second"))
 
-    assert page.locator("#webcam-model option").all_inner_texts() == ["modnet", "modnet-fast"]
+    assert page.locator("#webcam-model option").all_inner_texts() == ["modnet-fast", "modnet"]
     expect(page.locator("#webcam-model")).to_have_value("modnet-fast")
     with page.expect_request("**/v1/sessions") as reopened:
         page.select_option("#webcam-size", "192")

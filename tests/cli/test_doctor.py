@@ -30,7 +30,7 @@ def test_everything_is_tried_on_this_machine(examine) -> None:
     assert code == 0, found
     assert {"settings", "threads", "memory", "disk", "clips"} <= {*found}
     assert "ms for a portrait" in found["device cpu"]["text"]
-    assert "as expected" in found["model modnet.onnx"]["text"]
+    assert "as expected" in found["model modnet-fast.onnx"]["text"]
     assert "JPEG, PNG, WEBP, AVIF, HEIF" in found["photos"]["text"]
     for finding in found.values():
         assert finding["state"] in STATES
@@ -47,7 +47,7 @@ def test_what_is_wrong_fails_and_says_what_to_do(monkeypatch, tmp_path, capsys) 
     monkeypatch.setenv("MATTING_THREADS", "500")
     assert matte(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    (model,) = [line for line in lines if "model modnet.onnx" in line]
+    (model,) = [line for line in lines if "model modnet-fast.onnx" in line]
     assert model.startswith("failed") and "expected " + "0" * 64 in model and "to do: " in model
     (threads,) = [line for line in lines if line.split()[1] == "threads"]
     assert threads.startswith("warning") and "MATTING_THREADS" in threads

@@ -66,7 +66,7 @@ def test_tree_is_mirrored_and_only_what_is_new_is_done_again(run, portrait, tmp_
     assert [*first] == ["000.png", "003.png", "a/001.png", "a/b/002.png"]
     report = read_report(out)
     assert report["a/001.jpg"]["result"] == "a/001.png"
-    assert (report["a/001.jpg"]["width"], report["a/001.jpg"]["model"]) == (64, "modnet")
+    assert (report["a/001.jpg"]["width"], report["a/001.jpg"]["model"]) == (64, "modnet-fast")
 
     Image.fromarray(portrait[:64, :80]).save(source / "000.jpg")
     (out / "003.png").unlink()

@@ -50,7 +50,7 @@ def test_background_alone_asks_for_a_composite(folder, capsys) -> None:
     with Image.open("teal.jpg") as image:
         assert image.format == "JPEG" and image.getpixel((5, 5))[1] > 100
     printed = capsys.readouterr()
-    assert "teal.jpg" in printed.out and "modnet, CPUExecutionProvider" in printed.out
+    assert "teal.jpg" in printed.out and "modnet-fast, CPUExecutionProvider" in printed.out
     assert printed.err == ""
 
 

@@ -49,7 +49,7 @@ def test_photo_is_the_one_of_the_service(service, folder, portrait_jpeg, capsys)
     told = json.loads(capsys.readouterr().out)
     assert str(told["width"]) == served.headers["x-width"]
     assert told["person"] is (served.headers["x-person"] == "yes")
-    assert told["model"] == "modnet" and told["content_type"] == "image/webp"
+    assert told["model"] == "modnet-fast" and told["content_type"] == "image/webp"
 
 
 def test_folder_is_done_by_the_service_and_goes_on(service, folder, portrait, capsys) -> None:
@@ -83,7 +83,7 @@ def test_clip_is_done_by_the_service(service, folder, capsys) -> None:
     told = json.loads(capsys.readouterr().out)
     paths = [result["path"] for result in told["results"]]
     assert paths == ["results/composite.mp4", "results/alpha.mp4"]
-    assert told["report"]["frames"] == 6 and told["report"]["model"] == "modnet"
+    assert told["report"]["frames"] == 6 and told["report"]["model"] == "modnet-fast"
     served = post(service, content, background="teal", ref_size=64)
     ours, theirs = Clip(Path("results/composite.mp4").read_bytes()), Clip(served.content)
     assert ours.times == theirs.times and (ours.images[3] == theirs.images[3]).all()

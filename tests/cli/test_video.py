@@ -56,7 +56,7 @@ def test_clip_is_the_one_that_the_service_makes(client, folder: Path, capsys) ->
     assert printed.err == ""
     assert re.search(r"^frames +12 of 160 x 128, 1\.000 s$", printed.out, re.M)
     assert f"{out} ({out.stat().st_size:,} bytes)" in printed.out
-    assert re.search(r"^network +modnet, CPUExecutionProvider$", printed.out, re.M)
+    assert re.search(r"^network +modnet-fast, CPUExecutionProvider$", printed.out, re.M)
 
 
 def test_json_has_the_report_and_a_folder_takes_the_own_names(folder: Path, capsys) -> None:
@@ -72,7 +72,7 @@ def test_json_has_the_report_and_a_folder_takes_the_own_names(folder: Path, caps
     assert (report["frames"], report["duration_s"]) == (12, 1.0)
     assert 0 < report["mean_coverage"] < 1 and report["flicker_raw"] >= report["flicker_smoothed"]
     assert (report["width"], report["height"], report["rotation_applied_deg"]) == (160, 128, 0)
-    assert (report["model"], report["provider"]) == ("modnet", "CPUExecutionProvider")
+    assert (report["model"], report["provider"]) == ("modnet-fast", "CPUExecutionProvider")
 
 
 def test_picture_behind_is_read_as_the_service_does(folder: Path, portrait_jpeg: bytes) -> None:

@@ -125,6 +125,7 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "matting" / "bin"
 
 
+@pytest.mark.slow  # installs the image
 @pytest.mark.timeout(1200)
 def test_install_steps_of_the_image_give_a_service_without_network(
     steps: list[Instruction], bin_folder: Path, tmp_path: Path
@@ -159,6 +160,7 @@ def test_install_steps_of_the_image_give_a_service_without_network(
     assert os.listdir(tmp_path) == ["matting-jobs"]
 
 
+@pytest.mark.slow  # installs the image
 @pytest.mark.timeout(1200)  # the first test that needs the environment installs it
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_of_the_image_explains_itself(
@@ -171,6 +173,7 @@ def test_every_command_of_the_image_explains_itself(
     assert done.returncode == 0 and f"Usage: matte {name} " in done.stdout, done.stderr
 
 
+@pytest.mark.slow  # installs the image
 @pytest.mark.timeout(600)
 def test_command_of_training_says_what_the_image_lacks(bin_folder: Path, tmp_path: Path) -> None:
     command = [bin_folder / "matte", "pack", "a.pt", "a.npz"]
@@ -179,6 +182,7 @@ def test_command_of_training_says_what_the_image_lacks(bin_folder: Path, tmp_pat
     assert done.returncode == 1 and "matte pack needs torch" in line and "make setup" in line
 
 
+@pytest.mark.slow  # installs the image
 @pytest.mark.timeout(1200)
 def test_clip_is_matted_by_the_command_of_the_image(bin_folder: Path, tmp_path: Path) -> None:
     clip = ROOT / "examples" / "clip.mp4"

@@ -63,7 +63,12 @@ def test_release_passes_twine_and_has_what_serving_needs(dist: Path) -> None:
         "service",
         "training",
     }
-    for name in ("weights/modnet.onnx", "web/page/index.html", "py.typed"):
+    for name in (
+        "weights/modnet.onnx",
+        "weights/modnet-fast.onnx",
+        "web/page/index.html",
+        "py.typed",
+    ):
         assert f"service/{name}" in names
     with tarfile.open(sdist) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}

@@ -15,14 +15,15 @@ from service.inference.preprocessing import fit_to_network
 from service.settings import DEFAULT_MODEL, Settings
 from tests.helpers import ROOT
 
+MODNET = DEFAULT_MODEL.with_name("modnet.onnx")
 CHECKPOINT = ROOT / "training" / "weights" / "modnet.npz"
 
 
 def test_half_precision_gives_the_mattes_of_the_whole(tmp_path, portrait):
     path = tmp_path / "half.onnx"
-    shutil.copy(DEFAULT_MODEL, path)
+    shutil.copy(MODNET, path)
     halve(path)
-    assert path.stat().st_size < 0.55 * DEFAULT_MODEL.stat().st_size
+    assert path.stat().st_size < 0.55 * MODNET.stat().st_size
     graph = onnx.load(path).graph
     kinds = {node.op_type for node in graph.node}
     assert kinds >= set(KEPT)
@@ -30,9 +31,7 @@ def test_half_precision_gives_the_mattes_of_the_whole(tmp_path, portrait):
         tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16
     ]
     assert len(halves) > 60
-    whole, half = (
-        OnnxEngine(Settings(model_path=one, device="cpu")) for one in (DEFAULT_MODEL, path)
-    )
+    whole, half = (OnnxEngine(Settings(model_path=one, device="cpu")) for one in (MODNET, path))
     tensor = fit_to_network(portrait, whole.info, 128, 1.5)[np.newaxis]
     difference = np.abs(whole.run(tensor) - half.run(tensor))
     assert 0 < difference.max() < 0.05 and difference.mean() < 1e-3
@@ -43,7 +42,7 @@ def test_export_in_half_precision_is_verified_and_says_so(tmp_path, monkeypatch)
     monkeypatch.setattr(
         export.pipeline,
         "write_onnx",
-        lambda network, path, metadata: shutil.copy(DEFAULT_MODEL, path),
+        lambda network, path, metadata: shutil.copy(MODNET, path),
     )
     out = tmp_path / "half.onnx"
     assert matte(["export", str(CHECKPOINT), str(out), "--precision", "fp16"]) == 0

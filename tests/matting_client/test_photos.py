@@ -49,7 +49,7 @@ def test_matte_tells_what_the_service_told(connect, service, portrait_jpeg, tmp_
     assert matte.content_type == "image/webp" and matte.image.mode == "RGBA"
     assert (matte.width, matte.height) == matte.image.size == (512, 512)
     assert matte.shows_person is True and 0.5 < matte.confidence <= 1
-    assert matte.person.width > 100 and matte.model == "modnet"
+    assert matte.person.width > 100 and matte.model == "modnet-fast"
     assert {"decode", "inference"} <= set(matte.timings_ms) and matte.request_id
     assert matte.save(tmp_path / "cutout.webp").read_bytes() == matte.content
     again = client.rerender(matte.result_id, output="composite", background="teal", crop=True)

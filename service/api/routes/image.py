@@ -30,6 +30,7 @@ EXAMPLES: dict[str, dict[str, str]] = {
     "The person cut out, half the bytes": {"output": "cutout", "format": "webp"},
     "Over a colour": {"output": "composite", "background": "teal", "format": "jpeg"},
     "Background out of focus": {"output": "composite", "background": "blur"},
+    "Cut out with its shadow": {"output": "cutout", "shadow": "soft"},
     "Passport photo": {
         "output": "composite",
         "crop": "true",
@@ -81,11 +82,6 @@ async def matte_image(
         options = parse_options(ImageOptions, upload.options)
         check_background_file(options, BACKGROUND, upload.extra)
         check_model(runtime, options, TRIMAP in upload.extra)
-        if options.keep_s and (options.roi is not None or HINT in upload.extra):
-            raise InvalidOption(
-                f"a kept result has no roi and no {HINT}",
-                hint=f"leave out keep_s, or roi and {HINT}",
-            )
         if len(upload.files) > 1:
             work = answer_batch(runtime, results, upload, options, request.scope["owner"])
             return await run_until_disconnect(

@@ -7,11 +7,12 @@ from typing import Any
 import av
 from av.filter import Graph
 
+# Of frames that come without one: their times are kept as numbers.
+_ANY_CLOCK = Fraction(1, 1000)
 # Frames without combs after which a clip counts as progressive.
 _MANY_FRAMES = 250
 # So many combed frames, and so many for one that is not, are no accident: in films shown as video
 # (3:2 pulldown) two of five frames are.
-_ANY_CLOCK = Fraction(1, 1000)  # of frames that come without one: their times are kept as numbers
 _LEAST_COMBED = 5
 _LEAST_SHARE = 1 / 4
 # How much nearer a field is to one neighbour in time than to the other; idet's own 1.04 also finds

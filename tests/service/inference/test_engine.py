@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -129,14 +130,12 @@ def test_right_hash_in_the_settings_is_accepted(model):
 
 
 def test_one_flipped_bit_is_refused_by_the_report(tmp_path):
-    path = tmp_path / "modnet.onnx"
+    path = tmp_path / DEFAULT_MODEL.name
     content = bytearray(DEFAULT_MODEL.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    shutil.copy(DEFAULT_MODEL.with_suffix(".json"), tmp_path)
-    assert_refused(
-        path, "SHA-256", json.loads((tmp_path / "modnet.json").read_text())["onnx_sha256"]
-    )
+    report = Path(shutil.copy(DEFAULT_MODEL.with_suffix(".json"), tmp_path))
+    assert_refused(path, "SHA-256", json.loads(report.read_text())["onnx_sha256"])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"onnx_sha256": 5}', "\x00"])

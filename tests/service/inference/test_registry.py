@@ -182,6 +182,6 @@ def test_bad_file_among_the_models_is_refused_at_start_though_it_would_be_loaded
 
 
 def test_other_embedded_weights_are_served_beside_the_first_alone(tmp_path):
-    assert Settings().other_models == (DEFAULT_MODEL.parent / "modnet-fast.onnx",)
+    assert Settings().other_models == (DEFAULT_MODEL.with_name("modnet.onnx"),)
     assert Settings(model_path=tmp_path / "x.onnx").other_models == ()
     assert Settings(models=()).other_models == ()

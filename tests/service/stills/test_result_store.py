@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from service.errors import Gone, InsufficientStorage, NotFound
+from service.matting.crop import Box
 from service.scratch import open_locked
 from service.stills.result_store import PREFIX, KeptResult, ResultStore
 from service.threads import Workers
 
 MATTE = np.arange(12, dtype=np.float32).reshape(3, 4) / 12
-RESULT = KeptResult(b"x" * 900, MATTE)
+RESULT = KeptResult(b"x" * 500, MATTE, hint=b"y" * 400, roi=Box(1, 2, 3, 4))
 
 
 class Clock:
@@ -38,14 +39,14 @@ def run(folder: Path, scenario: Callable[[ResultStore, Clock], Awaitable[None]],
 
 
 def list_kept(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix in (".image", ".npy"))
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".image", ".npy", ".hint"))
 
 
 def test_kept_result_comes_back_to_its_owner_alone(tmp_path):
     async def scenario(store, clock):
         result_id = await store.keep("a", RESULT, 60)
         found = await store.load("a", result_id)
-        assert found.image == RESULT.image
+        assert (found.image, found.hint, found.roi) == (RESULT.image, RESULT.hint, RESULT.roi)
         np.testing.assert_array_equal(found.matte, MATTE)
         with pytest.raises(NotFound):
             await store.load("b", result_id)
@@ -111,7 +112,7 @@ def test_result_used_longest_ago_makes_room(tmp_path):
             await store.load("a", kept)
         with pytest.raises(Gone):
             await store.load("a", second)
-        assert store.bytes == 2 * RESULT.bytes and len(list_kept(tmp_path)) == 4
+        assert store.bytes == 2 * RESULT.bytes and len(list_kept(tmp_path)) == 6
 
     run(tmp_path, scenario, most=2 * RESULT.bytes)
 

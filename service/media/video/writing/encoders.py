@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import cv2
 from av.codec.context import Flags
 from av.video.reformatter import ColorRange
 
@@ -24,6 +25,15 @@ PRESETS = {
     "slower": 20,
     "veryslow": 20,
 }
+# With AVX-512 the look-ahead of x264 (core 165, its macroblock tree) reads memory that it has not
+# written: the same pictures then give another file each time. Never set where the processor has
+# less: x264 takes it at its word.
+_OPENCV_AVX2, _OPENCV_AVX512 = 11, 13
+STEADY = (
+    "asm=avx2"
+    if cv2.checkHardwareSupport(_OPENCV_AVX512) and cv2.checkHardwareSupport(_OPENCV_AVX2)
+    else ""
+)
 MAX_STRETCH = 4  # pixels of a stranger shape are a mistake of the file
 _DEFAULT_FRAME_RATE = Fraction(30)
 _UNSTATED, _BT709, _BT470BG, _SMPTE170M, _BT2020 = (0, 2), 1, 5, 6, 9
@@ -126,8 +136,9 @@ def add_video(
     rate = info.average_rate or _DEFAULT_FRAME_RATE
     options = dict(encoding.options)
     has_fields = info.interlaced and not info.deinterlaced
-    if has_fields and encoding.codec == "libx264":
-        options["x264-params"] = "tff=1" if info.top_field_first else "bff=1"
+    if encoding.codec == "libx264":
+        fields = ("tff=1" if info.top_field_first else "bff=1") if has_fields else ""
+        options["x264-params"] = ":".join(filter(None, (STEADY, fields)))
     stream = file.add_stream(encoding.codec, rate=rate, options=options)
     stream.width, stream.height = size
     stream.pix_fmt = encoding.pixel_format

@@ -18,7 +18,7 @@ def test_answer_is_a_cutout_of_the_full_size(client, portrait_jpeg):
     assert rgba.shape == (512, 512, 4)
     assert rgba[80:170, 180:260, 3].mean() > 0.9 * 255, "the face"
     assert rgba[0:60, 80:150, 3].mean() < 0.1 * 255, "the wall"
-    assert response.headers["x-model"] == "modnet"
+    assert response.headers["x-model"] == "modnet-fast"
 
 
 @pytest.mark.parametrize("place", ["form", "query"])

@@ -72,6 +72,21 @@ def test_strokes_go_with_crop_and_size(make_client, portrait_jpeg, strokes) -> N
     assert decode(cropped.content).shape == (100, 200)
 
 
+@pytest.mark.parametrize("roi", [{}, {"roi": "60,10,400,480"}], ids=["whole", "roi"])
+@pytest.mark.parametrize("has_hint", [True, False])
+def test_kept_result_keeps_both(client, portrait_jpeg, strokes, roi: dict, has_hint: bool) -> None:
+    files = {"file": portrait_jpeg}
+    if has_hint:
+        files["hint_file"] = encode(strokes, "PNG")
+    first = client.post("/v1/image", files=files, params={"keep_s": 60} | roi)
+    look = {"output": "cutout", "crop": "true", "size": "300x300"}
+    again = client.post(f"/v1/image/{first.headers['x-result-id']}", data=look)
+    fresh = client.post("/v1/image", files=files, params=look | roi)
+    assert again.status_code == 200 and again.content == fresh.content
+    plain = client.post("/v1/image", files={"file": portrait_jpeg}, params=look)
+    assert not (roi or has_hint) or again.content != plain.content
+
+
 def test_hint_that_does_not_fit_is_refused(make_client, portrait_jpeg, strokes) -> None:
     client = make_client(FakeEngine())
     hint = encode(strokes, "PNG")
@@ -79,8 +94,6 @@ def test_hint_that_does_not_fit_is_refused(make_client, portrait_jpeg, strokes) 
         ({"hint_file": encode(strokes[:100], "PNG")}, {}, "512 x 100"),
         ({}, {"roi": "500,0,64,64"}, "564, 64"),
         ({}, {"roi": "10,10"}, "left,top,width,height"),
-        ({"hint_file": hint}, {"keep_s": 60}, "kept"),
-        ({}, {"keep_s": 60, "roi": "0,0,64,64"}, "kept"),
     ):
         answer = client.post("/v1/image", files={"file": portrait_jpeg} | files, params=options)
         assert text in assert_problem(answer, 422, "invalid-option")["detail"]

@@ -125,7 +125,7 @@ def test_headers_tell_what_was_done(client, engine, portrait_jpeg):
     response = post_image(client, portrait_jpeg)
     wall_ms = (time.perf_counter() - start_s) * 1000
     assert (response.headers["x-width"], response.headers["x-height"]) == ("512", "512")
-    assert response.headers["x-model"] == engine.info.name == "modnet"
+    assert response.headers["x-model"] == engine.info.name == "modnet-fast"
     assert response.headers["x-provider"] == engine.provider
     assert len(response.headers["x-request-id"]) == 32
     stages = {}

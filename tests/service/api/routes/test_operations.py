@@ -10,7 +10,6 @@ from service.settings import DEFAULT_MODEL, Settings
 from service.stills.options import ImageOptions
 from tests.fakes import FakeEngine
 from tests.helpers import encode, post_image, read_metric
-from tests.providers import HAS_CUDA
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +43,11 @@ def test_reason_for_the_cpu_is_told_wherever_the_provider_is(make_client, image)
     assert read_metric(client, "matting_model_info", **labels) == 1
 
 
-@pytest.mark.skipif(HAS_CUDA, reason="there the first model serves all")
 def test_models_are_those_of_the_files(client):
     models = client.get("/v1/models").json()["models"]
-    assert [model["name"] for model in models] == ["modnet", "modnet-fast"]
+    assert [model["name"] for model in models] == ["modnet-fast", "modnet"]
     assert [model["default"] for model in models] == [True, False]
-    assert [model["default_for_speed"] for model in models] == [False, True]
+    assert [model["default_for_speed"] for model in models] == [True, False]
     for model in models:
         report = json.loads((DEFAULT_MODEL.parent / f"{model['name']}.json").read_text())
         assert model["name"] == report["model"] and model["sha256"] == report["onnx_sha256"]
@@ -302,7 +300,12 @@ def test_openapi_examples_of_stills_work(client, openapi, portrait):
 
 def test_openapi_examples_of_single_options_work(client, openapi, portrait):
     photo = encode(portrait[::4, ::4], "JPEG")
-    needs = {"background": {"output": "composite"}, "crop_margin": {"crop": "true"}}
+    needs = {
+        "background": {"output": "composite"},
+        "crop_margin": {"crop": "true"},
+        "position": {"output": "cutout"},
+        "scale": {"output": "cutout"},
+    }
     count = 0
     content = openapi["paths"]["/v1/image"]["post"]["requestBody"]["content"]
     for name, field in content["multipart/form-data"]["schema"]["properties"].items():

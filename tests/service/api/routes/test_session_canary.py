@@ -135,7 +135,7 @@ async def fly(engine: FakeEngine, folder, frames: int, chunk: int) -> tuple[int,
 @pytest.mark.parametrize(
     ("frames", "chunk"),
     [
-        (32, 8),
+        (16, 4),
         pytest.param(10_000, 100, marks=[pytest.mark.slow, pytest.mark.timeout(5400)]),
     ],
 )

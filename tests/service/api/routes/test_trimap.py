@@ -53,6 +53,7 @@ def test_trimap_reaches_the_network_in_three_values(make_client, portrait_jpeg, 
     assert (alpha[256, 256], alpha[96, 256], alpha[8, 8]) == (255, 128, 0)
 
 
+@pytest.mark.slow  # half a minute of export
 def test_exported_network_and_service_give_the_matte_of_the_checkpoint(
     make_client, portrait: np.ndarray, tmp_path: Path
 ) -> None:
