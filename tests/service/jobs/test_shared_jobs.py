@@ -1,6 +1,5 @@
 """Two real services on one database and one folder of jobs: a kill of either loses nothing."""
 
-import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
