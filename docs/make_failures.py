@@ -79,8 +79,8 @@ def main() -> int:
         "held objects: the camera and its tripod are lost": cameraman,
         "hats: the brim is cut off; below, the helmet she holds is lost": put_hat(astronaut),
         "loose hair: the outline without its strands": astronaut[:220, 110:350],
-        "two people: one foreground, and scraps between them": put_beside(astronaut, alpha),
-        "person-like background: the portrait is taken too, and bare wall": put_poster(
+        "two people: both are one foreground": put_beside(astronaut, alpha),
+        "person-like background: the portrait on the wall is taken too": put_poster(
             astronaut, alpha
         ),
     }

@@ -40,6 +40,7 @@ def assemble_picture(source: Source, orientation: int) -> Picture:
     icc = _read_profile(source)
     source.release()  # some files hold a second copy of the pixels
     del file
+    notes = [*source.notes]
     missing, full = pixels.missing, pixels.full
     share = check_share(pixels.share)
     if pixels.deep is not None:
@@ -51,12 +52,13 @@ def assemble_picture(source: Source, orientation: int) -> Picture:
         assert pixels.image is not None
         image, pixels.image = _turn(pixels.image, orientation), None
         samples = describe_samples(image, tags, key)
-        picture = _fill(image, samples, choose_colours(samples.mode, icc))
+        colours = choose_colours(samples.mode, icc)
+        notes += [colours.note] if colours.note else []
+        picture = _fill(image, samples, colours)
         peak = _convert(picture.image, source.colour, 255, picture.image)
     _whiten(picture)
     if missing is not None and share < 1:
         _fill_missing(picture, _turn(mark_rows(missing, source.size[0]), orientation))
-    notes = [*source.notes]
     if not source.colour.is_srgb:
         how = ", tone-mapped by BT.2390" if peak > 1 else ""
         notes.append(f"colours converted from {source.colour.name} to sRGB{how}")

@@ -10,6 +10,10 @@ from PIL import Image, ImageCms
 
 # A larger profile is used and not carried along: those of presses have 1 to 3 MB, of screens 3 kB.
 MAX_KEPT_BYTES = 4 << 20
+UNUSED = (
+    "colour profile not used, damaged or of another colour model than the picture: colours "
+    "taken as without one"
+)
 _SAME_WITHIN = 2  # of 255: versions of sRGB differ in their rounding
 
 
@@ -18,12 +22,14 @@ class Colours:
     """How the values of one file become sRGB.
 
     `mode` is Pillow's for the values without alpha: RGB, L, CMYK or LAB. `icc` is the profile that
-    a result in the file's own values may carry; `has_own` says that these are not sRGB.
+    a result in the file's own values may carry; `has_own` says that these are not sRGB. `note` tells
+    of a profile that was not used.
     """
 
     mode: str
     transform: ImageCms.ImageCmsTransform | None = None
     icc: bytes = b""
+    note: str = ""
 
     @property
     def has_own(self) -> bool:
@@ -39,14 +45,14 @@ class Colours:
 def choose_colours(mode: str, icc: bytes) -> Colours:
     """Return the way to sRGB of a file with this mode and embedded profile, empty for none.
 
-    A profile that is broken, or of another colour model than the file, counts as none.
+    A profile that is broken, or of another colour model than the file, counts as none and is told.
     """
     if mode == "LAB":
         lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
         return Colours(mode, _make_transform(lab, mode))
     transform = _read_profile(icc, mode) if icc else None
     if transform is None:
-        return Colours(mode)
+        return Colours(mode, note=UNUSED if icc else "")
     if mode != "RGB":
         return Colours(mode, transform)
     kept = icc if len(icc) <= MAX_KEPT_BYTES else b""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from service.media.image.colour import UNUSED
 from tests.helpers import encode
 from tests.profiles import (
     convert_lab_to_srgb,
@@ -93,7 +94,7 @@ BROKEN = {
 def test_broken_profile_is_no_profile(colours, name):
     picture = read(encode(colours, "PNG", icc_profile=BROKEN[name]))
     np.testing.assert_array_equal(picture.image, colours)
-    assert picture.own is None and picture.icc == b""
+    assert picture.own is None and picture.icc == b"" and picture.notes == (UNUSED,)
 
 
 @pytest.mark.parametrize("name, mode", [("P3", "L"), ("P3", "CMYK")])
@@ -101,7 +102,7 @@ def test_profile_of_another_colour_model_is_no_profile(colours, name, mode):
     image = Image.fromarray(colours).convert(mode)
     picture = read(encode(image, "TIFF", icc_profile=make_profile(name)))
     assert np.abs(picture.image.astype(int) - np.asarray(image.convert("RGB"))).max() <= 1
-    assert picture.own is None and picture.icc == b""
+    assert picture.own is None and picture.icc == b"" and picture.notes == (UNUSED,)
 
 
 def test_profile_of_many_megabytes_is_used_and_not_kept(colours):
