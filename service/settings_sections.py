@@ -190,8 +190,7 @@ class JobSettings(BaseModel):
     job_lease_s: float = Field(
         30,
         ge=3,
-        description="with a database: a service that is silent for so long has lost its jobs to "
-        "the others",
+        description="with a database: a service silent for so long loses its jobs to the others",
     )
     jobs_max_bytes: int = Field(20 * 2**30, ge=1, description="bytes of the files of all jobs")
     disk_min_free_bytes: int = Field(
