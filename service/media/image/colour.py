@@ -11,8 +11,8 @@ from PIL import Image, ImageCms
 # A larger profile is used and not carried along: those of presses have 1 to 3 MB, of screens 3 kB.
 MAX_KEPT_BYTES = 4 << 20
 UNUSED = (
-    "colour profile not used, damaged or of another colour model than the picture: colours "
-    "taken as without one"
+    "colour profile not used, damaged or of another colour model than the picture: "
+    "colours taken as without one"
 )
 _SAME_WITHIN = 2  # of 255: versions of sRGB differ in their rounding
 
@@ -22,8 +22,8 @@ class Colours:
     """How the values of one file become sRGB.
 
     `mode` is Pillow's for the values without alpha: RGB, L, CMYK or LAB. `icc` is the profile that
-    a result in the file's own values may carry; `has_own` says that these are not sRGB. `note` tells
-    of a profile that was not used.
+    a result in the file's own values may carry; `has_own` says that these are not sRGB. `note` is
+    about a profile that was not used.
     """
 
     mode: str
