@@ -49,7 +49,9 @@ def test_default_start_says_first_what_serves_and_why_not_something_faster(live_
     log = server.log.read_text()
     assert ("running on the CPU" in log) == (BEST == CPU)
     serving = next(line for line in log.splitlines() if '"serving' in line)
-    assert json.loads(serving)["message"] == f"serving modnet with {BEST} in {model['precision']}"
+    assert (
+        json.loads(serving)["message"] == f"serving modnet-fast with {BEST} in {model['precision']}"
+    )
 
 
 def test_requests_in_progress_are_answered_before_the_end(live_server, portrait):
@@ -134,7 +136,7 @@ def test_first_line_on_a_terminal_tells_address_model_and_device(tmp_path):
         process.terminate()
         assert process.wait(40) == 0
     assert line.startswith(f"Ready: http://127.0.0.1:{port}, ")
-    assert "/docs" in line and "model modnet on " in line
+    assert "/docs" in line and "model modnet-fast on " in line
 
 
 def test_log_has_no_line_that_is_not_json(live_server):
