@@ -107,7 +107,7 @@ class Changes:
             try:
                 await self.apply(job_id, change, frees)
                 return annotate(**{name: columns[name] for name in TOLD if name in columns})
-            except (InsufficientStorage, NotFound, NotReady):
+            except (InsufficientStorage, NotReady):
                 await asyncio.sleep(RETRY_S)
 
     async def apply(

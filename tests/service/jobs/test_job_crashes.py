@@ -38,12 +38,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    return make_clip(path, seconds=0.5, fps=8, size=(64, 64), tone=False).read_bytes()
-
-
-@pytest.fixture(scope="module")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("clip") / "long.mp4"
     return make_clip(path, seconds=5, fps=30, size=(160, 120), tone=False).read_bytes()

@@ -25,12 +25,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def short(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("clip") / "short.mp4"
-    return make_clip(path, seconds=0.5, fps=8, size=(64, 64), tone=False).read_bytes()
-
-
-@pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A clip that is worked on for seconds, so that a test comes in time."""
     path = tmp_path_factory.mktemp("clip") / "long.mp4"
@@ -98,12 +92,12 @@ def test_job_of_a_killed_machine_ends_on_the_other(machines, long) -> None:
     assert other.stop() == 0 and "Traceback" not in other.log.read_text()
 
 
-def test_job_is_deleted_by_a_machine_that_does_not_run_it(machines, long, short) -> None:
+def test_job_is_deleted_by_a_machine_that_does_not_run_it(machines, long, clip) -> None:
     one, other = machines.start(), machines.start()
     job_id = bring(one, long, "k")
     wait_until(lambda: machines.find_states() == {job_id: "running"}, END_S)
     assert call(other, "DELETE", f"/v1/jobs/{job_id}")[0] == 204
-    again = bring(one, short, "k")
+    again = bring(one, clip, "k")
     wait_for_end(other, Client(long), again)
     assert machines.find_states() == {again: "succeeded"}
     shared = {path.name for path in (machines.folder / "shared").rglob("*") if path.is_file()}
@@ -123,15 +117,15 @@ def test_drained_machine_hands_its_job_over_without_an_attempt(machines, long) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(14_000)
-def test_shared_jobs_survive_kill_9_of_either_machine(machines, short: bytes) -> None:
+def test_shared_jobs_survive_kill_9_of_either_machine(machines, clip: bytes) -> None:
     kills, moment = choose(5, 100), random.Random(3)
-    client, acknowledged = Client(short), []
+    client, acknowledged = Client(clip), []
     machines.start()
     for number in follow(range(kills), kills, "kills"):
         server = machines.start()
         victim = moment.choice(machines.running)
         for part in range(3):
-            acknowledged.append(bring(moment.choice(machines.running), short, f"{number}-{part}"))
+            acknowledged.append(bring(moment.choice(machines.running), clip, f"{number}-{part}"))
         machines.kill(victim)
         assert len(machines.running) == 1 and server.port
     (left,) = machines.running
