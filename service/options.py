@@ -48,6 +48,10 @@ def check_position(value: str) -> str:
     return value
 
 
+Scale = Annotated[str, AfterValidator(check_scale)]
+Position = Annotated[str, AfterValidator(check_position)]
+
+
 def check_background(value: str) -> str:
     return value if value == BLUR else check_colour(value)
 
@@ -97,14 +101,14 @@ class MattingOptions(BaseModel):
         description="black, under the person: `soft` around, `drop` to the lower right; part of "
         "a cutout's alpha",
     )
-    scale: Annotated[str, AfterValidator(check_scale)] = Field(
+    scale: Scale = Field(
         ORIGINAL,
         max_length=16,
         examples=["80%"],
         description="the person's size: `original`, or the part of the result, 10% to 100%, that "
         "their box fits into; then they are in the centre unless `position` says otherwise",
     )
-    position: Annotated[str, AfterValidator(check_position)] = Field(
+    position: Position = Field(
         "auto",
         max_length=32,
         examples=["center", "50% 100%"],

@@ -1,13 +1,13 @@
 """Options that clips and sessions share."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from service.frames.smoothing import OFD_THRESHOLD
 from service.matting.placement import ORIGINAL, Placement, parse_placement
 from service.media.video.types import Deinterlace
-from service.options import MattingOptions, check_position, check_scale
+from service.options import MattingOptions, Position, Scale
 
 
 class SmoothedOptions(MattingOptions):
@@ -38,14 +38,14 @@ class SmoothedOptions(MattingOptions):
     )
 
     # Of the frame, not of the person's box: that changes from frame to frame.
-    scale: Annotated[str, AfterValidator(check_scale)] = Field(
+    scale: Scale = Field(
         ORIGINAL,
         max_length=16,
         examples=["50%"],
         description="the person's size: `original`, or the part of the result, 10% to 100%, that "
         "the whole frame with the person is fitted into",
     )
-    position: Annotated[str, AfterValidator(check_position)] = Field(
+    position: Position = Field(
         "auto",
         max_length=32,
         examples=["100% 100%"],

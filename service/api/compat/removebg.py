@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from service.errors import InvalidOption
 from service.matting.placement import parse_placement
-from service.options import check_position, check_scale, parse_options
+from service.options import Position, Scale, parse_options
 from service.stills.options import Format, ImageOptions, check_margin
 
 Rgba = tuple[int, int, int, int]
@@ -127,14 +127,14 @@ class RemoveBgOptions(BaseModel):
     roi: Annotated[str, allow_only(*WHOLE_IMAGE)] = Field(
         "0% 0% 100% 100%", description="only the whole image"
     )
-    scale: Annotated[str, AfterValidator(check_scale)] = Field(
+    scale: Scale = Field(
         "original",
         max_length=16,
         examples=["80%"],
         description="the person's size: `original`, or 10% to 100% of the picture, then in its "
         "centre",
     )
-    position: Annotated[str, AfterValidator(check_position)] = Field(
+    position: Position = Field(
         "auto",
         max_length=32,
         examples=["center", "50% 100%"],
