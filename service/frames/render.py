@@ -15,15 +15,17 @@ from service.frames.segment import MattedFrame
 from service.matting.cleanup import clean_alpha, settle_ends
 from service.matting.composite import (
     Background,
-    composite_over,
     composite_over_colour,
     cover,
     cut_out,
+    draw_background,
     quantise_alpha,
 )
 from service.matting.foreground import estimate_foreground
 from service.matting.luma import refine_on_luma
+from service.matting.placement import PlacedPerson, Placement, place_frame
 from service.matting.resize import resize_alpha
+from service.matting.shadow import ShadowName
 from service.media.video.types import Box
 
 PictureName = Literal["composite", "grey", "green", "cutout"]
@@ -43,7 +45,8 @@ class RenderOptions:
     """How frames are rendered: refined mattes, estimated colours, and what is behind a composite.
 
     A picture or clip as `background` covers the frame. `existing_alpha` says what the clip's own
-    does, `cleanup` are the corrections of `clean_alpha`.
+    does, `cleanup` are the corrections of `clean_alpha`. `placement` moves the whole frame with the
+    person, None leaves it.
     """
 
     background: Background | BackgroundClip = (255, 255, 255)
@@ -51,6 +54,8 @@ class RenderOptions:
     estimates_foreground: bool = True
     existing_alpha: Literal["multiply", "ignore", "return"] = "multiply"
     cleanup: Mapping[str, Any] = field(default_factory=dict)
+    shadow: ShadowName = "none"
+    placement: Placement | None = None
 
 
 def make_render_options(
@@ -63,6 +68,8 @@ def make_render_options(
         estimates_foreground=options.foreground == "auto",
         existing_alpha=options.existing_alpha,
         cleanup=options.cleanup,
+        shadow=options.shadow,
+        placement=options.placement,
     )
 
 
@@ -140,12 +147,23 @@ class RenderedFrame:
         return self._frame.image
 
     @cached_property
+    def person(self) -> PlacedPerson:
+        """The person where the options put it; the matte by itself stays as it is."""
+        options = self._options
+        if options.placement is None:
+            return PlacedPerson(self.colour, self.alpha, options.shadow)
+        placed = place_frame(self.colour, self.alpha, options.placement)
+        return PlacedPerson(*placed, options.shadow)
+
+    @cached_property
     def composite(self) -> Pixels:
-        return composite_over(self._background, self.colour, self.alpha, self._frame.flat)
+        behind = draw_background(self._background, self.alpha, self._frame.flat)
+        return self.person.compose(behind)
 
     @cached_property
     def green(self) -> Pixels:
-        return composite_over_colour(self.colour, self.alpha, GREEN)
+        """Without a shadow: a keyer would take it for the person or for nothing."""
+        return composite_over_colour(self.person.colour, self.person.alpha, GREEN)
 
     @cached_property
     def grey(self) -> Pixels:
@@ -154,7 +172,7 @@ class RenderedFrame:
 
     @cached_property
     def cutout(self) -> Pixels:
-        return cut_out(self.colour, self.alpha)
+        return cut_out(*self.person.cut_out())
 
 
 def _clear_bars(alpha: Alpha, box: Box) -> Alpha:
