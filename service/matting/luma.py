@@ -27,7 +27,7 @@ def refine_on_luma(luma: Luma, alpha: Floats, small: Luma) -> Floats:
     band = find_band(alpha)
     if height * width <= alpha.size or not band.any():
         return settle_ends(resize_alpha(alpha, height, width))
-    slope, constant = fit_luma(np.float32(small) / np.float32(255), alpha)
+    slope, constant = fit_luma(small.astype(np.float32) / np.float32(255), alpha)
     # Beside the band the matte stays as it is; the luma of the frame goes to 255.
     fade = cv2.blur(band.astype(np.float32), (3, 3))
     slope *= fade / np.float32(255)
@@ -50,6 +50,8 @@ def fit_luma(luma: Floats, alpha: Floats) -> tuple[Floats, Floats]:
         return cv2.blur(x, WINDOW, borderType=cv2.BORDER_REFLECT_101)
 
     mean_luma, mean_alpha = mean(luma), mean(alpha)
-    variance = np.maximum(mean(luma * luma) - mean_luma * mean_luma, 0)
-    slope = (mean(luma * alpha) - mean_luma * mean_alpha) / (variance + np.float32(EPSILON))
+    variance: Floats = mean(luma * luma) - mean_luma * mean_luma
+    np.maximum(variance, 0, out=variance)  # its rounding errors
+    variance += np.float32(EPSILON)
+    slope = (mean(luma * alpha) - mean_luma * mean_alpha) / variance
     return mean(slope), mean(mean_alpha - slope * mean_luma)
