@@ -53,5 +53,6 @@ def fit_luma(luma: Floats, alpha: Floats) -> tuple[Floats, Floats]:
     variance: Floats = mean(luma * luma) - mean_luma * mean_luma
     np.maximum(variance, 0, out=variance)  # its rounding errors
     variance += np.float32(EPSILON)
-    slope = (mean(luma * alpha) - mean_luma * mean_alpha) / variance
+    covariance: Floats = mean(luma * alpha) - mean_luma * mean_alpha
+    slope: Floats = covariance / variance
     return mean(slope), mean(mean_alpha - slope * mean_luma)
