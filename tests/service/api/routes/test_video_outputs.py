@@ -208,3 +208,21 @@ def test_stacked_halves_are_the_colour_and_the_matte(answers, truth) -> None:
         inside = cutout[:60, :96, 3] == 255
         colour = np.abs(frame[:60, :96].astype(int) - cutout[:60, :96, :3]).mean(axis=2)
         assert colour[inside].mean() < 12
+
+
+def test_person_is_placed_with_a_shadow(fake, clip: bytes, truth) -> None:
+    """Half the size at the left border: of the cutouts, and of the composite behind green."""
+    placed = PLAIN | {"scale": "50%", "position": "0% 100%", "shadow": "soft"}
+    cutouts = read_cutouts(post(fake, clip, outputs="frames", **placed).content)
+    for cutout, before in zip(cutouts, truth, strict=True):
+        rows, columns = np.nonzero(before[..., 3] == 255)
+        middle = int(rows.mean() / 2 + 65 / 2), int(columns.mean() / 2)
+        assert cutout.shape == (65, 97, 4) and cutout[middle][3] == 255
+        assert (cutout[:20, ..., 3] == 0).all() and (cutout[:, 60:, 3] == 0).all()
+        black = (cutout[..., :3] == 0).all(axis=2)
+        assert (black & (cutout[..., 3] > 20)).any(), "the shadow"
+    composite = post(fake, clip, outputs="composite", background="blue", crf=1, **placed)
+    for frame, cutout in zip(Clip(composite.content).images, cutouts, strict=True):
+        share = cutout[..., 3:] / 255
+        over = share * cutout[..., :3] + (1 - share) * (0, 0, 255)
+        assert np.abs(frame[:65, :97] - over).mean() < 4
