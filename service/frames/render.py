@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,8 +22,8 @@ from service.matting.composite import (
     quantise_alpha,
 )
 from service.matting.foreground import estimate_foreground
+from service.matting.luma import refine_on_luma
 from service.matting.placement import PlacedPerson, Placement, place_frame
-from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
 from service.matting.shadow import ShadowName
 from service.media.video.types import Box
@@ -119,11 +120,13 @@ class RenderedFrame:
         """The person's share of the colours; None where the clip's alpha is the matte."""
         if self._frame.alpha is not None and self._options.existing_alpha == "return":
             return None
-        if self._options.refines:
-            alpha = refine_alpha(self._frame.flat, self._matte, self._network_image)
-        else:
-            alpha = resize_alpha(self._matte, *self._frame.image.shape[:2])
-        return settle_ends(alpha)
+        if not self._options.refines:
+            return settle_ends(resize_alpha(self._matte, *self._frame.image.shape[:2]))
+        luma, small = (
+            cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+            for image in (self._frame.flat, self._network_image)
+        )
+        return refine_on_luma(luma, self._matte, small)
 
     @cached_property
     def alpha(self) -> Alpha:
