@@ -58,7 +58,7 @@ async def run_clip(
     """
     stop = threading.Event()
     await model.load()
-    network = FrameNetwork(runtime, model, plan.ref_size)
+    network = FrameNetwork(runtime, model, plan.ref_size, plan.render_options.roi)
     async with AsyncExitStack() as stack:
         stack.enter_context(trace_stage("clip"))
         decoder = await stack.enter_async_context(runtime.decoders.borrow("video"))
