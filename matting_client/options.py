@@ -9,7 +9,9 @@ from typing import Literal, TypedDict
 
 from matting_client.inputs import File, Photo
 
-VideoOutput = Literal["composite", "alpha", "webm", "prores", "frames", "green", "stacked"]
+VideoOutput = Literal[
+    "composite", "alpha", "webm", "prores", "frames", "green", "stacked", "gif", "webp"
+]
 
 
 class MattingOptions(TypedDict, total=False):
