@@ -1,7 +1,7 @@
 """`python -m benchmarks.fine FOLDER`: what `refine=fine` brings where edges are softest.
 
 FOLDER is in any layout that training reads; of its `val` split those photos are taken whose true
-alpha has the largest part between 0.05 and 0.95, that is loose hair or fur. The error is that of the
+alpha has the largest part between 0.05 and 0.95: loose hair or fur. The error is that of the
 whole matte and of its true soft part; core-s are those of the refinement, at the own size and
 enlarged to `--megapixels`. Prints a Markdown table for RESULTS.md.
 """
