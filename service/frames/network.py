@@ -5,7 +5,6 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from service.inference.preprocessing import check_ref_size, prepare_input
 from service.inference.registry import Model
 from service.matting.crop import Box, cut
 from service.matting.hint import choose_whole_size, embed_matte
+from service.matting.resize import resize_image
 from service.media.video.types import Image
 from service.options import check_roi_inside
 from service.runtime import Runtime
@@ -94,9 +94,7 @@ class FrameNetwork:
         self._shape = image.shape[0], image.shape[1]
         part = cut(image, roi)
         tensor, seen = prepare_input(part, self._model.info, self._ref_size, self._max_megapixels)
-        height, width = choose_whole_size(seen.shape, roi, self._shape)
-        # As refining makes it of a photo with a roi.
-        return tensor, cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        return tensor, resize_image(image, choose_whole_size(seen.shape, roi, self._shape))
 
     def infer(self, tensor: Tensor, state: State) -> Future[Matte]:
         """Queue an input from another thread than the loop's."""

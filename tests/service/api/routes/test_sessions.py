@@ -130,7 +130,7 @@ def test_pictures_are_of_the_output_and_format_asked_for(client, output, format,
 def test_person_is_looked_for_in_the_roi(client, portrait) -> None:
     """As in photos: the network sees that part alone."""
     photo = encode(portrait[:256, :384], "PNG")
-    options = {"output": "cutout", "roi": "90,20,200,230"}
+    options = {"output": "cutout", "roi": "90,20,200,230", "refine": "off"}
     session = SessionClient(client, packaging="frames", smoothing="off", **options)
     (part,) = read_parts(session.send([photo]))
     answer = client.post("/v1/image", files={"file": photo}, data=options).raise_for_status()
@@ -139,7 +139,7 @@ def test_person_is_looked_for_in_the_roi(client, portrait) -> None:
     alpha[20:250, 90:290] = 0
     assert not alpha.any()
     session = SessionClient(client, packaging="frames", **options | {"roi": "300,0,100,10"})
-    problem = assert_problem(session.send([photo]), 422, "invalid-option")
+    problem = assert_problem(session.put(0, [photo]), 422, "invalid-option")
     assert "ends at 400, 10, the picture at 384, 256" in problem["detail"]
 
 
