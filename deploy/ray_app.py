@@ -1,6 +1,6 @@
 """The service on a Ray cluster: replicas behind Ray Serve, clips of jobs cut into Ray tasks.
 
-Install the extra `ray` on every machine, set `MATTING_...` where `ray start` runs, then, in a clone:
+With the extra `ray` on every machine, and `MATTING_...` set where `ray start` runs, in a clone:
 
     serve run deploy.ray_app:app min_replicas=2 max_replicas=8 segment_cpus=4
 

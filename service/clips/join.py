@@ -69,8 +69,8 @@ def matte_in_segments(
                         watch.on_frame()
 
             for segment in cut_segments(decoder.read_video(info), runner.frames):
+                join(runner.ahead - 1)
                 waiting.append((segment, submit(info, segment)))
-                join(runner.ahead)
             join(0)
     except VideoWriteError as error:
         raise write_error(error) from error

@@ -61,7 +61,6 @@ class Jobs:
         self._runtime = runtime
         self._slots = slots
         self._settings = runtime.settings
-        self._metrics = runtime.metrics
         self._on_end = on_end
         self._run = partial(run_job, runtime, slots, store, runner=runner)
         self._clock = clock
