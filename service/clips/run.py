@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from service.clips.join import matte_in_segments
 from service.clips.matte import MattedClip, ProgressCallbacks, matte_clip
+from service.clips.outputs import OUTPUTS
 from service.clips.plan import ClipPlan
 from service.clips.segments import DistributedClip, SegmentRunner
 from service.clips.slots import VideoSlots
@@ -57,7 +58,8 @@ async def run_clip(
 ) -> MattedClip:
     """Matte a clip into files in `folder`, in a thread of `slots`, or in segments by `runner`.
 
-    A recurrent network needs each frame after the other: its clips are matted here in one piece.
+    A recurrent network needs each frame after the other, and animations are one file: such clips
+    are matted here in one piece.
     The caller holds a place of `slots`. When this returns or raises, cancelled too, the
     thread has ended. Raises what `matte_clip` raises.
     """
@@ -68,7 +70,8 @@ async def run_clip(
         stack.enter_context(trace_stage("clip"))
         decoder = await stack.enter_async_context(runtime.decoders.borrow("video"))
         background = None
-        if runner is not None and not model.info.is_recurrent:
+        is_joinable = all(OUTPUTS[name].is_joinable for name in plan.outputs)
+        if runner is not None and is_joinable and not model.info.is_recurrent:
             clip = DistributedClip(runtime.settings, model.info.name, plan, file)
             work = partial(matte_in_segments, runner, clip, decoder, folder, watch, stop)
         else:

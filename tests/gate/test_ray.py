@@ -46,14 +46,22 @@ OPTIONS = {"output": "alpha,frames", "ref_size": REF_SIZE, "model": MODEL, "crf"
 WAIT_S = 240.0
 
 
+def make_node() -> dict[str, int]:
+    """Return the arguments of a node; ports that are known are not waited for."""
+    names = "metrics_agent", "metrics_export", "dashboard_agent_listen", "runtime_env_agent"
+    ports = {f"{name}_port": find_free_port() for name in names}
+    return {"num_cpus": 3, "object_store_memory": 200 << 20, **ports}
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two nodes of this machine, with room for one segment at a time each."""
     folder = tmp_path_factory.mktemp("data")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    node = {"num_cpus": 3, "object_store_memory": 200 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
-    cluster.add_node(**node)
+    cluster = Cluster(
+        initialize_head=True, head_node_args=make_node() | {"include_dashboard": False}
+    )
+    cluster.add_node(**make_node())
     environ = {"PYTHONPATH": str(ROOT), "MATTING_DATA_DIR": str(folder)}
     ray.init(address=cluster.address, runtime_env={"env_vars": environ}, log_to_driver=False)
     yield cluster

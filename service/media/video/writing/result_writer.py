@@ -28,6 +28,14 @@ class VideoWriteError(Exception):
         self.file = file
 
 
+class ResultLimit(ValueError):
+    """The format of a result holds no such clip; `hint` is what to do."""
+
+    def __init__(self, what: str, limit: float, actual: float, hint: str) -> None:
+        super().__init__(f"it would have {actual:g} {what}, the limit is {limit:g}")
+        self.limit, self.actual, self.hint = limit, actual, hint
+
+
 class ResultWriter(ABC):
     """Writes one file; used from one thread; as a context manager it closes or aborts.
 
@@ -140,11 +148,11 @@ class ResultWriter(ABC):
     def _write_frame(self, image: Image, pts: int, duration: int | None) -> None:
         """Encode a frame that has been checked."""
 
-    @abstractmethod
     def _copy_frames(
         self, file: BinaryIO, times: Sequence[FrameTime], on_frame: Callable[[int], None]
     ) -> None:
         """Copy coded frames whose times have been checked."""
+        raise ValueError("files of this kind cannot be joined")
 
     @abstractmethod
     def _write_audio(self, packet: AudioPacket) -> None:
