@@ -41,6 +41,7 @@ from tests.videos import Clip  # noqa: E402
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the library's own
 FRAMES = choose(48, 240)
 SEGMENT = 8
+CPUS = 2  # of a segment: the last bits depend on the threads of the network
 MODEL = "modnet-fast"
 OPTIONS = {"output": "alpha,frames", "ref_size": REF_SIZE, "model": MODEL, "crf": 12}
 WAIT_S = 240.0
@@ -78,7 +79,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> MattedClip:
     """Return the clip matted on one machine, in one piece."""
-    network = Networks(Settings(threads=1)).make(MODEL, REF_SIZE)
+    network = Networks(Settings(threads=CPUS)).make(MODEL, REF_SIZE)
     return run(source, tmp_path_factory.mktemp("whole"), network=network)
 
 
@@ -120,7 +121,7 @@ def find_workers(name: str) -> list[psutil.Process]:
 def test_a_clip_is_bit_identical_though_a_worker_is_killed(
     cluster, source, whole, tmp_path
 ) -> None:
-    runner = RaySegments(frames=SEGMENT, ahead=4, cpus=2)
+    runner = RaySegments(frames=SEGMENT, ahead=4, cpus=CPUS)
     killed = []
 
     def kill() -> None:
@@ -145,7 +146,7 @@ def test_two_nodes_are_faster_than_one(cluster, source, tmp_path) -> None:
             folder = tmp_path / f"{ahead}-{turn}"
             folder.mkdir()
             start_s = time.perf_counter()
-            run(source, folder, RaySegments(frames=SEGMENT, ahead=ahead, cpus=2))
+            run(source, folder, RaySegments(frames=SEGMENT, ahead=ahead, cpus=CPUS))
             times_s[ahead] = time.perf_counter() - start_s
     figures = {f"{FRAMES} frames, {n} segments at once, s": f"{s:.2f}" for n, s in times_s.items()}
     report("a clip on Ray", figures | {"ratio": f"{times_s[1] / times_s[2]:.2f}"})
@@ -194,13 +195,13 @@ def test_a_folder_of_photos_goes_on_where_it_ended(cluster, tmp_path) -> None:
         (folder / f"{number}.jpg").write_bytes(encode(picture(0, (96, 64)), "JPEG"))
     (photos / "broken.jpg").write_bytes(b"nothing")
     given = {"ref_size": str(REF_SIZE), "format": "webp"}
-    assert matte_folder(photos, out, given, cpus=2) == (0, BATCH + 4)
+    assert matte_folder(photos, out, given, cpus=CPUS) == (0, BATCH + 4)
     written = {path: path.stat().st_mtime_ns for path in out.rglob("*.webp")}
     assert not list(out.rglob("*.part"))
     shutil.rmtree(out / "more")
-    assert matte_folder(photos, out, given, cpus=2) == (BATCH // 2 + 2, BATCH + 4)
+    assert matte_folder(photos, out, given, cpus=CPUS) == (BATCH // 2 + 2, BATCH + 4)
     assert all(path.exists() for path in written)
     kept = [path for path in written if path.parent == out]
     assert all(path.stat().st_mtime_ns == written[path] for path in kept)
     with pytest.raises(InvalidOption, match="begun with"):
-        matte_folder(photos, out, given | {"output": "cutout"}, cpus=2)
+        matte_folder(photos, out, given | {"output": "cutout"}, cpus=CPUS)
