@@ -49,6 +49,7 @@ def app(args: Args) -> serve.Application:
         replica = serve.get_replica_context().replica_id.unique_id
         settings = load_settings()
         folder = settings.data_dir / replica
+        folder.mkdir(parents=True, exist_ok=True)
         settings = settings.model_copy(update={"worker": replica, "data_dir": folder})
         runner = RaySegments(
             frames=args.segment_frames,

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import mmap
 import pickle
 import tempfile
 import threading
@@ -148,8 +149,9 @@ class Networks:
 
 
 def read_all(file: BinaryIO) -> Content:
-    file.seek(0)
-    return np.frombuffer(file.read(), np.uint8)
+    """Return what is in a file; a decoder that is reading it keeps its place."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return np.frombuffer(content, np.uint8).copy()
 
 
 @contextmanager

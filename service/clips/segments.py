@@ -61,7 +61,10 @@ class SegmentResult:
 
 @dataclass(frozen=True)
 class DistributedClip:
-    """A clip whose segments are matted elsewhere; `file` is open as long as they are."""
+    """A clip whose segments are matted elsewhere; `file` is open as long as they are.
+
+    A decoder reads it meanwhile and shares its position: read it by mmap or pread, without a seek.
+    """
 
     settings: Settings
     model: str
