@@ -35,6 +35,7 @@ from service.settings import Settings  # noqa: E402
 from tests.clips import make_clip, picture  # noqa: E402
 from tests.gate.figures import choose, report  # noqa: E402
 from tests.helpers import ROOT, encode, find_free_port, wait_until  # noqa: E402
+from tests.job_requests import bring  # noqa: E402
 from tests.segments import REF_SIZE  # noqa: E402
 from tests.videos import Clip  # noqa: E402
 
@@ -43,7 +44,7 @@ FRAMES = choose(48, 240)
 SEGMENT = 8
 CPUS = 2  # of a segment: the last bits depend on the threads of the network
 MODEL = "modnet-fast"
-OPTIONS = {"output": "alpha,frames", "ref_size": REF_SIZE, "model": MODEL, "crf": 12}
+OPTIONS = {"outputs": "alpha,frames", "ref_size": REF_SIZE, "model": MODEL, "crf": 12}
 WAIT_S = 240.0
 
 
@@ -164,10 +165,11 @@ def client(cluster: Cluster) -> Iterator[httpx.Client]:
 
 
 def test_a_job_of_a_replica_is_done_by_tasks(client, source, whole) -> None:
-    answer = client.post("/v1/jobs", params=OPTIONS, files={"file": source.read_bytes()})
+    answer = bring(client, source.read_bytes(), **OPTIONS)
     assert answer.status_code == 202, answer.text
     path = f"/v1/jobs/{answer.json()['id']}"
-    wait_until(lambda: client.get(path).json()["state"] in ("succeeded", "failed"), WAIT_S, 0.5)
+    states = "succeeded", "failed"
+    wait_until(lambda: client.get(path).json()["state"] in states, WAIT_S, every_s=0.5)
     job = client.get(path).json()
     assert job["state"] == "succeeded", job
     assert client.get(f"{path}/results/frames.zip").content == whole.results[1].path.read_bytes()
