@@ -20,6 +20,7 @@ from service.matting.resize import resize_image
 from service.media.video.types import Image
 from service.options import check_roi_inside
 from service.runtime import Runtime
+from service.settings import Settings
 
 FRAME_TIMEOUT_S = 60.0
 
@@ -65,12 +66,11 @@ class FrameNetwork:
     """
 
     def __init__(
-        self, runtime: Runtime, model: Model, ref_size: int | None, roi: Box | None = None
+        self, settings: Settings, model: Model, ref_size: int | None, roi: Box | None = None
     ) -> None:
-        self._workers = runtime.workers
         self._roi = roi
         self._shape = 0, 0
-        self._max_megapixels = runtime.settings.network_max_megapixels
+        self._max_megapixels = settings.network_max_megapixels
         self._model = model
         self._ref_size = ref_size
         self._loop = asyncio.get_running_loop()
@@ -105,5 +105,5 @@ class FrameNetwork:
         matte = await self._model.infer(tensor, timeout_s=FRAME_TIMEOUT_S, state=state)
         if self._roi is None:
             return matte
-        whole = await self._workers.run(embed_matte, matte.alpha, self._roi, self._shape)
+        whole = await asyncio.to_thread(embed_matte, matte.alpha, self._roi, self._shape)
         return replace(matte, alpha=whole)
