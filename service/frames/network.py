@@ -16,6 +16,7 @@ from service.inference.preprocessing import check_ref_size, prepare_input
 from service.inference.registry import Model
 from service.media.video.types import Image
 from service.runtime import Runtime
+from service.settings import Settings
 
 FRAME_TIMEOUT_S = 60.0
 
@@ -56,8 +57,8 @@ def choose_frame_model(
 class FrameNetwork:
     """A model at one `ref_size`; None: the model's own. Made on the event loop."""
 
-    def __init__(self, runtime: Runtime, model: Model, ref_size: int | None) -> None:
-        self._max_megapixels = runtime.settings.network_max_megapixels
+    def __init__(self, settings: Settings, model: Model, ref_size: int | None) -> None:
+        self._max_megapixels = settings.network_max_megapixels
         self._model = model
         self._ref_size = ref_size
         self._loop = asyncio.get_running_loop()
