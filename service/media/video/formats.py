@@ -67,15 +67,27 @@ def _list_boxes(file: BinaryIO) -> set[bytes]:
     kinds: set[bytes] = set()
     position = 0
     for _ in range(_MAX_BOXES):
-        file.seek(position)
-        head = file.read(16)
-        if len(head) < 8:
+        box = read_box(file, position)
+        if box is None:
             break
-        size, kind = struct.unpack("!I4s", head[:8])
+        kind, end = box
         kinds.add(kind)
-        if size == 1 and len(head) == 16:
-            (size,) = struct.unpack("!Q", head[8:])
-        if size < 8:  # to the end of the file
+        if end == 0:
             break
-        position += size
+        position = end
     return kinds
+
+
+def read_box(file: BinaryIO, position: int) -> tuple[bytes, int] | None:
+    """Return kind and end of a box; the end is 0 for one that goes to the end of the file.
+
+    None where there is no whole head of a box.
+    """
+    file.seek(position)
+    head = file.read(16)
+    if len(head) < 8:
+        return None
+    size, kind = struct.unpack("!I4s", head[:8])
+    if size == 1 and len(head) == 16:
+        (size,) = struct.unpack("!Q", head[8:])
+    return kind, position + size if size >= 8 else 0

@@ -1,6 +1,7 @@
 """Coded pictures to sRGB: matrix, range, primaries and transfer; only in the decoder child."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ _KEPT_PRIMARIES = (1, 4, 5, 6, 7, 22)
 _HD_HEIGHT = 720
 # Codecs that say nothing about colour: what the library reports for them is a default.
 _WITHOUT_COLOUR = ("vp8",)
+_GREY = ("gray", "ya")  # how the names of formats without colour begin
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class PixelReader:
         if self.codes.matrix == YCGCO:
             frame = self._unmix_ycgco(frame)
         rgb = np.asarray(self._reformat(frame, width, height, format).to_ndarray())
+        if self.codes.range == 1 and frame.format.name.startswith(_GREY):
+            rgb = np.take(_tabulate_grey(frame.format.components[0].bits, rgb.dtype), rgb)
         return (
             rgb.astype(np.uint8, copy=False)
             if self._converter is None
@@ -178,6 +182,15 @@ class PixelReader:
         rgb = np.stack([rest + co, y + cg, rest - co], axis=-1)
         codes = np.rint(np.clip(rgb, 0, 1) * 65535).astype(np.uint16)
         return av.VideoFrame.from_ndarray(codes, "rgb48le")
+
+
+@cache
+def _tabulate_grey(bits: int, kind: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return full range for each value of limited range, which the library takes for full."""
+    full, most = np.iinfo(kind).max, (1 << bits) - 1
+    black, white = ((level << (bits - 8)) / most for level in (16, 235))
+    levels = (np.arange(full + 1) / full - black) / (white - black)
+    return np.rint(np.clip(levels, 0, 1) * full).astype(kind)
 
 
 def has_alpha(format: Any) -> bool:
