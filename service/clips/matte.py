@@ -11,7 +11,12 @@ from typing import BinaryIO
 from service.clips.fan_out import FanOut
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import ClipPlan
-from service.errors import ImpossibleOutput, InsufficientStorage, MattingError
+from service.errors import (
+    ImpossibleOutput,
+    InsufficientStorage,
+    MattingError,
+    MediaLimitExceeded,
+)
 from service.frames.background_clip import BackgroundClip, LoopedClip
 from service.frames.network import Network
 from service.frames.render import Renderer
@@ -21,7 +26,7 @@ from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
 from service.media.video.repairs import Repairs
 from service.media.video.types import VideoInfo
-from service.media.video.writing.result_writer import VideoWriteError
+from service.media.video.writing.result_writer import ResultLimit, VideoWriteError
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -155,6 +160,10 @@ def write_error(error: VideoWriteError) -> MattingError:
     if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS:
         log.error("the disk failed under a clip", exc_info=error)
         return MattingError("the disk of the service failed", hint="send the clip again")
+    if isinstance(cause, ResultLimit):
+        return MediaLimitExceeded(
+            f"{error.file}: {cause}", hint=cause.hint, limit=cause.limit, actual=cause.actual
+        )
     log.warning("a clip could not be written", exc_info=error)
     return ImpossibleOutput(
         f"this clip cannot be written as {error.file}", hint="convert the clip to MP4 first"

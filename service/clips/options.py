@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from service.clips.outputs import NAMES, OUTPUTS, OutputName
 from service.frames.options import SmoothedOptions
+from service.matting.placement import ORIGINAL
 from service.options import BLUR, Requirements
 from service.settings import AUTO_MODEL
 
@@ -45,6 +46,9 @@ def is_carried_by(*containers: str | None) -> Any:
     return lambda options: any(OUTPUTS[name].container in containers for name in options.outputs)
 
 
+SILENT = "frames, gif and webp"
+
+
 class VideoOptions(SmoothedOptions):
     """Options of `POST /v1/video`."""
 
@@ -52,12 +56,18 @@ class VideoOptions(SmoothedOptions):
         "background": (uses("composite"), "composite among outputs"),
         "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
         "foreground": (uses("composite", "green", "cutout"), "another output than alpha"),
+        "shadow": (uses("composite", "cutout"), "a composite or an output that is cut out"),
+        "scale": (uses("composite", "green", "cutout"), "another output than alpha"),
+        "position": (lambda o: o.scale != ORIGINAL, "scale"),
         "prefer": (lambda o: o.model == AUTO_MODEL, "model=auto"),
         "ofd_threshold": (lambda o: o.smoothing == "ofd", "smoothing=ofd"),
-        "audio": (is_carried_by("mp4", "mov", "webm"), "an output with audio, which frames is not"),
+        "audio": (
+            is_carried_by("mp4", "mov", "webm"),
+            f"an output with audio, which {SILENT} are not",
+        ),
         "keep_metadata": (
             is_carried_by("mp4", "mov", "webm"),
-            "an output that has metadata, which frames is not",
+            f"an output that has metadata, which {SILENT} are not",
         ),
         "crf": (is_carried_by("mp4"), "an H.264 output: composite, alpha, green or stacked"),
         "preset": (is_carried_by("mp4"), "an H.264 output: composite, alpha, green or stacked"),

@@ -5,8 +5,9 @@ from typing import Literal
 from pydantic import Field
 
 from service.frames.smoothing import OFD_THRESHOLD
+from service.matting.placement import ORIGINAL, Placement, parse_placement
 from service.media.video.types import Deinterlace
-from service.options import MattingOptions
+from service.options import MattingOptions, Position, Scale
 
 
 class SmoothedOptions(MattingOptions):
@@ -35,6 +36,27 @@ class SmoothedOptions(MattingOptions):
     hdr: Literal["tonemap", "refuse"] = Field(
         "tonemap", description="PQ and HLG become SDR (ITU-R BT.2390), or are refused"
     )
+
+    # Of the frame, not of the person's box: that changes from frame to frame.
+    scale: Scale = Field(
+        ORIGINAL,
+        max_length=16,
+        examples=["50%"],
+        description="the person's size: `original`, or the part of the result, 10% to 100%, that "
+        "the whole frame with the person is fitted into",
+    )
+    position: Position = Field(
+        "auto",
+        max_length=32,
+        examples=["100% 100%"],
+        description="where the scaled frame is: `center`, `original` (the same), or one or two "
+        "percentages of the room beside and above as `background-position` of CSS has them",
+    )
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the frame with the person goes, None where it stays."""
+        return parse_placement(self.scale, self.position)
 
     @property
     def flicker_threshold(self) -> float | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,15 +15,17 @@ from service.frames.segment import MattedFrame
 from service.matting.cleanup import clean_alpha, settle_ends
 from service.matting.composite import (
     Background,
-    composite_over,
     composite_over_colour,
     cover,
     cut_out,
+    draw_background,
     quantise_alpha,
 )
 from service.matting.foreground import estimate_foreground
-from service.matting.refine import refine_alpha
+from service.matting.luma import refine_on_luma
+from service.matting.placement import PlacedPerson, Placement, place_frame
 from service.matting.resize import resize_alpha
+from service.matting.shadow import ShadowName
 from service.media.video.types import Box
 
 PictureName = Literal["composite", "grey", "green", "cutout"]
@@ -42,7 +45,8 @@ class RenderOptions:
     """How frames are rendered: refined mattes, estimated colours, and what is behind a composite.
 
     A picture or clip as `background` covers the frame. `existing_alpha` says what the clip's own
-    does, `cleanup` are the corrections of `clean_alpha`.
+    does, `cleanup` are the corrections of `clean_alpha`. `placement` moves the whole frame with the
+    person, None leaves it.
     """
 
     background: Background | BackgroundClip = (255, 255, 255)
@@ -50,6 +54,8 @@ class RenderOptions:
     estimates_foreground: bool = True
     existing_alpha: Literal["multiply", "ignore", "return"] = "multiply"
     cleanup: Mapping[str, Any] = field(default_factory=dict)
+    shadow: ShadowName = "none"
+    placement: Placement | None = None
 
 
 def make_render_options(
@@ -62,6 +68,8 @@ def make_render_options(
         estimates_foreground=options.foreground == "auto",
         existing_alpha=options.existing_alpha,
         cleanup=options.cleanup,
+        shadow=options.shadow,
+        placement=options.placement,
     )
 
 
@@ -112,11 +120,13 @@ class RenderedFrame:
         """The person's share of the colours; None where the clip's alpha is the matte."""
         if self._frame.alpha is not None and self._options.existing_alpha == "return":
             return None
-        if self._options.refines:
-            alpha = refine_alpha(self._frame.flat, self._matte, self._network_image)
-        else:
-            alpha = resize_alpha(self._matte, *self._frame.image.shape[:2])
-        return settle_ends(alpha)
+        if not self._options.refines:
+            return settle_ends(resize_alpha(self._matte, *self._frame.image.shape[:2]))
+        luma, small = (
+            cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+            for image in (self._frame.flat, self._network_image)
+        )
+        return refine_on_luma(luma, self._matte, small)
 
     @cached_property
     def alpha(self) -> Alpha:
@@ -137,12 +147,23 @@ class RenderedFrame:
         return self._frame.image
 
     @cached_property
+    def person(self) -> PlacedPerson:
+        """The person where the options put it; the matte by itself stays as it is."""
+        options = self._options
+        if options.placement is None:
+            return PlacedPerson(self.colour, self.alpha, options.shadow)
+        placed = place_frame(self.colour, self.alpha, options.placement)
+        return PlacedPerson(*placed, options.shadow)
+
+    @cached_property
     def composite(self) -> Pixels:
-        return composite_over(self._background, self.colour, self.alpha, self._frame.flat)
+        behind = draw_background(self._background, self.alpha, self._frame.flat)
+        return self.person.compose(behind)
 
     @cached_property
     def green(self) -> Pixels:
-        return composite_over_colour(self.colour, self.alpha, GREEN)
+        """Without a shadow: a keyer would take it for the person or for nothing."""
+        return composite_over_colour(self.person.colour, self.person.alpha, GREEN)
 
     @cached_property
     def grey(self) -> Pixels:
@@ -151,7 +172,7 @@ class RenderedFrame:
 
     @cached_property
     def cutout(self) -> Pixels:
-        return cut_out(self.colour, self.alpha)
+        return cut_out(*self.person.cut_out())
 
 
 def _clear_bars(alpha: Alpha, box: Box) -> Alpha:

@@ -79,21 +79,26 @@ def split_side(size: int, reach: int) -> Iterator[tuple[slice, slice]]:
         yield slice(start, end), slice(max(0, start - reach), min(size, end + reach))
 
 
-def settle_ends(alpha: Alpha) -> Alpha:
+def settle_ends(alpha: Alpha, out: Alpha | None = None) -> Alpha:
     """Return alpha that is 0 under FAINT and 1 over 1 - FAINT, without a step.
 
     A network is never quite at its ends, and a level or two of a background show in a composite.
-    Ramps lead from there to alpha as it is at SETTLED and 1 - SETTLED.
+    Ramps lead from there to alpha as it is at SETTLED and 1 - SETTLED. `out` may be `alpha` itself.
     """
     slope = np.float32(SETTLED / (SETTLED - FAINT))
-    settled = np.empty_like(alpha)
+    shift = np.float32(FAINT) * slope
+    rise = 1 - slope + 2 * shift
+    settled = np.empty_like(alpha) if out is None else out
+    buffer = np.empty((_STRIP_ROWS, alpha.shape[1]), np.float32)
     for top in range(0, len(alpha), _STRIP_ROWS):
-        rows = slice(top, top + _STRIP_ROWS)
-        part = settled[rows]
-        np.multiply(alpha[rows] - np.float32(FAINT), slope, out=part)
-        np.minimum(part, alpha[rows], out=part)
-        np.maximum(part, 1 - (np.float32(1 - FAINT) - alpha[rows]) * slope, out=part)
-        np.clip(part, 0, 1, out=part)
+        part, result = alpha[top : top + _STRIP_ROWS], settled[top : top + _STRIP_ROWS]
+        ramp = buffer[: len(part)]
+        np.multiply(part, slope, out=ramp)
+        ramp -= shift
+        np.minimum(ramp, part, out=result)
+        ramp += rise
+        np.maximum(result, ramp, out=result)
+        np.clip(result, 0, 1, out=result)
     return settled
 
 

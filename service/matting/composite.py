@@ -53,19 +53,6 @@ def fill(colour: tuple[int, int, int], height: int, width: int) -> NDArray[np.ui
     return picture
 
 
-def composite_over(
-    background: Background,
-    foreground: NDArray[np.uint8],
-    alpha: NDArray[np.float32],
-    image: NDArray[np.uint8],
-) -> NDArray[np.uint8]:
-    """Return the person before a background, (H, W, 3) uint8.
-
-    `foreground` holds the person's colour, `image` is the picture with its own background.
-    """
-    return composite_over_image(foreground, alpha, draw_background(background, alpha, image))
-
-
 def draw_background(
     background: Background, alpha: NDArray[np.float32], image: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:

@@ -1,13 +1,16 @@
-"""Moving and scaling the person on a canvas of the picture's size."""
+"""Moving and scaling the person on a canvas of the picture's size, and what is shown of it."""
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service.matting.composite import composite_over_image
 from service.matting.crop import Box
+from service.matting.shadow import ShadowName, cast_shadow, darken, lay_under
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)%", re.ASCII)
 MIN_SCALE_PERCENT = 10
@@ -27,6 +30,31 @@ class Placement:
 
     scale: float | None
     position: tuple[float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedPerson:
+    """The person where it goes: straight colour (H, W, 3) uint8, alpha (H, W), and a shadow."""
+
+    colour: NDArray[np.uint8]
+    alpha: NDArray[np.float32]
+    shadow: ShadowName = "none"
+
+    @cached_property
+    def _shadow_alpha(self) -> NDArray[np.float32]:
+        return cast_shadow(self.alpha, self.shadow)
+
+    def cut_out(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return straight colour and alpha of the person with the shadow under it."""
+        if self.shadow == "none":
+            return self.colour, self.alpha
+        return lay_under(self.colour, self.alpha, self._shadow_alpha)
+
+    def compose(self, background: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the person and the shadow before a background of its size, (H, W, 3) uint8."""
+        if self.shadow != "none":
+            background = darken(background, self._shadow_alpha)
+        return composite_over_image(self.colour, self.alpha, background)
 
 
 def parse_placement(scale: str, position: str) -> Placement | None:
@@ -100,3 +128,11 @@ def place_person(
     colours: NDArray[np.uint8] = np.rint(np.minimum(moved[:, :, :3] / share, 255)).astype(np.uint8)
     placed: NDArray[np.float32] = np.clip(total - _FAINT, 0, 1)
     return colours, placed
+
+
+def place_frame(
+    colour: NDArray[np.uint8], alpha: NDArray[np.float32], placement: Placement
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Do what `place_person` does with the whole picture: a person who moves stays steady so."""
+    height, width = alpha.shape
+    return place_person(colour, alpha, Box(0, 0, width, height), placement)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from service.matting.blur import choose_blur_size
 from service.matting.composite import FINE_SIGMA
 
-ShadowName = Literal["soft", "drop"]
+ShadowName = Literal["none", "soft", "drop"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ SHADOWS: dict[ShadowName, Shadow] = {
 def cast_shadow(alpha: NDArray[np.float32], name: ShadowName) -> NDArray[np.float32]:
     """Return how opaque the shadow of alpha (H, W) is, (H, W) float32 in [0, 1].
 
-    A person who is cut off by the border goes on behind it, and so does the shadow.
+    `name` is one of SHADOWS. A person who is cut off by the border goes on behind it, and so does
+    the shadow.
     """
     shadow = SHADOWS[name]
     height, width = alpha.shape

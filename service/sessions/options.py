@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from service.frames.options import SmoothedOptions
+from service.matting.placement import ORIGINAL
 from service.media.video.types import MAX_SIDE
 from service.options import BLUR, Requirements, check_background
 from service.settings import AUTO_MODEL
@@ -17,6 +18,9 @@ class SessionOptions(SmoothedOptions):
         "background": (lambda o: o.output == "composite", "output=composite"),
         "blur_radius": (lambda o: o.background == BLUR, "background=blur"),
         "foreground": (lambda o: o.output != "alpha", "another output than alpha"),
+        "shadow": (lambda o: o.output != "alpha", "another output than alpha"),
+        "scale": (lambda o: o.output != "alpha", "another output than alpha"),
+        "position": (lambda o: o.scale != ORIGINAL, "scale"),
         "prefer": (lambda o: o.model == AUTO_MODEL, "model=auto"),
         "ofd_threshold": (lambda o: o.smoothing == "ofd", "smoothing=ofd"),
         "format": (lambda o: o.packaging == "frames", "packaging=frames"),

@@ -6,7 +6,6 @@ from pydantic import AfterValidator, Field, model_validator
 
 from service.matting.crop import Box, parse_margin
 from service.matting.hint import parse_roi
-from service.matting.placement import parse_position, parse_scale
 from service.matting.sizes import check_size
 from service.options import BLUR, MattingOptions, Requirements
 
@@ -23,16 +22,6 @@ def check_margin(value: str) -> str:
 def check_roi(value: str | None) -> str | None:
     if value is not None:
         parse_roi(value)
-    return value
-
-
-def check_scale(value: str) -> str:
-    parse_scale(value)
-    return value
-
-
-def check_position(value: str) -> str:
-    parse_position(value)
     return value
 
 
@@ -86,26 +75,6 @@ class ImageOptions(MattingOptions):
         examples=["16,0,32,48"],
         description="left,top,width,height in pixels of the upright image: the person is looked "
         "for there alone, and the rest is removed",
-    )
-    shadow: Literal["none", "soft", "drop"] = Field(
-        "none",
-        description="black, under the person: `soft` around, `drop` to the lower right; part of "
-        "a cutout's alpha",
-    )
-    scale: Annotated[str, AfterValidator(check_scale)] = Field(
-        "original",
-        max_length=16,
-        examples=["80%"],
-        description="the person's size: `original`, or the part of the result, 10% to 100%, that "
-        "their box fits into; then they are in the centre unless `position` says otherwise",
-    )
-    position: Annotated[str, AfterValidator(check_position)] = Field(
-        "auto",
-        max_length=32,
-        examples=["center", "50% 100%"],
-        description="where the person is: `original`, `center`, or one or two percentages of the "
-        "room beside and above as `background-position` of CSS has them; `auto`: `original`, with "
-        "`scale` `center`",
     )
     icc: Literal["keep", "srgb", "strip"] = Field(
         "keep",

@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 from PIL import ImageCms
 
 from service.matting.cleanup import clean_alpha, keep_largest_piece, settle_ends
-from service.matting.composite import composite_over_image, draw_background
+from service.matting.composite import draw_background
 from service.matting.crop import Box, expand_box, find_subject, parse_margin
 from service.matting.fine import refine_strands
 from service.matting.foreground import estimate_foreground
 from service.matting.hint import apply_hint
-from service.matting.placement import parse_placement, place_person
+from service.matting.placement import PlacedPerson, parse_placement, place_person
 from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
-from service.matting.shadow import cast_shadow, darken, lay_under
 from service.matting.sizes import fit_size
 from service.stills.matte import MattedStill
 from service.stills.options import ImageOptions
@@ -110,14 +109,14 @@ def finish_still(
     )
     check_time(is_late)
     layers.alpha = alpha
-    colour, alpha = place(layers, choose_colour(layers, options), options)
-    shown, shown_alpha = compose(layers, colour, alpha, still, options)
+    person = place(layers, choose_colour(layers, options), options)
+    shown, shown_alpha = compose(layers, person, still, options)
     return FinishedStill(
         colour=shown,
         alpha=shown_alpha,
         icc=choose_profile(still, options),
         exif=picture.exif if options.keep_metadata else b"",
-        subject=find_subject(alpha),
+        subject=find_subject(person.alpha),
     )
 
 
@@ -177,30 +176,26 @@ def choose_colour(layers: _Layers, options: ImageOptions) -> Pixels:
     return layers.colour
 
 
-def place(layers: _Layers, colour: Pixels, options: ImageOptions) -> tuple[Pixels, Alpha]:
-    """Return colour and alpha of the person where `position` and `scale` put it."""
+def place(layers: _Layers, colour: Pixels, options: ImageOptions) -> PlacedPerson:
+    """Return the person where `position` and `scale` put it."""
     alpha = layers.alpha
     assert alpha is not None
     placement = parse_placement(options.scale, options.position)
     box = None if placement is None else find_subject(alpha)
-    if placement is None or box is None:
-        return colour, alpha
-    return place_person(colour, alpha, box, placement)
+    if placement is not None and box is not None:
+        colour, alpha = place_person(colour, alpha, box, placement)
+    return PlacedPerson(colour, alpha, options.shadow)
 
 
 def compose(
-    layers: _Layers, colour: Pixels, alpha: Alpha, still: MattedStill, options: ImageOptions
+    layers: _Layers, person: PlacedPerson, still: MattedStill, options: ImageOptions
 ) -> tuple[Pixels, Alpha]:
     """Return colour and alpha of what the output shows; output=alpha does not use the colour."""
-    shadow = None if options.shadow == "none" else cast_shadow(alpha, options.shadow)
     if options.output != "composite":
-        return (colour, alpha) if shadow is None else lay_under(colour, alpha, shadow)
+        return person.cut_out()
     assert layers.alpha is not None
     background = options.choose_background(still.background)
-    behind = draw_background(background, layers.alpha, layers.guide)
-    if shadow is not None:
-        behind = darken(behind, shadow)
-    return composite_over_image(colour, alpha, behind), alpha
+    return person.compose(draw_background(background, layers.alpha, layers.guide)), person.alpha
 
 
 def shrink_straight(colour: Pixels, alpha: Pixels, size: tuple[int, int]) -> Pixels:

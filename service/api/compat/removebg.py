@@ -12,7 +12,8 @@ from PIL import ImageColor
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.errors import InvalidOption
-from service.options import parse_options
+from service.matting.placement import parse_placement
+from service.options import Position, Scale, parse_options
 from service.stills.options import Format, ImageOptions, check_margin
 
 Rgba = tuple[int, int, int, int]
@@ -61,6 +62,12 @@ def check_bg_color(text: str) -> str:
 def check_type(text: str) -> str:
     if text not in ("auto", "person"):
         raise ValueError(f"`{text[:32]}` is not supported, this server finds people: auto, person")
+    return text
+
+
+def check_shadow_type(text: str) -> str:
+    if text not in ("none", "drop"):
+        raise ValueError(f"`{text[:32]}` is not supported by this server: none, drop")
     return text
 
 
@@ -120,17 +127,38 @@ class RemoveBgOptions(BaseModel):
     roi: Annotated[str, allow_only(*WHOLE_IMAGE)] = Field(
         "0% 0% 100% 100%", description="only the whole image"
     )
-    scale: Annotated[str, allow_only("original")] = Field("original", description="only `original`")
-    position: Annotated[str, allow_only("original")] = Field(
-        "original", description="only `original`"
+    scale: Scale = Field(
+        "original",
+        max_length=16,
+        examples=["80%"],
+        description="the person's size: `original`, or 10% to 100% of the picture, then in its "
+        "centre",
     )
-    add_shadow: Annotated[bool, allow_only("false")] = Field(False, description="only false")
-    shadow_type: Annotated[str, allow_only("none")] = Field("none", description="only `none`")
+    position: Position = Field(
+        "auto",
+        max_length=32,
+        examples=["center", "50% 100%"],
+        description="`original`, `center`, or one or two of 0% to 100%, horizontally and "
+        "vertically; not given: `original`, with `scale` `center`",
+    )
+    add_shadow: bool = Field(False, description="true: as shadow_type=drop")
+    shadow_type: Annotated[str, AfterValidator(check_shadow_type)] = Field(
+        "none", max_length=32, description="`none`, `drop`; others are refused"
+    )
     shadow_method: Annotated[str, allow_only("latest")] = Field(
         "latest", description="only `latest`, without meaning"
     )
     shadow_opacity: Annotated[str | None, allow_only()] = Field(None, description="refused")
     semitransparency: Annotated[bool, allow_only("true")] = Field(True, description="only true")
+
+    @property
+    def canvas(self) -> dict[str, str]:
+        """What changes the person's place and shadow, by our names; empty for nothing."""
+        shadow = "drop" if self.add_shadow else self.shadow_type
+        changes = {} if shadow == "none" else {"shadow": shadow}
+        if parse_placement(self.scale, self.position) is not None:
+            changes |= {"scale": self.scale, "position": self.position}
+        return changes
 
     @property
     def background(self) -> str | None:
@@ -165,7 +193,11 @@ def map_removebg_options(
         raise refuse("format=zip is the whole cutout: no background, no channels", "invalid_format")
     if "crop_margin" in asked.model_fields_set and asked.crop_margin != "0" and not asked.crop:
         raise refuse("crop_margin needs crop=true", "invalid_crop_margin")
-    options: dict[str, Any] = {"size": SIZES[asked.size], "crop": asked.crop}
+    if asked.canvas and (asked.format == "zip" or asked.channels == "alpha"):
+        name = next(iter(asked.canvas))
+        what = f"{name} needs a picture of the person: no format=zip, no channels=alpha"
+        raise refuse(what, "invalid_shadow_type" if name == "shadow" else f"invalid_{name}")
+    options: dict[str, Any] = {"size": SIZES[asked.size], "crop": asked.crop} | asked.canvas
     if asked.crop:
         options["crop_margin"] = asked.crop_margin
     format = FORMATS.get(asked.format, "jpeg" if has_background else "png")

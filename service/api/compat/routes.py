@@ -66,8 +66,8 @@ async def remove_background(
     outgoing: OutgoingDependency,
 ) -> Response:
     """Take and answer what remove.bg does, errors included, with `X-Credits-Charged: 0`. What this
-    server does not do is refused with 400 and named: shadows, other things than people, and
-    addresses unless its operator allows them.
+    server does not do is refused with 400 and named: parts of an image, other things than people,
+    and addresses unless its operator allows them.
     """
     settings = runtime.settings
     body = await read_body(request, settings.image_max_bytes, fetches=settings.url_input)

@@ -9,11 +9,12 @@ from service.clips.outputs import NAMES, OUTPUTS
 from service.errors import InvalidOption
 from service.options import parse_options
 
+SILENT = {"frames", "gif", "webp"}
 # By option, a value and the outputs that it does something for.
 SERVED = {
     "background": ("red", {"composite"}),
     "foreground": ("off", set(NAMES) - {"alpha"}),
-    "audio": ("drop", set(NAMES) - {"frames"}),
+    "audio": ("drop", set(NAMES) - SILENT),
     "crf": ("18", {"composite", "alpha", "green", "stacked"}),
     "preset": ("fast", {"composite", "alpha", "green", "stacked"}),
     "refine": ("off", set(NAMES)),
@@ -32,8 +33,10 @@ SERVED = {
     "feather": ("1.5", set(NAMES)),
     "deinterlace": ("off", set(NAMES)),
     "hdr": ("refuse", set(NAMES)),
-    "keep_metadata": ("true", set(NAMES) - {"frames"}),
+    "keep_metadata": ("true", set(NAMES) - SILENT),
     "end": ("2", set(NAMES)),
+    "shadow": ("soft", set(NAMES) - {"alpha", "green"}),
+    "scale": ("50%", set(NAMES) - {"alpha"}),
 }
 
 
@@ -50,7 +53,17 @@ def test_option_is_refused_where_it_does_nothing(option: str, output: str) -> No
 
 
 def test_every_option_is_in_the_table() -> None:
-    assert set(SERVED) == set(VideoOptions.model_fields) - {"outputs", "blur_radius"}
+    assert set(SERVED) == set(VideoOptions.model_fields) - {
+        "outputs",
+        "blur_radius",
+        "position",
+    }
+
+
+def test_position_needs_a_scaled_frame() -> None:
+    assert parse_options(VideoOptions, {"scale": "50%", "position": "0% 100%"}).placement
+    with pytest.raises(InvalidOption, match="position needs scale"):
+        parse_options(VideoOptions, {"position": "0% 100%"})
 
 
 def test_option_may_serve_one_of_several_outputs() -> None:

@@ -8,6 +8,7 @@ from service.frames.render import Renderer, RenderOptions, make_render_options
 from service.frames.segment import MattedFrame
 from service.matting.cleanup import settle_ends
 from service.matting.composite import Blur
+from service.matting.placement import Placement
 from service.matting.resize import resize_alpha
 from service.media.video.types import Box, VideoFrame
 from service.sessions.options import SessionOptions
@@ -96,10 +97,10 @@ def test_pieces_are_made_once_and_only_when_asked_for(matted, calls) -> None:
     frame = Renderer(RenderOptions(), SIDE, SIDE).render(matted)
     assert calls == []
     frame.get("grey")
-    assert calls == ["refine_alpha"]
+    assert calls == ["refine_on_luma"]
     cutout = frame.get("cutout")
     frame.get("composite"), frame.get("green")
-    assert calls == ["refine_alpha", "estimate_foreground"]
+    assert calls == ["refine_on_luma", "estimate_foreground"]
     assert frame.get("cutout") is cutout
 
 
@@ -179,3 +180,37 @@ def test_matte_is_cleaned_as_that_of_a_still(matted: MattedFrame) -> None:
         Renderer(make_render_options(options, (0, 0, 0)), SIDE, SIDE).render(matted).get("grey"),
         cleaned,
     )
+
+
+def test_scaled_frame_lies_where_the_position_says(matted, truth) -> None:
+    """Half the size in the lower right corner, of the composite, green and cut out; the matte by
+    itself stays, and what was behind the person stays where it was."""
+    placement = Placement(0.5, (1.0, 1.0))
+    options = {"placement": placement, "background": (0, 0, 255)}
+    wanted = np.zeros_like(truth)
+    wanted[SIDE // 2 :, SIDE // 2 :] = cv2.resize(truth, None, fx=0.5, fy=0.5)
+    cutout = render(matted, "cutout", **options)
+    assert np.abs(cutout[..., 3] / 255 - wanted).mean() < 0.005
+    assert (cutout[: SIDE // 2, ..., 3] == 0).all() and (cutout[:, : SIDE // 2, 3] == 0).all()
+    for name, behind in (("composite", (0, 0, 255)), ("green", (0, 177, 64))):
+        image = render(matted, name, **options).astype(int)
+        assert np.abs(image[SIDE // 4 * 3, SIDE // 4 * 3] - RED).max() <= 2
+        assert (image[SIDE // 2 - 10, SIDE // 2 - 10] == behind).all(), "where the person was"
+    assert (render(matted, "grey", **options) == render(matted, "grey")).all()
+    blurred = render(matted, "composite", placement=placement, background=Blur(radius=4))
+    assert np.abs(blurred[10, 10].astype(int) - GREEN).max() <= 2
+
+
+@pytest.mark.parametrize("placement", [None, Placement(0.5, (0.0, 0.0))])
+def test_cutout_with_its_shadow_is_the_composite(matted, placement) -> None:
+    options = {"shadow": "drop", "placement": placement, "background": (0, 0, 255)}
+    cutout = render(matted, "cutout", **options).astype(float)
+    composite = render(matted, "composite", **options)
+    share = cutout[..., 3:] / 255
+    over = share * cutout[..., :3] + (1 - share) * (0, 0, 255)
+    assert np.abs(over - composite).max() <= 2
+    plain = render(matted, "composite", **options | {"shadow": "none"})
+    assert (composite < plain.astype(int) - 20).any(), "there is a shadow"
+    unshaded = [render(matted, name, **options) for name in ("green", "grey")]
+    without = [render(matted, name, placement=placement) for name in ("green", "grey")]
+    assert all((one == other).all() for one, other in zip(unshaded, without, strict=True))

@@ -27,6 +27,14 @@ class VideoWriteError(Exception):
         self.file = file
 
 
+class ResultLimit(ValueError):
+    """The format of a result holds no such clip; `hint` is what to do."""
+
+    def __init__(self, what: str, limit: float, actual: float, hint: str) -> None:
+        super().__init__(f"it would have {actual:g} {what}, the limit is {limit:g}")
+        self.limit, self.actual, self.hint = limit, actual, hint
+
+
 class ResultWriter(ABC):
     """Writes one file; used from one thread; as a context manager it closes or aborts.
 

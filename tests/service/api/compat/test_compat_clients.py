@@ -161,8 +161,8 @@ def test_node_client_hands_errors_on(run_node):
     send = "removeBackgroundFromImageFile"
     wrong = run_node(send, key="wrong", path="photo.jpg")
     assert [error["code"] for error in wrong["errors"]] == ["auth_failed"]
-    shadow = run_node(send, path="photo.jpg", add_shadow=True)
-    assert [error["code"] for error in shadow["errors"]] == ["invalid_add_shadow"]
+    part = run_node(send, path="photo.jpg", roi="10% 10% 90% 90%")
+    assert [error["code"] for error in part["errors"]] == ["invalid_roi"]
     address = run_node("removeBackgroundFromImageUrl", url="http://example.com/photo.jpg")
     assert [error["code"] for error in address["errors"]] == ["invalid_image_url"]
 

@@ -101,6 +101,14 @@ def test_names_of_the_largest_sizes_are_bounds_too():
             {"crop": "true", "crop_margin": "5% 10%"},
             CUTOUT | {"crop": True, "crop_margin": "5% 10%"},
         ),
+        ({"scale": "60%"}, CUTOUT | {"scale": "60%", "position": "center"}),
+        (
+            {"scale": "60%", "position": "original", "bg_color": "red", "format": "png"},
+            {"output": "composite", "background": "red", "scale": "60%", "position": "original"},
+        ),
+        ({"position": "10% 20%"}, CUTOUT | {"position": "10% 20%"}),
+        ({"add_shadow": "true"}, CUTOUT | {"shadow": "drop"}),
+        ({"shadow_type": "drop", "scale": "50%"}, CUTOUT | {"shadow": "drop", "scale": "50%"}),
     ],
 )
 def test_parameters_do_what_ours_do(fake, small, theirs, ours):

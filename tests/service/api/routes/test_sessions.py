@@ -62,6 +62,8 @@ def test_level_of_the_codec_fits_the_size_that_is_told(client) -> None:
         ({"format": "webp"}, "invalid-option", "packaging=frames"),
         ({"background": "red", "output": "alpha"}, "invalid-option", "composite"),
         ({"ofd_threshold": 0.2, "smoothing": "off"}, "invalid-option", "smoothing=ofd"),
+        ({"scale": "50%", "output": "alpha"}, "invalid-option", "another output than alpha"),
+        ({"position": "center"}, "invalid-option", "position needs scale"),
         ({"fps": 0}, "invalid-option", "fps"),
         ({"width": 64}, "invalid-option", "height"),
         ({"width": 4097, "height": 64}, "media-limit-exceeded", "4096"),
@@ -123,6 +125,16 @@ def test_pictures_are_of_the_output_and_format_asked_for(client, output, format,
     (part,) = read_parts(session.send(PICTURES[:2]))
     assert part.content_type == f"image/{format}"
     assert part.image.shape == shape
+
+
+def test_frames_are_placed_with_a_shadow(client) -> None:
+    options = {"scale": "50%", "position": "100% 0%", "shadow": "soft"}
+    session = SessionClient(client, smoothing="off", **FRAMES | options)
+    (part,) = read_parts(session.send(PICTURES[:1]))
+    assert part.image[:16, 16:, 3].max() > 0 and not part.image[24:, :8, 3].any()
+    session = SessionClient(client, smoothing="off", **FRAMES)
+    (whole,) = read_parts(session.send(PICTURES[:1]))
+    assert part.image[..., 3].sum() < whole.image[..., 3].sum()
 
 
 @pytest.mark.parametrize(
