@@ -21,6 +21,7 @@ LATEST_START_S = 10
 _LIVE_FORMATS = ("mpegts",)
 # Containers whose duration the library guesses from bytes and rates.
 _GUESSED_DURATION = ("mpegts", "gif")
+_DOLBY_VISION = ("dvh1", "dvhe", "dvav", "dva1", "dav1")
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own drop alpha
 
 # Hostile files make PyAV raise all of these; whatever it is, the clip is at fault.
@@ -186,9 +187,24 @@ def _select_stream(container: Any) -> Any:
     known = [s for s in streams if s.codec_context is not None and s.time_base]
     if not known:
         raise UndecodableVideo("The video track is of a kind that cannot be decoded.")
+    # An animated AVIF holds its first picture once more, as an item that lasts for no time.
+    known = [s for s in known if s.duration or s.frames != 1] or known
     default = av.stream.Disposition.default
     chosen = [s for s in known if s.disposition & default] or known
     return max(chosen, key=lambda s: s.codec_context.width * s.codec_context.height)
+
+
+def check_base(tag: str, states_colour: bool) -> None:
+    """Raise UndecodableVideo for Dolby Vision whose base means nothing by itself (profile 5).
+
+    `tag` is the container's name of the codec. Profiles with a base for all players state its
+    colour; that of the others is IPT, and shown as Y'CbCr it is green and purple.
+    """
+    if tag in _DOLBY_VISION and not states_colour:
+        raise UndecodableVideo(
+            "The video is Dolby Vision without a picture for other players (profile 5), which is "
+            "not read; convert it to HDR10, HLG or SDR."
+        )
 
 
 def _make_decoder(stream: Any, limits: VideoLimits) -> Any:

@@ -7,6 +7,7 @@ CONTAINERS = ("mp4", "mov", "matroska", "webm", "mpegts", "avi", "flv", "gif")
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,gif,avi,flv"  # FFmpeg's names
 READ = "MP4, MOV, WebM, MKV, MPEG-TS, AVI, FLV or GIF"
 _HEAD_BYTES = 4096
+_WEBP_ANIMATION = 2
 _MAX_BOXES = 64
 # How kinds that are not read begin, and their names.
 _OTHERS = (
@@ -41,6 +42,11 @@ def find_refusal(file: BinaryIO) -> str | None:
     head = file.read(_HEAD_BYTES)
     name = _name_picture(head, file)
     file.seek(0)
+    if name is not None and _is_animated(head):
+        return (
+            f"The file is {name} that moves, which is not read as a clip; convert it to GIF or "
+            "MP4. /v1/image takes its first frame."
+        )
     if name is not None:
         return f"The file is {name}, not a video; send it to /v1/image."
     for magic, name in _OTHERS:
@@ -60,6 +66,13 @@ def _name_picture(head: bytes, file: BinaryIO) -> str | None:
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "a WebP picture"
     return next((name for magic, name in _PICTURES if head.startswith(magic)), None)
+
+
+def _is_animated(head: bytes) -> bool:
+    """Say whether the beginning of a PNG or WebP says that there are several pictures."""
+    if head.startswith(b"RIFF"):
+        return head[12:16] == b"VP8X" and bool(head[20] & _WEBP_ANIMATION)
+    return head.startswith(b"\x89PNG") and 0 < head.find(b"acTL") < head.find(b"IDAT")
 
 
 def _list_boxes(file: BinaryIO) -> set[bytes]:

@@ -141,7 +141,7 @@ class FrameReader:
         return self._container_codes.choose(frame, self._codec, self._coded_size[1])
 
     def _make_pixel_reader(self, frame: Any, codes: ColourCodes) -> PixelReader:
-        pixels = PixelReader(codes, read_peak_nits(frame))
+        pixels = PixelReader(codes, read_peak_nits(frame), self._codec)
         if pixels.hdr is not None and not self._tone_maps:
             raise UndecodableVideo(
                 f"The video is HDR ({pixels.hdr}), and only SDR was to be taken; leave out "

@@ -22,6 +22,8 @@ _MATRIX_OF_PRIMARIES = {1: BT709, 5: SMPTE170M, 6: SMPTE170M, 7: 7, 9: 9}
 # televisions. All others become BT.709's.
 _KEPT_PRIMARIES = (1, 4, 5, 6, 7, 22)
 _HD_HEIGHT = 720
+# Codecs of 32 bits a pixel whose last byte most programs leave at 0, and mean nothing by.
+_UNUSED_ALPHA = ("rawvideo", "huffyuv", "ffvhuff")
 # Codecs that say nothing about colour: what the library reports for them is a default.
 _WITHOUT_COLOUR = ("vp8",)
 _GREY = ("gray", "ya")  # how the names of formats without colour begin
@@ -101,8 +103,8 @@ class PixelReader:
     `converted_from` a wide gamut of SDR. `peak_nits`: the brightest light of a PQ clip, if known.
     """
 
-    def __init__(self, codes: ColourCodes, peak_nits: float | None = None) -> None:
-        self.codes = codes
+    def __init__(self, codes: ColourCodes, peak_nits: float | None = None, codec: str = "") -> None:
+        self.codes, self._codec = codes, codec
         colour = Colour.from_codes(codes.primaries, codes.transfer, codes.matrix)
         self.hdr = colour.name if colour.is_hdr else None
         is_plain = codes.primaries in (UNSPECIFIED, 0, *_KEPT_PRIMARIES)
@@ -140,7 +142,7 @@ class PixelReader:
             # Pixels whose order the library knows; colours do not matter here.
             rgba = self._reformatter.reformat(frame, format="rgba", threads=1)
             alpha = np.asarray(rgba.to_ndarray(), np.uint8)[..., 3]
-        if alpha.min() == 255:
+        if alpha.min() == 255 or (self._codec in _UNUSED_ALPHA and alpha.max() == 0):
             return None
         if alpha.shape != (height, width):
             import cv2

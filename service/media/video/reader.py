@@ -7,9 +7,10 @@ from typing import Any, BinaryIO
 
 from service.media.audio.reader import TrackReader, open_tracks
 from service.media.audio.types import AudioPacket, AudioTrack
+from service.media.colour.description import UNSPECIFIED
 from service.media.video.aspects import read_aspect
 from service.media.video.decode import PictureDecoder
-from service.media.video.demux import DECODE_ERRORS, Demuxer
+from service.media.video.demux import DECODE_ERRORS, Demuxer, check_base
 from service.media.video.frames import FrameReader
 from service.media.video.labels import read_labels
 from service.media.video.pixels import ColourCodes, has_alpha
@@ -104,6 +105,8 @@ class _Reading:
         early, first = _wait_for_picture(items)
         if first is None:
             raise UndecodableVideo("No picture of the video could be decoded.")
+        states_colour = ColourCodes.of(first).transfer != UNSPECIFIED
+        check_base(self._stream.codec_context.codec_tag, states_colour)
         self._frames = frames = self._make_frame_reader(first, *rates)
         origin_pts = self._origin_pts = self._demuxer.find_origin(first.pts or 0)
         self._window.begin(origin_pts * frames.time_base, range(len(tracks)))
