@@ -33,6 +33,7 @@ class Output:
     container: Container | None
     codec: str
     about: str
+    is_joinable: bool = True
 
     @property
     def has_alpha(self) -> bool:
@@ -57,9 +58,23 @@ OUTPUTS: dict[OutputName, Output] = {
         "stacked.mp4", "video/mp4", "cutout", "mp4", "h264", "colour above, the matte below"
     ),
     "gif": Output(
-        "cutout.gif", "image/gif", "cutout", None, "gif", "animated, pixels opaque or transparent"
+        "cutout.gif",
+        "image/gif",
+        "cutout",
+        None,
+        "gif",
+        "animated, pixels opaque or transparent",
+        False,
     ),
-    "webp": Output("cutout.webp", "image/webp", "cutout", None, "webp", "animated, straight alpha"),
+    "webp": Output(
+        "cutout.webp",
+        "image/webp",
+        "cutout",
+        None,
+        "webp",
+        "animated, straight alpha",
+        is_joinable=False,
+    ),
 }
 
 

@@ -1,11 +1,11 @@
 """Base class of result writers: accept frames and audio, finish the file or remove it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import av
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from service.media.audio.types import AudioPacket
 from service.media.video.types import Image, VideoInfo
 
+FrameTime = tuple[int, int | None]  # pts and duration, ticks of the clip
 _ENCODE_ERRORS = (av.FFmpegError, OSError, ValueError, MemoryError, OverflowError)
 
 
@@ -66,10 +67,22 @@ class ResultWriter(ABC):
         with self._abort_on_error():
             if image.shape not in self._shapes or image.dtype != np.uint8:
                 raise ValueError("a frame of another size or type")
-            if pts <= (self._info.origin_pts - 1 if self._last_pts is None else self._last_pts):
-                raise ValueError("timestamps of frames must increase, from the clip's origin on")
+            self._check_time(pts)
             self._write_frame(image, pts, duration)
-            self._last_pts = pts
+
+    def copy_frames(
+        self, file: BinaryIO, times: Sequence[FrameTime], on_frame: Callable[[int], None]
+    ) -> None:
+        """Take over the frames that another writer of this kind has coded in `file`.
+
+        They follow those before and are shown at `times` of this clip, whatever the file says;
+        `on_frame` is told their number before each. Raises VideoWriteError, also when they are not
+        as many as `times`; the file is then gone.
+        """
+        with self._abort_on_error():
+            for pts, _ in times:
+                self._check_time(pts)
+            self._copy_frames(file, times, on_frame)
 
     def write_audio(self, packet: AudioPacket) -> None:
         """Copy one packet of audio, if the result carries its track. Raises VideoWriteError."""
@@ -114,6 +127,11 @@ class ResultWriter(ABC):
         else:
             self.abort()
 
+    def _check_time(self, pts: int) -> None:
+        if pts <= (self._info.origin_pts - 1 if self._last_pts is None else self._last_pts):
+            raise ValueError("timestamps of frames must increase, from the clip's origin on")
+        self._last_pts = pts
+
     @contextmanager
     def _abort_on_error(self) -> Iterator[None]:
         if self._closed:
@@ -129,6 +147,12 @@ class ResultWriter(ABC):
     @abstractmethod
     def _write_frame(self, image: Image, pts: int, duration: int | None) -> None:
         """Encode a frame that has been checked."""
+
+    def _copy_frames(
+        self, file: BinaryIO, times: Sequence[FrameTime], on_frame: Callable[[int], None]
+    ) -> None:
+        """Copy coded frames whose times have been checked."""
+        raise ValueError("files of this kind cannot be joined")
 
     @abstractmethod
     def _write_audio(self, packet: AudioPacket) -> None:
