@@ -39,7 +39,9 @@ TOLD = (
     "colour_changes",
     "audio_packets_lost",
     "audio_changes",
+    "audio_tracks_lost",
     "ends_early_s",
+    "cut_short",
 )
 T = TypeVar("T")
 
