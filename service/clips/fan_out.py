@@ -13,6 +13,7 @@ from service.errors import InsufficientStorage
 from service.frames.overlap import WriteBehind
 from service.frames.render import PictureName
 from service.media.audio.types import AudioPacket
+from service.media.colour.planes import YuvPicture
 from service.media.video.types import Image, VideoInfo
 from service.media.video.writing.result_writer import ResultWriter
 
@@ -24,7 +25,7 @@ WAITING_PICTURES = 2
 class Picture:
     """What a writer takes, for `pts` and `duration` in ticks of the clip."""
 
-    image: Image
+    image: Image | YuvPicture
     pts: int
     duration: int | None
 
@@ -54,12 +55,12 @@ class FanOut:
         self.writers: list[ResultWriter] = []
 
     def write_frame(
-        self, get: Callable[[PictureName], Image], pts: int, duration: int | None
+        self, draw: Callable[[PictureName], Image | YuvPicture], pts: int, duration: int | None
     ) -> None:
-        """Hand a frame's pictures, uint8, RGB, RGBA or grey, to the writers."""
+        """Hand a frame's pictures, uint8, RGB, RGBA, grey or planes, to the writers."""
         self._check_size()
         for picture, queue in self._queues:
-            queue.put(Picture(get(picture), pts, duration))
+            queue.put(Picture(draw(picture), pts, duration))
 
     def write_audio(self, packet: AudioPacket) -> None:
         for _, queue in self._queues:

@@ -179,7 +179,7 @@ class _Reading:
     def _describe(
         self, tracks: tuple[AudioTrack, ...], first: Any, frame: VideoFrame, origin_pts: int
     ) -> VideoInfo:
-        height, width = frame.image.shape[:2]
+        height, width = frame.size
         frames, stream, window = self._frames, self._stream, self._window
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         if aspect <= 0 or max(aspect.as_integer_ratio()) >= 1 << 31:

@@ -15,8 +15,8 @@ from service.clips.matte import MattedClip, ProgressCallbacks, matte_clip, write
 from service.clips.outputs import NAMES, OUTPUTS
 from service.clips.plan import ClipPlan
 from service.errors import ImpossibleOutput, InsufficientStorage
+from service.frames.network import prepare_frame
 from service.frames.render import RenderOptions
-from service.inference.preprocessing import prepare_input
 from service.media.decoder.client import Decoder
 from service.media.video.types import ClipSelection, VideoFrame
 from service.media.video.writing.frames_writer import FramesWriter
@@ -30,7 +30,7 @@ from tests.videos import Clip, read_cutouts
 
 FRAMES = 12
 NETWORK = FunctionNetwork(
-    lambda image: prepare_input(image, FAKE_INFO, None, 1.5),
+    lambda picture: prepare_frame(picture, FAKE_INFO, None, 1.5),
     lambda tensor: see_person(tensor[np.newaxis])[0],
 )
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from service.media.audio.types import AudioPacket
+from service.media.colour.planes import YuvPicture
 from service.media.image.writer import encode_image
 from service.media.video.types import Image, VideoInfo
 from service.media.video.writing.encoders import choose_square_size
@@ -36,7 +37,8 @@ class FramesWriter(ResultWriter):
             archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
             self._archive = self._open_files.enter_context(archive)
 
-    def _write_frame(self, image: Image, pts: int, duration: int | None) -> None:
+    def _write_frame(self, image: Image | YuvPicture, pts: int, duration: int | None) -> None:
+        assert not isinstance(image, YuvPicture)  # which has no alpha
         if self._times:  # what was shown lasts until now, whatever its own duration said
             before = self._times[-1][0]
             self._times[-1] = before, pts - before
