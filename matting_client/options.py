@@ -9,7 +9,9 @@ from typing import Literal, TypedDict
 
 from matting_client.inputs import File, Photo
 
-VideoOutput = Literal["composite", "alpha", "webm", "prores", "frames", "green", "stacked"]
+VideoOutput = Literal[
+    "composite", "alpha", "webm", "prores", "frames", "green", "stacked", "gif", "webp"
+]
 
 
 class MattingOptions(TypedDict, total=False):
@@ -26,6 +28,7 @@ class MattingOptions(TypedDict, total=False):
     feather: float
     keep_largest: bool
     existing_alpha: Literal["multiply", "ignore", "return"]
+    roi: str | None
     shadow: Literal["none", "soft", "drop"]
     scale: str
     position: str
@@ -51,7 +54,6 @@ class ImageOptions(RenderOptions, total=False):
     """Options of a photo."""
 
     keep_s: int
-    roi: str | None
     trimap_file: Photo
     hint_file: Photo
 

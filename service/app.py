@@ -30,6 +30,7 @@ from service.api.routes import (
     video,
 )
 from service.api.routes.job_documents import describe_job
+from service.clips.segments import SegmentRunner
 from service.clips.slots import VideoSlots
 from service.inference.engine import Engine
 from service.inference.health import Health
@@ -58,10 +59,12 @@ def create_app(
     job_store: JobStore | None = None,
     sources: Sequence[ModelSource] | None = None,
     on_stall: Callable[[], None] = lambda: None,
+    runner: SegmentRunner | None = None,
 ) -> FastAPI:
     """Build the ASGI app; an engine or a job store that is not given is opened when it starts.
 
-    `on_stall` is called when the network hangs, which only a new process can help.
+    `on_stall` is called when the network hangs, which only a new process can help. `runner` mattes
+    the clips of jobs in segments elsewhere, None: here.
     Starting raises ModelError or DeviceError when the model or the device cannot be used,
     JobStoreError when the jobs cannot. Raises SettingsError for keys that cannot be read, and for
     traces whose extra is not installed.
@@ -82,6 +85,7 @@ def create_app(
             health=health,
             tracing=tracing,
             on_stall=on_stall,
+            runner=runner,
         )
         app.state.services = services
         yield
@@ -137,6 +141,7 @@ async def start_services(
     health: Health | None = None,
     tracing: Tracing | None = None,
     on_stall: Callable[[], None] = lambda: None,
+    runner: SegmentRunner | None = None,
 ) -> Services:
     """Start the runtime and all that works on it, and go on with the jobs."""
     if job_store is None:
@@ -160,7 +165,7 @@ async def start_services(
     deliveries = Deliveries(
         job_store, runtime, outgoing, lambda job: describe_job(job).model_dump(mode="json")
     )
-    jobs = Jobs(job_store, runtime, slots, on_end=deliveries.schedule)
+    jobs = Jobs(job_store, runtime, slots, on_end=deliveries.schedule, runner=runner)
     services = Services(
         runtime=runtime,
         slots=slots,

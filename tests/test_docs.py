@@ -100,6 +100,9 @@ def test_curl_example_works(page: str, command: str, folder: Path, live_server) 
     elif result.suffix in VIDEO_STARTS:
         start, mark = VIDEO_STARTS[result.suffix]
         assert result.read_bytes()[start:].startswith(mark)
+    elif result.stem == "animation":
+        with Image.open(result) as animation:
+            assert animation.n_frames == 4 and f".{animation.format}".lower() == result.suffix
     elif result.name == "frames.zip":
         assert len(read_cutouts(result.read_bytes())) == 3, "0.133 s, 0.2667 s, 0.3667 s"
     elif result.suffix == ".zip":

@@ -1,6 +1,8 @@
 """Write each frame to several result files, one writer thread for each."""
 
-from collections.abc import Callable
+import io
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +17,7 @@ from service.frames.render import PictureName
 from service.media.audio.types import AudioPacket
 from service.media.colour.planes import YuvPicture
 from service.media.video.types import Image, VideoInfo
-from service.media.video.writing.result_writer import ResultWriter
+from service.media.video.writing.result_writer import FrameTime, ResultWriter
 
 # Pictures that wait for each encoder; of the same picture all hold one copy.
 WAITING_PICTURES = 2
@@ -28,6 +30,18 @@ class Picture:
     image: Image | YuvPicture
     pts: int
     duration: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class CodedPart:
+    """Frames that were coded elsewhere, the file of one output, and when they are shown.
+
+    `audio` are packets with the number of these frames that come before each.
+    """
+
+    content: bytes
+    times: Sequence[FrameTime]
+    audio: Sequence[tuple[int, AudioPacket]]
 
 
 class FanOut:
@@ -50,7 +64,7 @@ class FanOut:
         self._names = names
         self._limit_bytes = limit_bytes
         self._open = partial(open_writer, folder=folder, info=info, crf=crf, preset=preset)
-        self._queues: list[tuple[PictureName, WriteBehind[Picture | AudioPacket]]] = []
+        self._queues: list[tuple[PictureName, WriteBehind[Item]]] = []
         self._stack = ExitStack()
         self.writers: list[ResultWriter] = []
 
@@ -58,9 +72,20 @@ class FanOut:
         self, draw: Callable[[PictureName], Image | YuvPicture], pts: int, duration: int | None
     ) -> None:
         """Hand a frame's pictures, uint8, RGB, RGBA, grey or planes, to the writers."""
-        self._check_size()
+        check_size(self.writers, self._limit_bytes)
         for picture, queue in self._queues:
             queue.put(Picture(draw(picture), pts, duration))
+
+    def copy_frames(
+        self,
+        contents: Sequence[bytes],
+        times: Sequence[FrameTime],
+        audio: Sequence[tuple[int, AudioPacket]],
+    ) -> None:
+        """Hand coded frames to the writers: for each output a file of its kind, as CodedPart."""
+        check_size(self.writers, self._limit_bytes)
+        for content, (_, queue) in zip(contents, self._queues, strict=True):
+            queue.put(CodedPart(content, times, audio))
 
     def write_audio(self, packet: AudioPacket) -> None:
         for _, queue in self._queues:
@@ -90,21 +115,25 @@ class FanOut:
         if error is not None:
             self._remove()
 
-    def _check_size(self) -> None:
-        """PNGs and ProRes have hundreds of times the bytes of the clip that they come from."""
-        size_bytes = sum(_count_bytes(writer.path) for writer in self.writers)
-        if size_bytes > self._limit_bytes:
-            raise InsufficientStorage(
-                f"the results have {size_bytes} bytes or more, the limit is {self._limit_bytes}",
-                hint="ask for fewer outputs, for a part by start and end, or for a lower max_fps",
-                limit=self._limit_bytes,
-                actual=size_bytes,
-            )
-
     def _remove(self) -> None:
         """One result that failed takes those with it that were finished before."""
         for writer in self.writers:
             writer.path.unlink(missing_ok=True)
+
+
+def check_size(writers: Sequence[ResultWriter], limit_bytes: int) -> None:
+    """Refuse results that grow too large: PNGs and ProRes have hundreds of times the clip's bytes.
+
+    Raises InsufficientStorage.
+    """
+    size_bytes = sum(_count_bytes(writer.path) for writer in writers)
+    if size_bytes > limit_bytes:
+        raise InsufficientStorage(
+            f"the results have {size_bytes} bytes or more, the limit is {limit_bytes}",
+            hint="ask for fewer outputs, for a part by start and end, or for a lower max_fps",
+            limit=limit_bytes,
+            actual=size_bytes,
+        )
 
 
 def _count_bytes(path: Path) -> int:
@@ -114,11 +143,28 @@ def _count_bytes(path: Path) -> int:
         return 0
 
 
-def _feed(writer: ResultWriter) -> Callable[[Picture | AudioPacket], None]:
-    def feed(item: Picture | AudioPacket) -> None:
+Item = Picture | CodedPart | AudioPacket
+
+
+def _feed(writer: ResultWriter) -> Callable[[Item], None]:
+    def feed(item: Item) -> None:
         if isinstance(item, AudioPacket):
             writer.write_audio(item)
+        elif isinstance(item, CodedPart):
+            _copy(item, writer)
         else:
             writer.write_frame(item.image, item.pts, item.duration)
 
     return feed
+
+
+def _copy(part: CodedPart, writer: ResultWriter) -> None:
+    """Write the frames of a part, and each packet of its audio where it came."""
+    audio = deque(part.audio)
+
+    def write_audio_before(frame: int) -> None:
+        while audio and audio[0][0] <= frame:
+            writer.write_audio(audio.popleft()[1])
+
+    writer.copy_frames(io.BytesIO(part.content), part.times, write_audio_before)
+    write_audio_before(len(part.times))

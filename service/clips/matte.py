@@ -3,7 +3,7 @@
 import errno
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -11,7 +11,12 @@ from typing import BinaryIO
 from service.clips.fan_out import FanOut
 from service.clips.outputs import OUTPUTS
 from service.clips.plan import ClipPlan
-from service.errors import ImpossibleOutput, InsufficientStorage, MattingError
+from service.errors import (
+    ImpossibleOutput,
+    InsufficientStorage,
+    MattingError,
+    MediaLimitExceeded,
+)
 from service.frames.background_clip import BackgroundClip, LoopedClip
 from service.frames.network import Network
 from service.frames.render import Renderer
@@ -21,7 +26,7 @@ from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
 from service.media.video.repairs import Repairs
 from service.media.video.types import VideoInfo
-from service.media.video.writing.result_writer import VideoWriteError
+from service.media.video.writing.result_writer import ResultLimit, ResultWriter, VideoWriteError
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -97,16 +102,7 @@ def matte_clip(
     watch.on_open(info.frames_estimate)
     returns_alpha = plan.render_options.existing_alpha == "return"
     segment = Segment(network, plan.ofd_threshold, returns_alpha)
-    looped: LoopedClip | None = None
-    if isinstance(plan.render_options.background, BackgroundClip):
-        assert background_decoder is not None
-        looped = LoopedClip(
-            background_decoder,
-            plan.render_options.background,
-            info.time_base,
-            max_s=settings.video_max_s,
-            max_frames=settings.video_max_frames,
-        )
+    looped = open_background(settings, plan, info, background_decoder)
     renderer = Renderer(plan.render_options, info.height, info.width, looped)
     try:
         with FanOut(
@@ -129,12 +125,39 @@ def matte_clip(
             report = process_segment(decoder.read_video(info), segment, write, stop)
     except VideoWriteError as error:
         raise write_error(error) from error
+    return describe_results(plan, files.writers, info, report, decoder.repairs)
+
+
+def open_background(
+    settings: Settings, plan: ClipPlan, info: VideoInfo, decoder: Decoder | None
+) -> LoopedClip | None:
+    """Return the background of a plan where it is a clip, which `decoder` then decodes."""
+    if not isinstance(plan.render_options.background, BackgroundClip):
+        return None
+    assert decoder is not None
+    return LoopedClip(
+        decoder,
+        plan.render_options.background,
+        info.time_base,
+        max_s=settings.video_max_s,
+        max_frames=settings.video_max_frames,
+    )
+
+
+def describe_results(
+    plan: ClipPlan,
+    writers: Sequence[ResultWriter],
+    info: VideoInfo,
+    report: SegmentReport,
+    repairs: Repairs,
+) -> MattedClip:
+    """Return what the closed `writers`, in the order of the plan, have made of a clip."""
     results = tuple(
         ResultFile(writer.path, OUTPUTS[name].content_type, writer.path.stat().st_size)
-        for name, writer in zip(plan.outputs, files.writers, strict=True)
+        for name, writer in zip(plan.outputs, writers, strict=True)
     )
-    shown = {writer.picture_size for writer in files.writers}
-    largest = max(files.writers, key=lambda writer: writer.width * writer.height)
+    shown = {writer.picture_size for writer in writers}
+    largest = max(writers, key=lambda writer: writer.width * writer.height)
     return MattedClip(
         results,
         largest.width,
@@ -142,7 +165,7 @@ def matte_clip(
         largest.padded,
         info,
         report,
-        decoder.repairs,
+        repairs,
         is_stretched=shown != {(info.width, info.height)},
     )
 
@@ -155,6 +178,10 @@ def write_error(error: VideoWriteError) -> MattingError:
     if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS:
         log.error("the disk failed under a clip", exc_info=error)
         return MattingError("the disk of the service failed", hint="send the clip again")
+    if isinstance(cause, ResultLimit):
+        return MediaLimitExceeded(
+            f"{error.file}: {cause}", hint=cause.hint, limit=cause.limit, actual=cause.actual
+        )
     log.warning("a clip could not be written", exc_info=error)
     return ImpossibleOutput(
         f"this clip cannot be written as {error.file}", hint="convert the clip to MP4 first"

@@ -46,6 +46,9 @@ def is_carried_by(*containers: str | None) -> Any:
     return lambda options: any(OUTPUTS[name].container in containers for name in options.outputs)
 
 
+SILENT = "frames, gif and webp"
+
+
 class VideoOptions(SmoothedOptions):
     """Options of `POST /v1/video`."""
 
@@ -58,10 +61,13 @@ class VideoOptions(SmoothedOptions):
         "position": (lambda o: o.scale != ORIGINAL, "scale"),
         "prefer": (lambda o: o.model == AUTO_MODEL, "model=auto"),
         "ofd_threshold": (lambda o: o.smoothing == "ofd", "smoothing=ofd"),
-        "audio": (is_carried_by("mp4", "mov", "webm"), "an output with audio, which frames is not"),
+        "audio": (
+            is_carried_by("mp4", "mov", "webm"),
+            f"an output with audio, which {SILENT} are not",
+        ),
         "keep_metadata": (
             is_carried_by("mp4", "mov", "webm"),
-            "an output that has metadata, which frames is not",
+            f"an output that has metadata, which {SILENT} are not",
         ),
         "crf": (is_carried_by("mp4"), "an H.264 output: composite, alpha, green or stacked"),
         "preset": (is_carried_by("mp4"), "an H.264 output: composite, alpha, green or stacked"),

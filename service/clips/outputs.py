@@ -9,20 +9,23 @@ from service.frames.render import PictureName
 from service.inference.providers import count_threads
 from service.media.audio.types import Container
 from service.media.video.types import VideoInfo
+from service.media.video.writing.animation_writer import GifWriter, WebpWriter
 from service.media.video.writing.encoders import PRORES, VP9, h264
 from service.media.video.writing.frames_writer import FramesWriter
 from service.media.video.writing.result_writer import ResultWriter
 from service.media.video.writing.stacked_writer import StackedWriter
 from service.media.video.writing.writer import VideoWriter
 
-OutputName = Literal["composite", "alpha", "webm", "prores", "frames", "green", "stacked"]
+OutputName = Literal[
+    "composite", "alpha", "webm", "prores", "frames", "green", "stacked", "gif", "webp"
+]
 NAMES: tuple[OutputName, ...] = get_args(OutputName)
 MAX_ENCODER_THREADS = 4
 
 
 @dataclass(frozen=True)
 class Output:
-    """One kind of result; `container` None is a ZIP of pictures, without audio."""
+    """One kind of result; `container` None is pictures, without audio."""
 
     file: str
     content_type: str
@@ -30,6 +33,7 @@ class Output:
     container: Container | None
     codec: str
     about: str
+    is_joinable: bool = True
 
     @property
     def has_alpha(self) -> bool:
@@ -53,6 +57,24 @@ OUTPUTS: dict[OutputName, Output] = {
     "stacked": Output(
         "stacked.mp4", "video/mp4", "cutout", "mp4", "h264", "colour above, the matte below"
     ),
+    "gif": Output(
+        "cutout.gif",
+        "image/gif",
+        "cutout",
+        None,
+        "gif",
+        "animated, pixels opaque or transparent",
+        False,
+    ),
+    "webp": Output(
+        "cutout.webp",
+        "image/webp",
+        "cutout",
+        None,
+        "webp",
+        "animated, straight alpha",
+        is_joinable=False,
+    ),
 }
 
 
@@ -73,6 +95,10 @@ def open_writer(
     threads = max(1, min(MAX_ENCODER_THREADS, count_threads() // 2))
     if name == "stacked":
         return StackedWriter(path, info, h264(crf, preset), threads=threads)
+    if name == "gif":
+        return GifWriter(path, info)
+    if name == "webp":
+        return WebpWriter(path, info)
     match output.container:
         case None:
             return FramesWriter(path, info)

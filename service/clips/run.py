@@ -3,11 +3,15 @@
 import threading
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from service.clips.join import matte_in_segments
 from service.clips.matte import MattedClip, ProgressCallbacks, matte_clip
+from service.clips.outputs import OUTPUTS
 from service.clips.plan import ClipPlan
+from service.clips.segments import DistributedClip, SegmentRunner
 from service.clips.slots import VideoSlots
 from service.frames.background_clip import BackgroundClip
 from service.frames.network import FrameNetwork
@@ -35,7 +39,9 @@ TOLD = (
     "colour_changes",
     "audio_packets_lost",
     "audio_changes",
+    "audio_tracks_lost",
     "ends_early_s",
+    "cut_short",
 )
 T = TypeVar("T")
 
@@ -50,35 +56,42 @@ async def run_clip(
     watch: ProgressCallbacks,
     *,
     max_s: float,
+    runner: SegmentRunner | None = None,
 ) -> MattedClip:
-    """Matte a clip into files in `folder`, in a thread of `slots`.
+    """Matte a clip into files in `folder`, in a thread of `slots`, or in segments by `runner`.
 
+    A recurrent network needs each frame after the other, and animations are one file: such clips
+    are matted here in one piece.
     The caller holds a place of `slots`. When this returns or raises, cancelled too, the
     thread has ended. Raises what `matte_clip` raises.
     """
     stop = threading.Event()
     await model.load()
-    network = FrameNetwork(runtime, model, plan.ref_size)
+    network = FrameNetwork(runtime.settings, model, plan.ref_size, plan.render_options.roi)
     async with AsyncExitStack() as stack:
         stack.enter_context(trace_stage("clip"))
         decoder = await stack.enter_async_context(runtime.decoders.borrow("video"))
         background = None
-        if isinstance(plan.render_options.background, BackgroundClip):
-            background = await stack.enter_async_context(runtime.decoders.borrow("background"))
-        run = start_in(
-            slots.threads,
-            matte_clip,
-            runtime.settings,
-            network,
-            decoder,
-            file,
-            plan,
-            folder,
-            watch,
-            stop,
-            max_s=max_s,
-            background_decoder=background,
-        )
+        is_joinable = all(OUTPUTS[name].is_joinable for name in plan.outputs)
+        if runner is not None and is_joinable and not model.info.is_recurrent:
+            clip = DistributedClip(runtime.settings, model.info.name, plan, file)
+            work = partial(matte_in_segments, runner, clip, decoder, folder, watch, stop)
+        else:
+            if isinstance(plan.render_options.background, BackgroundClip):
+                background = await stack.enter_async_context(runtime.decoders.borrow("background"))
+            work = partial(
+                matte_clip,
+                runtime.settings,
+                network,
+                decoder,
+                file,
+                plan,
+                folder,
+                watch,
+                stop,
+                background_decoder=background,
+            )
+        run = start_in(slots.threads, work, max_s=max_s)
 
         def end() -> None:
             stop.set()
@@ -87,10 +100,10 @@ async def run_clip(
                     child.kill()
 
         start_s = time.perf_counter()
-        clip = await wait_for_thread(run, on_cancel=end)
+        matted = await wait_for_thread(run, on_cancel=end)
         runtime.metrics.clip_work_s.inc(time.perf_counter() - start_s)
-        runtime.metrics.clip_s.inc(clip.duration_s)
-        return clip
+        runtime.metrics.clip_s.inc(matted.duration_s)
+        return matted
 
 
 def describe_clip(model: Model, clip: MattedClip) -> dict[str, Any]:

@@ -1,18 +1,11 @@
 """The report of a clip: coverage, flicker, scene cuts and frames flagged for review."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from service.frames.measures import Alpha, FrameMeasures, FrameMeter
 from service.frames.timeline import Timeline
-from service.matting.signals import measure_confidence, shows_person
 from service.media.video.types import VideoFrame, VideoInfo
-
-Alpha = NDArray[np.float32]
 
 COVERAGE_JUMP = 0.1  # of the picture: more than a person who moves gains or loses in one frame
 LOW_CONFIDENCE = 0.8  # frames of portraits have 0.94 and more, badly damaged ones less than this
@@ -80,16 +73,6 @@ def to_seconds(pts: int, info: VideoInfo) -> float:
     return round(float((pts - info.origin_pts) * info.time_base), 3)
 
 
-def measure_change(alpha: Alpha, following: Alpha) -> float:
-    """Return 100 sqrt(mean over pixels of (a_t+1 - a_t)^2) of two mattes, (h, w) each.
-
-    Its mean over time is dtSSD (Erofeev et al., "Perceptually Motivated Benchmark for Video
-    Matting", BMVC 2015) against a label that stands still: it needs no true matte, and counts true
-    motion too. Compare the raw and the smoothed mattes of a clip by it, not two clips.
-    """
-    return 100 * float(cv2.norm(alpha, following, cv2.NORM_L2)) / math.sqrt(alpha.size)
-
-
 @dataclass(frozen=True)
 class Facts:
     """What a suspicion is judged by: the matte of one frame in numbers."""
@@ -120,6 +103,7 @@ class ReportWriter:
     """Makes the report from frames that come in order; holds the mattes of one, whatever came."""
 
     def __init__(self) -> None:
+        self._meter = FrameMeter()
         self._frames = 0
         self._coverage = 0.0
         self._changes_raw, self._changes_smoothed, self._pairs = 0.0, 0.0, 0
@@ -127,8 +111,6 @@ class ReportWriter:
         self._timeline = Timeline()
         self._last_pts: int | None = None
         self._end_pts = 0
-        self._starts_scene = False
-        self._last_mattes: tuple[Alpha, Alpha] | None = None
         self._before: Facts | None = None
         self._waiting: Facts | None = None
         self._scene_cuts: list[Mark] = []
@@ -137,32 +119,27 @@ class ReportWriter:
 
     def begin_scene(self) -> None:
         """Say that the next frame is not of the scene of the frame before."""
-        self._starts_scene = True
+        self._meter.begin_scene()
 
     def add(self, frame: VideoFrame, raw: Alpha, smoothed: Alpha) -> None:
         """Take one frame: the network's matte and the result's, (h, w) float32 each."""
-        starts_scene, self._starts_scene = self._starts_scene, False
-        if starts_scene:
+        self.add_measured(self._meter.measure(frame, raw, smoothed))
+
+    def add_measured(self, frame: FrameMeasures) -> None:
+        """Take one frame that was measured before, perhaps on another machine."""
+        if frame.starts_scene:
             self._scene_cuts.append(Mark(self._frames, frame.pts))
-            self._last_mattes = None
-        flicker = None
-        if self._last_mattes is not None:
-            last_raw, last_smoothed = self._last_mattes
-            flicker = measure_change(last_raw, raw), measure_change(last_smoothed, smoothed)
-            self._changes_raw += flicker[0]
-            self._changes_smoothed += flicker[1]
+        if frame.flicker is not None:
+            self._changes_raw += frame.flicker[0]
+            self._changes_smoothed += frame.flicker[1]
             self._pairs += 1
-        self._last_mattes = raw, smoothed
-        self._pixels += raw.size
-        # What the rule repairs differs from its neighbours, so their mean is another value.
-        self._pixels_smoothed += int(np.count_nonzero(raw != smoothed))
-        coverage = float(smoothed.mean())
-        self._coverage += coverage
-        self._timeline.add(frame.pts, coverage, flicker)
-        confidence = measure_confidence(smoothed)
-        facts = Facts(self._frames, frame.pts, coverage, confidence, shows_person(smoothed))
-        self._judge_waiting(None if starts_scene else facts)
-        self._before = None if starts_scene else self._waiting
+        self._pixels += frame.pixels
+        self._pixels_smoothed += frame.pixels_smoothed
+        self._coverage += frame.coverage
+        self._timeline.add(frame.pts, frame.coverage, frame.flicker)
+        facts = Facts(self._frames, frame.pts, frame.coverage, frame.confidence, frame.shows_person)
+        self._judge_waiting(None if frame.starts_scene else facts)
+        self._before = None if frame.starts_scene else self._waiting
         self._waiting = facts
         gap = 0 if self._last_pts is None else frame.pts - self._last_pts
         self._end_pts = frame.pts + (frame.duration or gap)

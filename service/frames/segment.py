@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service.frames.measures import FrameMeasures, FrameObserver, MeasureList
 from service.frames.network import Network
 from service.frames.overlap import WriteBehind, read_ahead
 from service.frames.report import MAX_LISTED, ReportWriter, SegmentReport
@@ -95,6 +96,27 @@ def process_segment(
     return report.finish()
 
 
+def measure_segment(
+    items: Iterable[VideoFrame],
+    segment: Segment,
+    write: Callable[[MattedFrame], None],
+    stop: threading.Event,
+) -> list[FrameMeasures]:
+    """Do what `process_segment` does, and return what the report needs of each frame.
+
+    Frames get the mattes and numbers that they have in the whole clip, but for those at the ends,
+    which lack a neighbour: the first two and the last one, unless the clip begins or ends there.
+    """
+    measures = MeasureList()
+
+    def write_frame(item: MattedFrame | AudioPacket) -> None:
+        assert isinstance(item, MattedFrame)
+        write(item)
+
+    _process(items, segment, write_frame, stop, SegmentState(), measures, is_last=True)
+    return measures.frames
+
+
 def process_piece(
     items: Iterable[VideoFrame | AudioPacket],
     segment: Segment,
@@ -119,7 +141,7 @@ def _process(
     write: Callable[[MattedFrame | AudioPacket], None],
     stop: threading.Event,
     start: SegmentState,
-    report: ReportWriter | None,
+    report: FrameObserver | None,
     *,
     is_last: bool,
 ) -> SegmentState:
@@ -150,7 +172,7 @@ class _Run:
         segment: Segment,
         emit: Callable[[MattedFrame], None],
         start: SegmentState,
-        report: ReportWriter | None,
+        report: FrameObserver | None,
     ) -> None:
         self._segment = segment
         self._pending: deque[tuple[PreparedFrame, Future[Matte]]] = deque()
@@ -213,7 +235,7 @@ class Smoother:
         ofd_threshold: float | None,
         start: SegmentState,
         emit: Callable[[MattedFrame], None],
-        report: ReportWriter | None = None,
+        report: FrameObserver | None = None,
     ) -> None:
         self._emit = emit
         self._report = report

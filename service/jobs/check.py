@@ -1,6 +1,7 @@
 """Verify the results of a job by reading them back before they are published."""
 
 import logging
+import struct
 import zipfile
 
 from service.clips.matte import MattedClip, ResultFile
@@ -30,6 +31,9 @@ async def check_results(runtime: Runtime, slots: VideoSlots, clip: MattedClip) -
         await runtime.files.run(check_size, result)
         if result.path.suffix == ".zip":
             found: int | None = await runtime.files.run(count_pictures, result)
+        elif result.path.suffix == ".webp":
+            # FFmpeg reads no animated ones; equal frames are one there, so that none can be counted
+            found = await runtime.files.run(check_webp, result)
         else:
             async with runtime.decoders.borrow("video") as decoder:
                 count = start_in(slots.threads, count_frames, decoder, result, max_s)
@@ -66,3 +70,11 @@ def count_pictures(result: ResultFile) -> int:
             return sum(name.endswith(".png") for name in archive.namelist())
     except zipfile.BadZipFile as error:
         raise IncompleteResult(f"{result.path.name}: {error}") from error
+
+
+def check_webp(result: ResultFile) -> None:
+    """Raise IncompleteResult when a WebP is not as long as its header says."""
+    with result.path.open("rb") as file:
+        kind, size, what = struct.unpack("<4sI4s", file.read(12).ljust(12))
+    if (kind, size + 8, what) != (b"RIFF", result.bytes, b"WEBP"):
+        raise IncompleteResult(f"{result.path.name} is no whole WebP")

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from service.clips.segments import SegmentRunner
 from service.clips.slots import VideoSlots
 from service.errors import DecoderCrashed, InsufficientStorage, MattingError, NotFound
 from service.jobs.changes import Changes, Watchers, watch_job
@@ -42,6 +43,7 @@ class Jobs:
 
     Methods run on the event loop. `clock` tells the time of day, for people and for other
     processes; lives are measured by `timer`, which nobody sets. `on_end` is told of finished jobs.
+    `runner` mattes clips in segments elsewhere, None: here.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Jobs:
         slots: VideoSlots,
         *,
         on_end: Callable[[Job], None] = lambda job: None,
+        runner: SegmentRunner | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -58,8 +61,8 @@ class Jobs:
         self._runtime = runtime
         self._slots = slots
         self._settings = runtime.settings
-        self._metrics = runtime.metrics
         self._on_end = on_end
+        self._run = partial(run_job, runtime, slots, store, runner=runner)
         self._clock = clock
         self._timer = timer
         self.queue = make_queue(store)
@@ -261,7 +264,7 @@ class Jobs:
             await self._changes.count_states()
             self._watchers.notify(job.id)
             async with asyncio.timeout(self._settings.job_timeout_s):
-                columns = await run_job(self._runtime, self._slots, self.store, job, progress)
+                columns = await self._run(job, progress)
         except LeaseLost:
             raise
         except TimeoutError:

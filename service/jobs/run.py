@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, BinaryIO
 
 from pydantic import ValidationError
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from service.clips.matte import MattedClip, ProgressCallbacks
 from service.clips.plan import make_plan, read_background
 from service.clips.run import describe_clip, run_clip
+from service.clips.segments import SegmentRunner
 from service.clips.slots import VideoSlots
 from service.errors import InsufficientStorage, InvalidOption, MattingError, NotReady
 from service.frames.network import choose_frame_model
@@ -57,9 +59,14 @@ class Progress:
 
 
 async def run_job(
-    runtime: Runtime, slots: VideoSlots, store: JobStore, job: Job, progress: Progress
+    runtime: Runtime,
+    slots: VideoSlots,
+    store: JobStore,
+    job: Job,
+    progress: Progress,
+    runner: SegmentRunner | None = None,
 ) -> dict[str, Any]:
-    """Matte the clip of a job; return the columns of its row once the results are final.
+    """Matte the clip of a job, by `runner` if given; return its columns once the results are final.
 
     The caller holds a place of `slots`. Raises what `run_clip` raises,
     IncompleteResult and InsufficientStorage. Cancelled, it has ended when it raises.
@@ -85,7 +92,8 @@ async def run_job(
         watch = ProgressCallbacks(on_open=progress.open, on_frame=count_frame)
         max_s = runtime.settings.video_max_s
         model = choose_frame_model(runtime, options)
-        clip = await run_clip(runtime, slots, model, file, plan, folder, watch, max_s=max_s)
+        run = partial(run_clip, runtime, slots, model, file, plan, folder, watch)
+        clip = await run(max_s=max_s, runner=runner)
     runtime.access.charge(job.owner, "video-seconds", clip.duration_s)
     await check_results(runtime, slots, clip)
     described = describe_clip(model, clip)

@@ -13,10 +13,37 @@ from playwright.sync_api import Browser
 from tests.clips import make_clip
 from tests.helpers import ROOT
 
-KINDS = {"webm": "cutout.webm", "prores": "cutout.mov", "stacked": "stacked.mp4"}
+KINDS = {
+    "webm": "cutout.webm",
+    "prores": "cutout.mov",
+    "stacked": "stacked.mp4",
+    "gif": "cutout.gif",
+    "webp": "cutout.webp",
+}
+TYPES = {
+    ".webm": "video/webm",
+    ".mov": "video/quicktime",
+    ".mp4": "video/mp4",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+}
 WALL, FACE = (12, 12), (80, 120)  # row and column in the clip: nothing there, and all of it
 SHOW = """
 async ({bytes, type}) => {
+  const look = (picture, width, height) => {
+    const canvas = document.createElement("canvas");
+    canvas.width = width;
+    canvas.height = height;
+    const context = canvas.getContext("2d");
+    context.drawImage(picture, 0, 0);
+    return [[12, 12], [120, 80]].map(([x, y]) => context.getImageData(x, y, 1, 1).data[3]);
+  };
+  if (type.startsWith("image/")) {
+    const image = new Image();
+    image.src = URL.createObjectURL(new Blob([new Uint8Array(bytes)], {type}));
+    await image.decode();
+    return look(image, image.naturalWidth, image.naturalHeight);
+  }
   const video = document.createElement("video");
   video.muted = true;
   const shown = new Promise((resolve) => {
@@ -27,12 +54,7 @@ async ({bytes, type}) => {
   video.src = URL.createObjectURL(new Blob([new Uint8Array(bytes)], {type}));
   video.play().catch(() => {});
   if (!await shown) return null;
-  const canvas = document.createElement("canvas");
-  canvas.width = video.videoWidth;
-  canvas.height = video.videoHeight;
-  const context = canvas.getContext("2d");
-  context.drawImage(video, 0, 0);
-  return [[12, 12], [120, 80]].map(([x, y]) => context.getImageData(x, y, 1, 1).data[3]);
+  return look(video, video.videoWidth, video.videoHeight);
 }
 """
 
@@ -60,7 +82,11 @@ def describe(alphas: Sequence[int] | None) -> str:
 
 
 def ask_ffmpeg(path: Path, decoder: str | None = None) -> str:
-    with av.open(str(path)) as file:
+    try:
+        file = av.open(str(path))
+    except av.FFmpegError:
+        return describe(None)
+    with file:
         stream = file.streams.video[0]
         try:
             if decoder is None:
@@ -91,8 +117,7 @@ def ask_chromium(browser: Browser, live_server) -> Callable[[Path], str]:
     def ask(path: Path) -> str:
         page = browser.new_page()
         page.goto(f"{live_server().url}/docs")
-        types = {".webm": "video/webm", ".mov": "video/quicktime", ".mp4": "video/mp4"}
-        given = {"bytes": list(path.read_bytes()), "type": types[path.suffix]}
+        given = {"bytes": list(path.read_bytes()), "type": TYPES[path.suffix]}
         alphas = page.evaluate(SHOW, given)
         page.close()
         return describe(alphas)

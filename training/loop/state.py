@@ -25,6 +25,7 @@ from training.network.fast import FastNet
 from training.network.fused_norm import fuse_norms
 from training.network.modnet import MODNet
 from training.network.networks import Network, make_network
+from training.network.strided import speed_up_strided
 
 BEST, LAST = "best.pt", "last.pt"
 BACKBONE_PREFIX = "backbone.model."
@@ -41,8 +42,10 @@ class RunState:
         self.average = Average(model.to(device, memory_format=layout), config.ema_decay)
         self.model = model
         self.teacher = load_teacher(config, device)
-        if config.fused_norms and device.type == "cpu":
-            fuse_norms(model)
+        if device.type == "cpu":
+            speed_up_strided(model)
+            if config.fused_norms:
+                fuse_norms(model)
         for conv in model.heads:
             # In half precision a sigmoid reaches 1 at 0.998, and its gradient 0.
             conv.register_forward_hook(lambda module, inputs, output: output.float())

@@ -22,6 +22,7 @@ from service.jobs.options import JobOptions
 from service.media.audio.types import CARRIED_AUDIO
 from service.media.image.types import FORMATS
 from service.media.video.formats import CONTAINERS
+from service.media.video.writing.animation_writer import MAX_MEGAPIXELS
 from service.options import BACKGROUND, HINT, MAX_REF_SIZE, MIN_REF_SIZE, TRIMAP
 from service.runtime import Runtime
 from service.sessions.chunk import PICTURE_FORMATS
@@ -137,6 +138,7 @@ async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
             "max_side": settings.video_max_side,
             "max_at_once": settings.max_videos,
             "result_max_mb": settings.video_result_max_mb,
+            "animation_max_megapixels": MAX_MEGAPIXELS,
         },
         "session": {
             "containers": list(CONTAINERS),
@@ -188,7 +190,7 @@ def describe_output(output: Output) -> dict[str, Any]:
     return {
         "file": output.file,
         "content_type": output.content_type,
-        "container": output.container or "zip",
+        "container": output.container or Path(output.file).suffix[1:],
         "codec": output.codec,
         "alpha": output.has_alpha,
         "sound": audio,

@@ -1,6 +1,7 @@
 """A whole clip to several results at once, with a network that sees an ellipse."""
 
 import errno
+import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 import service.clips.fan_out
 import service.frames.render
@@ -88,7 +90,9 @@ def test_all_outputs_come_from_one_pass(decoder, source, tmp_path, calls) -> Non
         content = result.path.read_bytes()
         assert result.content_type == OUTPUTS[name].content_type
         assert result.bytes == len(content)
-        if name != "frames":
+        if name == "webp":  # which the library does not read
+            assert Image.open(io.BytesIO(content)).n_frames == FRAMES
+        elif name != "frames":
             assert len(Clip(content).times) == FRAMES
     webm, mov, pictures = (
         read_cutouts((tmp_path / OUTPUTS[name].file).read_bytes())
@@ -106,7 +110,7 @@ def test_each_container_gets_the_sound_in_a_codec_that_it_carries(
     clip = run(decoder, source, make_plan(NAMES), tmp_path)
     before = Clip(source.read_bytes()).sound
     for result in clip.results:
-        if result.path.suffix == ".zip":
+        if result.path.suffix in (".zip", ".gif", ".webp"):
             continue
         with av.open(str(result.path)) as container:
             codecs = [s.codec_context.codec.canonical_name for s in container.streams.audio]

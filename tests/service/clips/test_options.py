@@ -9,11 +9,12 @@ from service.clips.outputs import NAMES, OUTPUTS
 from service.errors import InvalidOption
 from service.options import parse_options
 
+SILENT = {"frames", "gif", "webp"}
 # By option, a value and the outputs that it does something for.
 SERVED = {
     "background": ("red", {"composite"}),
     "foreground": ("off", set(NAMES) - {"alpha"}),
-    "audio": ("drop", set(NAMES) - {"frames"}),
+    "audio": ("drop", set(NAMES) - SILENT),
     "crf": ("18", {"composite", "alpha", "green", "stacked"}),
     "preset": ("fast", {"composite", "alpha", "green", "stacked"}),
     "refine": ("off", set(NAMES)),
@@ -32,9 +33,10 @@ SERVED = {
     "feather": ("1.5", set(NAMES)),
     "deinterlace": ("off", set(NAMES)),
     "hdr": ("refuse", set(NAMES)),
-    "keep_metadata": ("true", set(NAMES) - {"frames"}),
+    "keep_metadata": ("true", set(NAMES) - SILENT),
     "end": ("2", set(NAMES)),
     "shadow": ("soft", set(NAMES) - {"alpha", "green"}),
+    "roi": ("0,0,8,8", set(NAMES)),
     "scale": ("50%", set(NAMES) - {"alpha"}),
 }
 

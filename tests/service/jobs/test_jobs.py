@@ -44,6 +44,18 @@ def test_job_ends_with_results_that_can_be_believed(tmp_path, clip):
     run_with_jobs(tmp_path, story)
 
 
+def test_results_without_sound_are_read_back_too(tmp_path, clip):
+    async def story(bench: Bench):
+        done = await bench.wait(await bench.bring(clip, outputs="gif,webp,frames"))
+        assert [result.name for result in done.results] == [
+            "cutout.gif",
+            "cutout.webp",
+            "frames.zip",
+        ]
+
+    run_with_jobs(tmp_path, story)
+
+
 def test_rows_are_committed_after_the_files_they_speak_of(tmp_path, clip, monkeypatch):
     async def story(bench: Bench):
         disk = DiskRecorder(monkeypatch, bench.store.files.folder)

@@ -3,8 +3,10 @@
 import csv
 import io
 import zipfile
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ from service.media.colour.planes import YuvPicture
 from service.media.image.writer import encode_image
 from service.media.video.types import Image, VideoInfo
 from service.media.video.writing.encoders import choose_square_size
-from service.media.video.writing.result_writer import ResultWriter
+from service.media.video.writing.result_writer import FrameTime, ResultWriter
 
 TABLE = "timestamps.csv"
 COLUMNS = ("frame", "name", "pts_s", "duration_s")
@@ -39,15 +41,26 @@ class FramesWriter(ResultWriter):
 
     def _write_frame(self, image: Image | YuvPicture, pts: int, duration: int | None) -> None:
         assert not isinstance(image, YuvPicture)  # which has no alpha
+        if image.shape[1::-1] != (self.width, self.height):
+            size = self.width, self.height
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        self._add(encode_image(image, "png", quality=100, compression=1), pts, duration)
+
+    def _copy_frames(
+        self, file: BinaryIO, times: Sequence[FrameTime], on_frame: Callable[[int], None]
+    ) -> None:
+        with zipfile.ZipFile(file) as archive:
+            if len(archive.namelist()) != len(times) + 1:  # and the table
+                raise ValueError(f"a segment has no {len(times)} frames")
+            for index, (pts, duration) in enumerate(times):
+                self._add(archive.read(_name_frame(index)), pts, duration)
+
+    def _add(self, data: bytes, pts: int, duration: int | None) -> None:
         if self._times:  # what was shown lasts until now, whatever its own duration said
             before = self._times[-1][0]
             self._times[-1] = before, pts - before
             duration = duration or pts - before
         self._times.append((pts, duration or 0))
-        if image.shape[1::-1] != (self.width, self.height):
-            size = self.width, self.height
-            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-        data = encode_image(image, "png", quality=100, compression=1)
         self._archive.writestr(zipfile.ZipInfo(_name_frame(len(self._times) - 1)), data)
 
     def _write_audio(self, packet: AudioPacket) -> None:

@@ -1,11 +1,11 @@
 """Base class of result writers: accept frames and audio, finish the file or remove it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import av
 import numpy as np
@@ -14,6 +14,7 @@ from service.media.audio.types import AudioPacket
 from service.media.colour.planes import YuvPicture
 from service.media.video.types import Image, VideoInfo
 
+FrameTime = tuple[int, int | None]  # pts and duration, ticks of the clip
 _ENCODE_ERRORS = (av.FFmpegError, OSError, ValueError, MemoryError, OverflowError)
 
 
@@ -26,6 +27,14 @@ class VideoWriteError(Exception):
     def __init__(self, text: str, file: str) -> None:
         super().__init__(text)
         self.file = file
+
+
+class ResultLimit(ValueError):
+    """The format of a result holds no such clip; `hint` is what to do."""
+
+    def __init__(self, what: str, limit: float, actual: float, hint: str) -> None:
+        super().__init__(f"it would have {actual:g} {what}, the limit is {limit:g}")
+        self.limit, self.actual, self.hint = limit, actual, hint
 
 
 class ResultWriter(ABC):
@@ -60,10 +69,22 @@ class ResultWriter(ABC):
         with self._abort_on_error():
             if not self._takes(image):
                 raise ValueError("a frame of another size or type")
-            if pts <= (self._info.origin_pts - 1 if self._last_pts is None else self._last_pts):
-                raise ValueError("timestamps of frames must increase, from the clip's origin on")
+            self._check_time(pts)
             self._write_frame(image, pts, duration)
-            self._last_pts = pts
+
+    def copy_frames(
+        self, file: BinaryIO, times: Sequence[FrameTime], on_frame: Callable[[int], None]
+    ) -> None:
+        """Take over the frames that another writer of this kind has coded in `file`.
+
+        They follow those before and are shown at `times` of this clip, whatever the file says;
+        `on_frame` is told their number before each. Raises VideoWriteError, also when they are not
+        as many as `times`; the file is then gone.
+        """
+        with self._abort_on_error():
+            for pts, _ in times:
+                self._check_time(pts)
+            self._copy_frames(file, times, on_frame)
 
     def _takes(self, image: Image | YuvPicture) -> bool:
         if isinstance(image, YuvPicture):
@@ -113,6 +134,11 @@ class ResultWriter(ABC):
         else:
             self.abort()
 
+    def _check_time(self, pts: int) -> None:
+        if pts <= (self._info.origin_pts - 1 if self._last_pts is None else self._last_pts):
+            raise ValueError("timestamps of frames must increase, from the clip's origin on")
+        self._last_pts = pts
+
     @contextmanager
     def _abort_on_error(self) -> Iterator[None]:
         if self._closed:
@@ -128,6 +154,12 @@ class ResultWriter(ABC):
     @abstractmethod
     def _write_frame(self, image: Image | YuvPicture, pts: int, duration: int | None) -> None:
         """Encode a frame that has been checked."""
+
+    def _copy_frames(
+        self, file: BinaryIO, times: Sequence[FrameTime], on_frame: Callable[[int], None]
+    ) -> None:
+        """Copy coded frames whose times have been checked."""
+        raise ValueError("files of this kind cannot be joined")
 
     @abstractmethod
     def _write_audio(self, packet: AudioPacket) -> None:

@@ -1,9 +1,11 @@
 """Encode and mux a result with the clip's own times and audio."""
 
 import math
+from collections import deque
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import cv2
@@ -14,8 +16,9 @@ from service.media.audio.writer import AudioWriter
 from service.media.colour.planes import YuvPicture
 from service.media.video.labels import write_labels
 from service.media.video.types import Image, VideoInfo
+from service.media.video.writing.coded import CodedFrames
 from service.media.video.writing.encoders import Encoding, add_video, h264, state_colour
-from service.media.video.writing.result_writer import ResultWriter
+from service.media.video.writing.result_writer import FrameTime, ResultWriter
 from service.media.video.writing.yuv import YuvConverter
 
 # MP4 counts a frame's duration in 31 bits; a finer clock is rounded to this one.
@@ -59,6 +62,7 @@ class VideoWriter(ResultWriter):
         self._held: Any = None
         self._first = 0, 0
         self._durations: dict[int, int] = {}  # of the frames inside the encoder, by pts
+        self._coding_times: deque[int] = deque()  # of frames that are copied
         self._file: Any = None
         with self._abort_on_error():
             self._file = self._open()
@@ -83,6 +87,31 @@ class VideoWriter(ResultWriter):
         return av.open(str(self.path.absolute()), "w", format=container, container_options=options)
 
     def _write_frame(self, image: Image | YuvPicture, pts: int, duration: int | None) -> None:
+        ticks = self._place(pts, duration)
+        frame = self._to_yuv(image)
+        frame.pts = ticks
+        frame.time_base = Fraction(1, self._ticks_per_s)
+        self._mux_video(self._video.encode(frame))
+
+    def _copy_frames(
+        self, file: BinaryIO, times: Sequence[FrameTime], on_frame: Callable[[int], None]
+    ) -> None:
+        coded, context = CodedFrames(file), self._video.codec_context
+        if len(coded.times) != len(times):
+            raise ValueError(f"a segment has {len(coded.times)} frames instead of {len(times)}")
+        ticks = [self._place(pts, duration) for pts, duration in times]
+        if self._held is None:
+            self._coding_times.extend(_precede(ticks, context.reorder_depth))
+        self._coding_times.extend(ticks)
+        shown = dict(zip(coded.times, ticks, strict=True))
+        for index, packet in enumerate(coded.read(context.extradata)):
+            on_frame(index)
+            packet.time_base = Fraction(1, self._ticks_per_s)
+            packet.pts, packet.dts = shown[packet.pts], self._coding_times.popleft()
+            self._mux_video([packet])
+
+    def _place(self, pts: int, duration: int | None) -> int:
+        """Return when the next frame is shown, in ticks of the file."""
         ticks = max(self._to_ticks(pts - self._info.origin_pts), self._last_ticks + 1)
         gap = ticks - self._last_ticks
         length = self._to_ticks(duration or 0) or gap
@@ -91,10 +120,7 @@ class VideoWriter(ResultWriter):
         self._last_ticks = ticks
         self._durations[ticks] = max(length, 1)
         self._end = ticks + self._durations[ticks]
-        frame = self._to_yuv(image)
-        frame.pts = ticks
-        frame.time_base = Fraction(1, self._ticks_per_s)
-        self._mux_video(self._video.encode(frame))
+        return ticks
 
     def _write_audio(self, packet: AudioPacket) -> None:
         self._audio.write(packet)
@@ -136,6 +162,17 @@ class VideoWriter(ResultWriter):
             else:
                 self._file.mux(self._held)
             self._held = packet
+
+
+def _precede(ticks: Sequence[int], depth: int) -> list[int]:
+    """Return when the first frames are coded: `depth` of them before the first one is shown.
+
+    From then on each is coded when the frame `depth` before it is shown, as x264 does it.
+    """
+    start = ticks[0]
+    if len(ticks) > depth:
+        return [time - (ticks[depth] - start) for time in ticks[:depth]]
+    return list(range(start - depth, start))
 
 
 def _movie_timescale(ticks: int, tracks: tuple[AudioTrack, ...]) -> int:

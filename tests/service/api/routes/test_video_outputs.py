@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
 from service.clips.outputs import OUTPUTS
 from tests.clips import make_clip
@@ -58,7 +59,7 @@ def test_result_is_what_its_headers_say(answers, name: str) -> None:
     assert int(answer.headers["content-length"]) == len(answer.content)
     assert answer.headers["x-frames"] == "4"
     size = answer.headers["x-width"], answer.headers["x-height"]
-    if name == "frames":
+    if OUTPUTS[name].container is None:
         assert size == ("97", "65") and "x-padding" not in answer.headers
         return
     expected = (("98", "132"), "1,2") if name == "stacked" else (("98", "66"), "1,1")
@@ -73,7 +74,7 @@ def test_result_is_what_its_headers_say(answers, name: str) -> None:
         assert [s.codec_context.codec.canonical_name for s in container.streams.audio] == [expected]
 
 
-@pytest.mark.parametrize("name", [name for name in OUTPUTS if name != "frames"])
+@pytest.mark.parametrize("name", [name for name in OUTPUTS if OUTPUTS[name].container])
 def test_frames_keep_their_times(answers, clip: bytes, name: str) -> None:
     before, after = Clip(clip).times, Clip(answers[name].content).times
     clock_s = 0.0005 if name == "webm" else 0
@@ -91,6 +92,19 @@ def test_alpha_and_colour_come_back_from_the_codec(answers, truth, name: str, ne
         assert difference[..., 3].max() <= near
         assert difference[..., :3].mean() < (4 if name == "webm" else 0.6)
         assert np.array_equal(cutout[65, :97, 3], cutout[64, :97, 3]), "the edge is repeated"
+
+
+@pytest.mark.parametrize("name", ["gif", "webp"])
+def test_animation_is_the_cutout(answers, truth, name: str) -> None:
+    with Image.open(io.BytesIO(answers[name].content)) as animation:
+        assert (animation.n_frames, animation.size) == (4, SIZE)
+        for frame, cutout in zip(ImageSequence.Iterator(animation), truth, strict=True):
+            shown = np.asarray(frame.convert("RGBA")).astype(int)
+            assert round(frame.info["duration"]) == 100
+            alpha = cutout[..., 3] if name == "webp" else 255 * (cutout[..., 3] > 127)
+            assert (shown[..., 3] == alpha).all()
+            solid = cutout[..., 3] == 255
+            assert np.abs(shown[solid] - cutout[solid]).mean() < 8
 
 
 def test_webm_says_that_it_has_alpha(answers) -> None:
@@ -123,14 +137,14 @@ def test_table_of_the_zip_has_every_frame(answers, clip: bytes) -> None:
     ("options", "code", "hint"),
     [
         ({"outputs": "alpha,webm,alpha"}, "invalid-option", "twice"),
-        ({"outputs": "web"}, "invalid-option", "did you mean webm"),
+        ({"outputs": "web"}, "invalid-option", "did you mean webp"),
         ({"outputs": "mov"}, "invalid-option", "did you mean prores?"),
         (
             {"outputs": "Cutout"},
             "invalid-option",
-            "did you mean webm or prores or frames or stacked?",
+            "did you mean webm or prores or frames or stacked or gif or webp?",
         ),
-        ({"outputs": "gif"}, "invalid-option", "outputs: composite, alpha"),
+        ({"outputs": "exr"}, "invalid-option", "outputs: composite, alpha"),
         ({"outputs": ""}, "invalid-option", "prores"),
         ({"outputs": "webm,"}, "invalid-option", "outputs"),
         ({"outputs": "webm", "background": "red"}, "invalid-option", "composite among outputs"),
@@ -226,3 +240,12 @@ def test_person_is_placed_with_a_shadow(fake, clip: bytes, truth) -> None:
         share = cutout[..., 3:] / 255
         over = share * cutout[..., :3] + (1 - share) * (0, 0, 255)
         assert np.abs(frame[:65, :97] - over).mean() < 4
+
+
+def test_roi_is_for_the_whole_clip(fake, clip: bytes, truth) -> None:
+    cutouts = read_cutouts(post(fake, clip, outputs="frames", roi="0,0,48,65", **PLAIN).content)
+    assert len(cutouts) == len(truth)
+    for cutout in cutouts:
+        assert cutout[..., 3].any() and not cutout[:, 48:, 3].any()
+    problem = assert_problem(post(fake, clip, roi="0,0,98,65"), 422, "invalid-option")
+    assert "ends at 98, 65, the picture at 97, 65" in problem["detail"]
