@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,8 +24,9 @@ from service.matting.composite import (
     quantise_alpha,
 )
 from service.matting.foreground import estimate_foreground, estimate_means
-from service.matting.luma import refine_on_luma
 from service.matting.placement import PlacedPerson, Placement, place_frame
+from service.matting.refine import refine_alpha
+from service.matting.refine_planes import refine_planes
 from service.matting.resize import resize_alpha
 from service.matting.shadow import ShadowName
 from service.media.colour.planes import YuvPicture
@@ -143,14 +143,10 @@ class RenderedFrame:
         if not self._options.refines:
             return settle_ends(resize_alpha(self._matte, *self._frame.size))
         planes = self._frame.planes
-        if planes is not None:
-            small = planes.measure_luma(self._network_image)
-            return refine_on_luma(planes.luma, self._matte, small)
-        luma, small = (
-            cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-            for image in (self._frame.flat, self._network_image)
-        )
-        return refine_on_luma(luma, self._matte, small)
+        if planes is None:
+            return settle_ends(refine_alpha(self._frame.flat, self._matte, self._network_image))
+        samples = (planes.luma, *planes.chroma)
+        return refine_planes(samples, planes.to_rgb, self._matte, self._network_image)
 
     @cached_property
     def alpha(self) -> Alpha:

@@ -74,9 +74,12 @@ class YuvPicture:
         """Return the picture at a smaller (height, width), averaged over areas, RGB."""
         return self._reformat(*size, Interpolation.AREA | PRECISE)
 
-    def measure_luma(self, rgb: Samples) -> Samples:
-        """Return the luma, (h, w), that an RGB picture (h, w, 3) has as this one has it."""
-        return np.asarray(cv2.transform(rgb, _weigh(self.matrix)[:1]), np.uint8)
+    @property
+    def to_rgb(self) -> NDArray[np.float32]:
+        """(3, 4): red, green and blue in [0, 1] by luma, Cb, Cr and 1."""
+        weights = _weigh(self.matrix)
+        inverse = np.linalg.inv(weights[:, :3])
+        return np.column_stack([inverse, -inverse @ weights[:, 3]]).astype(np.float32) / 255
 
     def convert(self, rgb: Samples) -> Samples:
         """Return luma, Cb and Cr of each pixel of an RGB picture, (h, w, 3), as in this one."""

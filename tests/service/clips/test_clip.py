@@ -80,7 +80,7 @@ def run(decoder: Decoder, source: Path, plan: ClipPlan, folder: Path, **watch) -
 def test_all_outputs_come_from_one_pass(decoder, source, tmp_path, calls) -> None:
     seen: list[int] = []
     clip = run(decoder, source, make_plan(NAMES), tmp_path, on_frame=lambda: seen.append(1))
-    assert calls.count("refine_on_luma") == calls.count("estimate_foreground") == FRAMES
+    assert calls.count("refine_planes") == calls.count("estimate_foreground") == FRAMES
     assert len(seen) == FRAMES == clip.report.frames
     assert [result.path.name for result in clip.results] == [OUTPUTS[n].file for n in NAMES]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(

@@ -74,3 +74,11 @@ def test_frame_in_rgb_is_drawn_in_rgb(matted: MattedFrame) -> None:
     rendered = render(MattedFrame(frame, matted.network_image, matted.alpha))
     assert rendered.draw("composite") is rendered.composite
     np.testing.assert_array_equal(rendered.draw("grey"), rendered.grey)
+
+
+def test_frame_is_refined_as_it_is_in_rgb(matted: MattedFrame) -> None:
+    frame = VideoFrame(0, 1, matted.frame.image)
+    in_rgb = render(MattedFrame(frame, matted.network_image, matted.alpha)).alpha
+    plain = render(matted, refines=False).alpha
+    difference = np.abs(render(matted).alpha - in_rgb)
+    assert difference.mean() < 0.08 * np.abs(plain - in_rgb).mean() and difference.max() < 0.1
