@@ -79,7 +79,8 @@ class YuvPicture:
         """(3, 4): red, green and blue in [0, 1] by luma, Cb, Cr and 1."""
         weights = _weigh(self.matrix)
         inverse = np.linalg.inv(weights[:, :3])
-        return np.column_stack([inverse, -inverse @ weights[:, 3]]).astype(np.float32) / 255
+        matrix = np.column_stack([inverse, -inverse @ weights[:, 3]]) / 255
+        return np.asarray(matrix, np.float32)
 
     def convert(self, rgb: Samples) -> Samples:
         """Return luma, Cb and Cr of each pixel of an RGB picture, (h, w, 3), as in this one."""
