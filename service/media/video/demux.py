@@ -189,6 +189,11 @@ def _select_stream(container: Any) -> Any:
         raise UndecodableVideo("The video track is of a kind that cannot be decoded.")
     # An animated AVIF holds its first picture once more, as an item that lasts for no time.
     known = [s for s in known if s.duration or s.frames != 1] or known
+    if container.metadata.get("major_brand") == "avis" and len(known) > 1:
+        raise UnsupportedVideo(
+            "The file is an animated AVIF with transparency, which is not read; convert it to GIF "
+            "or WebM."
+        )
     default = av.stream.Disposition.default
     chosen = [s for s in known if s.disposition & default] or known
     return max(chosen, key=lambda s: s.codec_context.width * s.codec_context.height)

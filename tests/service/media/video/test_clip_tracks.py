@@ -36,6 +36,16 @@ def test_animation_that_is_not_read_is_named(tmp_path, format: str) -> None:
         read_clip(save_animation(tmp_path / "b.bin", format, frames=1))
 
 
+def test_animated_avif_with_transparency_is_named(tmp_path) -> None:
+    alpha = np.tile(np.arange(SIZE[0], dtype=np.uint8), (SIZE[1], 1))
+    pictures = [np.dstack([clips.picture(n, SIZE), alpha]) for n in range(3)]
+    first, *others = map(Image.fromarray, pictures)
+    path = tmp_path / "a.avif"
+    first.save(path, "AVIF", save_all=True, append_images=others, duration=100)
+    with pytest.raises(UnsupportedVideo, match="AVIF with transparency"):
+        read_clip(path)
+
+
 @pytest.mark.parametrize(("codec", "pix_fmt"), [("rawvideo", "bgra"), ("huffyuv", "rgb32")])
 @pytest.mark.parametrize("level", [0, 90])
 def test_empty_alpha_of_an_avi_is_none(tmp_path, codec: str, pix_fmt: str, level: int) -> None:
