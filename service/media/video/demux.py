@@ -11,7 +11,7 @@ import av
 
 from service.media.video.clock import ClockCorrector
 from service.media.video.ends import is_cut
-from service.media.video.formats import FORMATS, READ, find_refusal
+from service.media.video.formats import FORMATS, READ, find_refusal, find_ts_packets
 from service.media.video.frames import check_size
 from service.media.video.types import UndecodableVideo, UnsupportedVideo, VideoLimits
 
@@ -163,7 +163,13 @@ def _open(file: BinaryIO, limits: VideoLimits) -> Any:
     options = {"format_whitelist": FORMATS, "max_pixels": _max_pixels(limits)}
     try:
         return av.open(
-            _Source(file), "r", options=options, metadata_errors="ignore", io_open=_refuse
+            _Source(file),
+            "r",
+            # Which the library does not find in a few packets.
+            format="mpegts" if find_ts_packets(file) else None,
+            options=options,
+            metadata_errors="ignore",
+            io_open=_refuse,
         )
     except DECODE_ERRORS as error:
         raise UndecodableVideo(f"The file is not a complete {READ} video.") from error

@@ -140,6 +140,13 @@ def test_clip_that_is_cut_says_so(tmp_path, name: str, kind: dict, options: dict
             assert clip.repairs.ends_early_s == pytest.approx(missing_s, abs=0.15)
 
 
+@pytest.mark.parametrize("rubbish", [bytes(64), bytes([0x9F, 0xEE]) * 32, b"abc"])
+def test_rubbish_behind_a_clip_is_no_cut(plain, tmp_path, rubbish: bytes) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(plain.read_bytes() + rubbish)
+    assert read_clip(path).repairs.describe() == {}
+
+
 def test_file_that_ends_inside_a_picture(tmp_path) -> None:
     """Decoders fill up what is missing of it."""
     options = {"movflags": "faststart"}
