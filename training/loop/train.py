@@ -29,8 +29,10 @@ from training.loop.report import (
 from training.loop.state import RunState, begin_run, resume_run, save_best, save_last
 from training.loop.step import Plan, take_step
 from training.loop.stop import Stop
-from training.loop.validation import validate
+from training.loop.validation import Prediction, validate
 from training.network.fused_norm import BuildError, load_kernel
+
+DRAWING_PAUSE_S = 60  # at least, between drawings of curves and sheet
 
 
 class Data(NamedTuple):
@@ -77,7 +79,9 @@ def run_stages(
     group.wait()  # until all have read the file that the first one will write
     with Screen(console) as screen:
         trainer = Trainer(group, config, out, data, run, stop or Stop(None), screen)
-        if trainer.run_to_the_end():
+        has_finished = trainer.run_to_the_end()
+        trainer.draw()
+        if has_finished:
             text = f"finished: {out / 'best.pt'}, MAD {run.best_mad:.4f}"
             console.print(text, highlight=False)
 
@@ -112,6 +116,8 @@ class Trainer:
         self.log = Log(out / "log.csv", run.photos) if group.leads else None
         self.shares = make_shares(data.train, config.data.weights, config.data.balance)
         self.clock, self.saved_at = CpuClock(), time.monotonic()
+        self.predictions: list[Prediction] = []  # of the last validation that is not drawn yet
+        self.drawn_at = time.monotonic()
 
     def run_to_the_end(self) -> bool:
         """Take all steps that are left; False if there was a reason to stop before."""
@@ -188,7 +194,7 @@ class Trainer:
             self.screen.show(describe_step(stage.name, (run.step, steps), left, row))
 
     def finish_epoch(self, stage: StageConfig) -> None:
-        """Validate the averaged weights, keep them if they are the best, draw curves and sheet."""
+        """Validate the averaged weights, keep them if they are the best, draw now and then."""
         run, is_semantic = self.run, stage.branches == "lr"
         if self.config.processes > 1:
             torch.set_num_threads(self.config.processes)  # the others wait
@@ -206,8 +212,16 @@ class Trainer:
                 text += "  best so far"
             place = f"validation of {name}" if name else "validation"
             self.screen.say(f"{stage.name} after {run.photos} photos, {place}: {text}")
-        draw_curves(self.log.path, self.out / "curves.png")
-        draw_predictions(predictions, self.out / "sheet.png")
+        self.predictions = predictions
+        if time.monotonic() - self.drawn_at > DRAWING_PAUSE_S:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw curves and sheet after the last validation, unless they are drawn."""
+        if self.predictions:
+            draw_curves(self.log.path, self.out / "curves.png")
+            draw_predictions(self.predictions, self.out / "sheet.png")
+            self.predictions, self.drawn_at = [], time.monotonic()
 
     def save(self) -> None:
         """Write all that a later run needs to go on."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import av
 
+from service.media.video.aspects import AspectTracker
 from service.media.video.deinterlace import CombDetector, Deinterlacer
 from service.media.video.demux import Demuxer
 from service.media.video.losses import LossCounter
@@ -33,6 +34,7 @@ class PictureDecoder:
         self.top_field_first = order not in _BOTTOM_FIRST
         self.has_fields = codec not in _STATING_FIELDS and order >= _FIRST_OF_FIELDS
         self.losses = LossCounter(codec)
+        self.aspects = AspectTracker(demuxer.decoder)
         self._combs = CombDetector()
         self._deinterlacer: Deinterlacer | None = None
         if mode != "off":
@@ -58,12 +60,15 @@ class PictureDecoder:
         """Yield the frames that are ready after a packet, None at the end."""
         if packet is not None:
             self.losses.send(packet)
+            self.aspects.send(packet)
         try:
             frames = list(self._decoder.decode(packet))
         except MemoryError:
             raise
         except av.FFmpegError:
             return
+        if frames:
+            self.aspects.receive()
         for frame in frames:
             self.losses.receive(frame)
             if not (frame.interlaced_frame or self.has_fields or self.is_deinterlacing):

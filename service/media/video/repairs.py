@@ -21,7 +21,8 @@ class Repairs:
     transparent. `frames_combed` hold two moments though the clip does not say so, and were left
     so. `colour_changes`: how often the clip's colours changed their coding. `audio_packets_lost`
     could not be decoded; `audio_changes`: how often the form of the audio changed, its layout or
-    rate. `ends_early_s`: by how much the clip is shorter than its header says.
+    rate. `ends_early_s`: by how much the clip is shorter than its header says. `audio_tracks_lost`
+    could not be decoded, or are too many. `cut_short` is 1 where the file ends before it should.
     """
 
     frames_lost: Count = 0
@@ -34,6 +35,8 @@ class Repairs:
     audio_packets_lost: Count = 0
     audio_changes: Count = 0
     ends_early_s: Seconds = 0.0
+    audio_tracks_lost: Count = 0
+    cut_short: Count = 0
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 

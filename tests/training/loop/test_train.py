@@ -31,7 +31,7 @@ def straight(cache, tmp_path_factory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("stops", [(3,), (8,), (11, 3)], ids=str)
+@pytest.mark.parametrize("stops", [(3, 5), (11, 3)], ids=str)
 def test_resumed_run_is_the_run_that_was_not_stopped(cache, tmp_path, straight, stops):
     config, is_resumed = make_config(cache), False
     for steps in stops:
@@ -45,11 +45,11 @@ def test_resumed_run_is_the_run_that_was_not_stopped(cache, tmp_path, straight, 
     assert scores[0] == scores[1]
 
 
-def test_run_does_not_depend_on_the_workers(cache, tmp_path, straight):
-    config = make_config(cache)
-    data = dataclasses.replace(config.data, workers=2)
-    run(dataclasses.replace(config, data=data), tmp_path)
-    assert_equal(read(tmp_path / "best.pt"), read(straight / "best.pt"))
+def test_run_does_not_depend_on_the_workers(cache, tmp_path):
+    config = change_stage(make_config(cache), 1, epochs=1)
+    for workers in (0, 2):
+        run(change(config, "data", workers=workers), tmp_path / str(workers))
+    assert_equal(*(read(tmp_path / workers / "best.pt") for workers in ("0", "2")))
 
 
 def test_run_leaves_what_people_look_at(straight):
