@@ -30,6 +30,7 @@ DeviceName = Annotated[
 BackgroundFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="what is behind the person")
 ]
+HINT_HELP = "strokes on the photo: white keeps, black removes"
 Server = Annotated[
     str | None,
     typer.Option(

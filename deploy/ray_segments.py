@@ -107,7 +107,7 @@ def matte(
     """Matte a segment in this process; one that is interrupted leaves nothing behind."""
     folder = Path(tempfile.gettempdir())
     settings = work.settings.model_copy(update={"threads": work.threads, "data_dir": folder})
-    network = open_networks(pickle.dumps(settings)).make(work.model, work.plan.ref_size)
+    network = open_networks(pickle.dumps(settings)).make(work.model, work.plan)
     with ExitStack() as stack:
         clip, plan = stack.enter_context(write_all(file)), work.plan
         if background is not None:
@@ -132,14 +132,14 @@ class Networks:
         threading.Thread(target=self._loop.run_forever, daemon=True, name="network").start()
         self._models = self._run(Models.start(settings, None, None, self._make_batcher))
 
-    def make(self, model: str, ref_size: int | None) -> FrameNetwork:
+    def make(self, model: str, plan: ClipPlan) -> FrameNetwork:
         """Return a model, loaded."""
-        return self._run(self._make(model, ref_size))
+        return self._run(self._make(model, plan))
 
-    async def _make(self, model: str, ref_size: int | None) -> FrameNetwork:
+    async def _make(self, model: str, plan: ClipPlan) -> FrameNetwork:
         chosen = self._models.choose(model)
         await chosen.load()
-        return FrameNetwork(self._settings, chosen, ref_size)
+        return FrameNetwork(self._settings, chosen, plan.ref_size, plan.render_options.roi)
 
     def _make_batcher(self, engine: Engine) -> Batcher:
         return Batcher(engine, Metrics(), Health())

@@ -23,6 +23,14 @@ WAIT_MS = 300_000
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True}
 
+SHOW_A_FRAME = """
+(video) => new Promise((done) => {
+  video.controls = false;
+  video.requestVideoFrameCallback(done);
+  video.currentTime = 0.5;
+})
+"""
+
 
 def make_sample(url: str) -> None:
     """Write the sample photo, and the cutout that the service makes of it."""
@@ -68,7 +76,7 @@ def show_clip(browser: Browser, url: str) -> None:
     expect(page.locator("#report")).to_be_visible(timeout=WAIT_MS)
     player = page.locator("#clip-after")
     expect(player).to_have_js_property("readyState", 4)
-    player.evaluate("(video) => { video.controls = false; }")
+    player.evaluate(SHOW_A_FRAME)
     save(page, "page_clip.jpg", full_page=True)
 
 

@@ -28,6 +28,7 @@ class MattingOptions(TypedDict, total=False):
     feather: float
     keep_largest: bool
     existing_alpha: Literal["multiply", "ignore", "return"]
+    roi: str | None
     shadow: Literal["none", "soft", "drop"]
     scale: str
     position: str
@@ -53,7 +54,6 @@ class ImageOptions(RenderOptions, total=False):
     """Options of a photo."""
 
     keep_s: int
-    roi: str | None
     trimap_file: Photo
     hint_file: Photo
 

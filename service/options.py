@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from service.errors import InvalidOption
 from service.matting.composite import Background, Blur
+from service.matting.crop import Box
+from service.matting.hint import check_inside, parse_roi
 from service.matting.placement import ORIGINAL, parse_position, parse_scale
 from service.matting.shadow import ShadowName
 from service.settings import AUTO_MODEL
@@ -35,6 +37,12 @@ def check_colour(value: str) -> str:
         raise ValueError("must be #rrggbb or the name of a CSS colour") from None
     if len(colour) != 3:
         raise ValueError("must be opaque: #rrggbb or the name of a CSS colour")
+    return value
+
+
+def check_roi(value: str | None) -> str | None:
+    if value is not None:
+        parse_roi(value)
     return value
 
 
@@ -96,6 +104,13 @@ class MattingOptions(BaseModel):
         description="pixels of the result, for background=blur; default: 1/40 of the longer side",
     )
 
+    roi: Annotated[str | None, AfterValidator(check_roi)] = Field(
+        None,
+        max_length=32,
+        examples=["16,0,32,48"],
+        description="left,top,width,height in pixels of the upright picture: the person is looked "
+        "for there alone, and the rest is removed",
+    )
     shadow: ShadowName = Field(
         "none",
         description="black, under the person: `soft` around, `drop` to the lower right; part of "
@@ -134,6 +149,11 @@ class MattingOptions(BaseModel):
         description="what transparency of the file does: multiply the matte, nothing, or be the "
         "matte without running the network",
     )
+
+    @property
+    def roi_box(self) -> Box | None:
+        """The part of the picture in which the person is looked for, None for all of it."""
+        return None if self.roi is None else parse_roi(self.roi)
 
     @property
     def cleanup(self) -> dict[str, Any]:
@@ -194,6 +214,14 @@ def parse_options(kind: type[Options], given: Mapping[str, Any]) -> Options:
             for item in error.errors(include_url=False, include_context=False)
         ]
         raise InvalidOption(f"{found[0]['loc']}: {found[0]['msg']}", errors=found) from None
+
+
+def check_roi_inside(roi: Box, image: NDArray[np.uint8]) -> None:
+    """Refuse a region of interest that a picture (H, W, C) does not hold; raises InvalidOption."""
+    try:
+        check_inside(roi, image.shape)
+    except ValueError as error:
+        raise InvalidOption(str(error)) from None
 
 
 def check_background_file(options: MattingOptions, part: str, files: Mapping[str, Any]) -> None:

@@ -19,6 +19,8 @@ _FORMATS = {
     ".webm": "webm",
     ".ts": "mpegts",
     ".gif": "gif",
+    ".avi": "avi",
+    ".flv": "flv",
 }
 _SOUND = {".webm": "libopus", ".gif": None}
 _SWS_MATRIX = {1: 1, 5: 5, 6: 5}

@@ -33,6 +33,7 @@ def write_model(
     metadata: dict[str, str] = METADATA,
     input_name: str = "input",
     output_name: str = "output",
+    channels: int = 3,
 ) -> Path:
     """Write a one-operation network with the tensors and the metadata of the real one."""
     nodes = [
@@ -43,7 +44,7 @@ def write_model(
     ]
     if output_name == "output":
         nodes.pop()
-    shape = ["n", 3, "h", "w"]
+    shape = ["n", channels, "h", "w"]
     graph = helper.make_graph(
         nodes,
         "tiny",

@@ -11,7 +11,7 @@ from cli.stills.request import StillRequest
 from service import __version__
 from service.inference.providers import count_threads
 from service.metrics import Metrics, StageTimes
-from service.options import BACKGROUND, TRIMAP
+from service.options import BACKGROUND, HINT, TRIMAP
 from service.runtime import Runtime
 from service.settings import load_settings
 from service.stills.answer import finish_answer
@@ -38,7 +38,7 @@ class Backend(Protocol):
         """Return the result of a photo; raises MattingError."""
         ...
 
-    async def identify(self, request: StillRequest) -> str:
+    async def identify(self, request: StillRequest, *, has_trimaps: bool = False) -> str:
         """Return what the result depends on besides the request: version and weights."""
         ...
 
@@ -52,7 +52,7 @@ class LocalBackend:
     async def matte(self, image: bytes, request: StillRequest) -> StillResult:
         runtime, options = self._runtime, request.options
         check_model(runtime, options, request.trimap is not None)
-        files = StillFiles(image, request.trimap, request.background)
+        files = StillFiles(image, request.trimap, request.background, request.hint)
         times = StageTimes(runtime.metrics)
         with runtime.gate.try_enter(is_fine=options.refine == "fine") as ticket:
             still = await matte_still(runtime, files, options, ticket, times)
@@ -62,9 +62,9 @@ class LocalBackend:
         )
         return StillResult(content, content_type, answer.metadata.to_json())
 
-    async def identify(self, request: StillRequest) -> str:
+    async def identify(self, request: StillRequest, *, has_trimaps: bool = False) -> str:
         info = self._runtime.models.choose(request.options.model).info
-        check_model(self._runtime, request.options, request.trimap is not None)
+        check_model(self._runtime, request.options, has_trimaps)
         return f"{__version__} {info.sha256}"
 
 
@@ -75,11 +75,11 @@ class RemoteBackend:
         self._service = service
 
     async def matte(self, image: bytes, request: StillRequest) -> StillResult:
-        files = {BACKGROUND: request.background, TRIMAP: request.trimap}
+        files = {BACKGROUND: request.background, TRIMAP: request.trimap, HINT: request.hint}
         matte, told = await self._service.matte(image, request.given | files)
         return StillResult(matte.content, matte.content_type, told)
 
-    async def identify(self, request: StillRequest) -> str:
+    async def identify(self, request: StillRequest, *, has_trimaps: bool = False) -> str:
         return await self._service.identify(request.options.model)
 
 

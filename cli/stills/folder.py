@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.flags import (
+    HINT_HELP,
     BackgroundFile,
     DeviceName,
     Force,
@@ -28,7 +29,7 @@ from cli.screen import open_progress
 from cli.stills.backend import Backend, open_backend
 from cli.stills.journal import Journal
 from cli.stills.request import NO_FLAG, StillRequest, make_request
-from cli.stills.tree import Photo, check_folders, find_photos
+from cli.stills.tree import Photo, check_folder, check_folders, find_beside, find_photos
 from service.errors import MattingError
 from service.inference.providers import count_threads
 from service.stills.options import ImageOptions
@@ -57,6 +58,8 @@ class Run:
     request: StillRequest
     jobs: int
     force: bool
+    trimaps: Path | None = None
+    hints: Path | None = None
     counts: Counts = field(default_factory=Counts)
 
 
@@ -83,6 +86,16 @@ def folder(
     model: ModelName = None,
     device: DeviceName = None,
     background_file: BackgroundFile = None,
+    trimap_folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="trimaps under the photos' names, for a model that takes them"
+        ),
+    ] = None,
+    hint_folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help=f"{HINT_HELP}; under the photos' names, where there are"),
+    ] = None,
     server: Server = None,
     key: Key = None,
     **options: Any,
@@ -103,6 +116,8 @@ def folder(
             request,
             jobs or min(count_threads(), MOST_AT_ONCE),
             force,
+            check_folder(trimap_folder),
+            check_folder(hint_folder),
         )
         asyncio.run(run(work, place))
     counts = work.counts
@@ -124,8 +139,10 @@ async def run(work: Run, place: Place) -> None:
     if not photos:
         fail(f"{work.source}: there are no photos in it")
     async with open_backend(place, photos=work.jobs) as backend:
-        identity = identify(work.request, await backend.identify(work.request))
-        with Journal(work.source, work.out, work.report, identity) as journal:
+        network = await backend.identify(work.request, has_trimaps=work.trimaps is not None)
+        identity = identify(work.request, network)
+        beside = work.trimaps, work.hints
+        with Journal(work.source, work.out, work.report, identity, beside) as journal:
             waiting = [one for one in photos if work.force or not journal.is_done(one)]
             work.counts.skipped = len(photos) - len(waiting)
             with show_progress(len(photos), work.counts.skipped) as progress:
@@ -160,7 +177,8 @@ async def matte_photo(
             name = str(photo.result)
             raise FileExistsError(errno.EEXIST, "is there already; --force overwrites", name)
         content, source = await asyncio.to_thread(journal.read, photo)
-        result = await backend.matte(content, work.request)
+        request = await asyncio.to_thread(add_files, work, photo)
+        result = await backend.matte(content, request)
     except MattingError as error:
         problem, text = error.describe(), explain(error)
     except OSError as error:
@@ -175,6 +193,14 @@ async def matte_photo(
     work.counts.failed += 1
     progress.say(f"error: {photo.file}: {text}")
     progress.advance()
+
+
+def add_files(work: Run, photo: Photo) -> StillRequest:
+    """Return the request with the photo's own trimap and hint; raises MattingError, OSError."""
+    files = {"trimap": work.trimaps, "hint": work.hints}
+    found = {name: find_beside(folder, photo.file) for name, folder in files.items()}
+    content = {name: path.read_bytes() for name, path in found.items() if path is not None}
+    return replace(work.request, **content)
 
 
 def identify(request: StillRequest, network: str) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.flags import (
+    HINT_HELP,
     BackgroundFile,
     DeviceName,
     Force,
@@ -56,6 +57,7 @@ def image(
     trimap_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="for a model that takes a trimap")
     ] = None,
+    hint_file: Annotated[Path | None, typer.Option(metavar="FILE", help=HINT_HELP)] = None,
     server: Server = None,
     key: Key = None,
     **options: Any,
@@ -73,6 +75,7 @@ def image(
             suffix=out.suffix or "." if is_file else "",
             background=background_file,
             trimap=trimap_file,
+            hint=hint_file,
         )
         target = choose_target(photo, out, request)
         refuse_overwriting([target] if target != PIPE else [], force)

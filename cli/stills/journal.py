@@ -5,13 +5,14 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
 
-from cli.stills.tree import Photo
+from cli.stills.tree import Photo, find_beside
+from service.errors import MattingError
 
 DONE, FAILED = "done", "failed"
 WORK_FOLDER = ".matte"  # in OUT, while a run lasts
@@ -22,11 +23,20 @@ class Journal(AbstractContextManager["Journal"]):
 
     A result gets its name once it is whole, after its line is in the report: a run that is killed
     leaves neither a half file nor one that the report does not know. `identity` stands for the
-    options and the network: a photo that was done with others is not done.
+    options and the network: a photo that was done with others is not done. `beside` are folders of
+    further pictures, which are part of a photo.
     """
 
-    def __init__(self, source: Path, out: Path, report: Path, identity: str) -> None:
+    def __init__(
+        self,
+        source: Path,
+        out: Path,
+        report: Path,
+        identity: str,
+        beside: Sequence[Path | None] = (),
+    ) -> None:
         self._source, self._out, self._report = source, out, report
+        self._beside = [folder for folder in beside if folder is not None]
         self._identity = identity
         self._work = out / WORK_FOLDER
         self._writing = threading.Lock()
@@ -85,7 +95,7 @@ class Journal(AbstractContextManager["Journal"]):
                 and record["source"] == self._describe_source(photo)
                 and record["bytes"] == size
             )
-        except (OSError, KeyError):
+        except (OSError, KeyError, MattingError):  # what is wrong beside it is told when it is read
             return False
 
     def is_foreign(self, photo: Photo) -> bool:
@@ -96,17 +106,19 @@ class Journal(AbstractContextManager["Journal"]):
         record = self.records.get(str(photo.file), {})
         return record.get("status") == DONE and record.get("result") == str(photo.result)
 
-    def _describe_source(self, photo: Photo) -> dict[str, int]:
-        found = (self._source / photo.file).stat()
-        return {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
+    def _describe_source(self, photo: Photo) -> dict[str, Any]:
+        told: dict[str, Any] = describe_file(self._source / photo.file)
+        found = (find_beside(folder, photo.file) for folder in self._beside)
+        beside = [None if path is None else describe_file(path) for path in found]
+        return told | ({"beside": beside} if beside else {})
 
-    def read(self, photo: Photo) -> tuple[bytes, dict[str, int]]:
+    def read(self, photo: Photo) -> tuple[bytes, dict[str, Any]]:
         """Return the bytes of a photo, and what tells whether it has changed since."""
         source = self._describe_source(photo)
         return (self._source / photo.file).read_bytes(), source
 
     def write(
-        self, photo: Photo, source: dict[str, int], content: bytes, told: dict[str, Any]
+        self, photo: Photo, source: dict[str, Any], content: bytes, told: dict[str, Any]
     ) -> None:
         """Write a result and its line; raises OSError."""
         target = self._out / photo.result
@@ -139,6 +151,12 @@ class Journal(AbstractContextManager["Journal"]):
         part = self._report.with_name(f".{self._report.name}.part")
         part.write_text("".join(map(format_line, lines)), encoding="utf-8")
         os.replace(part, self._report)
+
+
+def describe_file(path: Path) -> dict[str, int]:
+    """Return what tells whether a file has changed; raises OSError."""
+    found = path.stat()
+    return {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
 
 
 def format_line(record: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ class StillRequest:
     format: Format
     background: bytes | None = None
     trimap: bytes | None = None
+    hint: bytes | None = None
 
     @property
     def suffix(self) -> str:
@@ -50,6 +51,7 @@ def make_request(
     suffix: str = "",
     background: Path | None = None,
     trimap: Path | None = None,
+    hint: Path | None = None,
 ) -> StillRequest:
     """Check what the command line says; `suffix` is that of the file to write, empty for none.
 
@@ -74,4 +76,5 @@ def make_request(
         choose_format(options, accept=None),
         background and background.read_bytes(),
         trimap and trimap.read_bytes(),
+        hint and hint.read_bytes(),
     )

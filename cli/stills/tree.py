@@ -25,8 +25,7 @@ class Photo:
 
 def check_folders(source: Path, out: Path) -> None:
     """Raise InvalidOption where results would be taken for photos, or OSError without a source."""
-    if not source.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "is no folder", str(source))
+    check_folder(source)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is no folder", str(out))
     if source.resolve().is_relative_to(out.resolve()):
@@ -34,6 +33,13 @@ def check_folders(source: Path, out: Path) -> None:
             f"{out} holds {source}, so that results would be matted as photos",
             hint="choose another OUT; a folder inside IN is fine",
         )
+
+
+def check_folder(folder: Path | None) -> Path | None:
+    """Return a folder that is there; raises OSError."""
+    if folder is not None and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is no folder", str(folder))
+    return folder
 
 
 def find_photos(source: Path, out: Path, suffix: str) -> list[Photo]:
@@ -60,3 +66,17 @@ def walk(source: Path, out: Path) -> Iterator[PurePosixPath]:
         for name in names:
             if name[0] != "." and PurePosixPath(name).suffix.lower() in PHOTOS:
                 yield PurePosixPath((here / name).relative_to(source).as_posix())
+
+
+def find_beside(folder: Path | None, photo: PurePosixPath) -> Path | None:
+    """Return the picture of a photo in a folder of its own: of `a/b.jpg` it is `a/b.png`, say.
+
+    None where there is no folder, or none of that name; raises InvalidOption for several.
+    """
+    if folder is None:
+        return None
+    found = [path for end in PHOTOS if (path := folder / photo.with_suffix(end)).is_file()]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise InvalidOption(f"{found[0].parent} has several files of one photo: {names}")
+    return found[0] if found else None

@@ -39,7 +39,9 @@ TOLD = (
     "colour_changes",
     "audio_packets_lost",
     "audio_changes",
+    "audio_tracks_lost",
     "ends_early_s",
+    "cut_short",
 )
 T = TypeVar("T")
 
@@ -65,7 +67,7 @@ async def run_clip(
     """
     stop = threading.Event()
     await model.load()
-    network = FrameNetwork(runtime.settings, model, plan.ref_size)
+    network = FrameNetwork(runtime.settings, model, plan.ref_size, plan.render_options.roi)
     async with AsyncExitStack() as stack:
         stack.enter_context(trace_stage("clip"))
         decoder = await stack.enter_async_context(runtime.decoders.borrow("video"))

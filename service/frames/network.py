@@ -1,9 +1,9 @@
 """The network as the frames of one clip or session use it, from any thread."""
 
 import asyncio
-from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,11 @@ from service.inference.batcher import Matte
 from service.inference.engine import State
 from service.inference.preprocessing import check_ref_size, prepare_input
 from service.inference.registry import Model
+from service.matting.crop import Box, cut
+from service.matting.hint import choose_whole_size, embed_matte
+from service.matting.resize import resize_image
 from service.media.video.types import Image
+from service.options import check_roi_inside
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -55,9 +59,17 @@ def choose_frame_model(
 
 
 class FrameNetwork:
-    """A model at one `ref_size`; None: the model's own. Made on the event loop."""
+    """A model at one `ref_size`; None: the model's own. Made on the event loop.
 
-    def __init__(self, settings: Settings, model: Model, ref_size: int | None) -> None:
+    With `roi` it sees that part of each frame alone, and mattes are 0 outside. All frames have one
+    size.
+    """
+
+    def __init__(
+        self, settings: Settings, model: Model, ref_size: int | None, roi: Box | None = None
+    ) -> None:
+        self._roi = roi
+        self._shape = 0, 0
         self._max_megapixels = settings.network_max_megapixels
         self._model = model
         self._ref_size = ref_size
@@ -71,13 +83,27 @@ class FrameNetwork:
         return 2 if engine is None else engine.max_batch_size + 1
 
     def prepare(self, image: Image) -> tuple[Tensor, Image]:
-        """Return the input of a frame and the picture that it was made of; raises InvalidOption."""
-        return prepare_input(image, self._model.info, self._ref_size, self._max_megapixels)
+        """Return the input of a frame and the picture that it was made of; raises InvalidOption.
+
+        That picture is the whole frame, at the size of the matte.
+        """
+        if self._roi is None:
+            return prepare_input(image, self._model.info, self._ref_size, self._max_megapixels)
+        roi = self._roi
+        check_roi_inside(roi, image)
+        self._shape = image.shape[0], image.shape[1]
+        part = cut(image, roi)
+        tensor, seen = prepare_input(part, self._model.info, self._ref_size, self._max_megapixels)
+        return tensor, resize_image(image, choose_whole_size(seen.shape, roi, self._shape))
 
     def infer(self, tensor: Tensor, state: State) -> Future[Matte]:
         """Queue an input from another thread than the loop's."""
         return asyncio.run_coroutine_threadsafe(self.matte(tensor, state), self._loop)
 
-    def matte(self, tensor: Tensor, state: State) -> Coroutine[Any, Any, Matte]:
+    async def matte(self, tensor: Tensor, state: State) -> Matte:
         """Queue an input on the event loop."""
-        return self._model.infer(tensor, timeout_s=FRAME_TIMEOUT_S, state=state)
+        matte = await self._model.infer(tensor, timeout_s=FRAME_TIMEOUT_S, state=state)
+        if self._roi is None:
+            return matte
+        whole = await asyncio.to_thread(embed_matte, matte.alpha, self._roi, self._shape)
+        return replace(matte, alpha=whole)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from service.frames.background_clip import BackgroundClip, LoopedClip
 from service.frames.options import SmoothedOptions
 from service.frames.segment import MattedFrame
+from service.matting import crop
 from service.matting.cleanup import clean_alpha, settle_ends
 from service.matting.composite import (
     Background,
@@ -46,7 +47,7 @@ class RenderOptions:
 
     A picture or clip as `background` covers the frame. `existing_alpha` says what the clip's own
     does, `cleanup` are the corrections of `clean_alpha`. `placement` moves the whole frame with the
-    person, None leaves it.
+    person, None leaves it. Nothing outside `roi` is the person.
     """
 
     background: Background | BackgroundClip = (255, 255, 255)
@@ -56,6 +57,7 @@ class RenderOptions:
     cleanup: Mapping[str, Any] = field(default_factory=dict)
     shadow: ShadowName = "none"
     placement: Placement | None = None
+    roi: crop.Box | None = None
 
 
 def make_render_options(
@@ -70,6 +72,7 @@ def make_render_options(
         cleanup=options.cleanup,
         shadow=options.shadow,
         placement=options.placement,
+        roi=options.roi_box,
     )
 
 
@@ -136,8 +139,10 @@ class RenderedFrame:
             own = frame.alpha.astype(np.float32) / np.float32(255)
             alpha = own if alpha is None else alpha * own
         assert alpha is not None
+        if options.roi is not None:
+            alpha = _clear_outside(alpha, options.roi)
         alpha = clean_alpha(alpha, **options.cleanup)
-        return alpha if frame.box is None else _clear_bars(alpha, frame.box)
+        return alpha if frame.box is None else _clear_outside(alpha, frame.box)
 
     @cached_property
     def colour(self) -> Pixels:
@@ -175,7 +180,7 @@ class RenderedFrame:
         return cut_out(*self.person.cut_out())
 
 
-def _clear_bars(alpha: Alpha, box: Box) -> Alpha:
+def _clear_outside(alpha: Alpha, box: Box | crop.Box) -> Alpha:
     cleared = np.zeros_like(alpha)
     rows = slice(box.top, box.top + box.height)
     columns = slice(box.left, box.left + box.width)

@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
 _VALUE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(px|%)?", re.ASCII)
 
 
@@ -75,3 +77,9 @@ def expand_box(box: Box, margin: Margin, shape: tuple[int, int]) -> Box:
     right = min(shape[1], box.left + box.width + margin.right.measure(box.width))
     bottom = min(shape[0], box.top + box.height + margin.bottom.measure(box.height))
     return Box(left, top, right - left, bottom - top)
+
+
+def cut(picture: NDArray[Pixel], box: Box) -> NDArray[Pixel]:
+    """Return the part of a picture (H, W) or (H, W, C) in a box, as an array of its own."""
+    rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
+    return np.ascontiguousarray(picture[rows, columns])

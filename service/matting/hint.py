@@ -56,6 +56,24 @@ def apply_hint(alpha: NDArray[np.float32], hint: NDArray[np.uint8]) -> NDArray[n
     return changed.astype(np.float32)
 
 
+def check_inside(roi: Box, shape: tuple[int, ...]) -> None:
+    """Refuse a region of interest that a picture of (H, W) does not hold; raises ValueError."""
+    right, bottom = roi.left + roi.width, roi.top + roi.height
+    if bottom > shape[0] or right > shape[1]:
+        raise ValueError(
+            f"the roi ends at {right}, {bottom}, the picture at {shape[1]}, {shape[0]}"
+        )
+
+
+def choose_whole_size(matte: tuple[int, ...], roi: Box, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return height and width of a whole picture's matte, where that of `roi` has those of `matte`.
+
+    It is never larger than the picture, (H, W).
+    """
+    scale_y, scale_x = min(1.0, matte[0] / roi.height), min(1.0, matte[1] / roi.width)
+    return max(1, round(shape[0] * scale_y)), max(1, round(shape[1] * scale_x))
+
+
 def embed_matte(
     matte: NDArray[np.float32], roi: Box, shape: tuple[int, int]
 ) -> NDArray[np.float32]:
@@ -63,9 +81,7 @@ def embed_matte(
 
     It has the resolution of `matte`, but is never larger than the picture.
     """
-    scale_y = min(1.0, matte.shape[0] / roi.height)
-    scale_x = min(1.0, matte.shape[1] / roi.width)
-    height, width = max(1, round(shape[0] * scale_y)), max(1, round(shape[1] * scale_x))
+    height, width = choose_whole_size(matte.shape, roi, shape)
     to_x, to_y = width / shape[1], height / shape[0]
     if matte.shape[0] > roi.height * to_y:  # shrink by areas first: warping takes single pixels
         size = max(1, round(roi.width * to_x)), max(1, round(roi.height * to_y))

@@ -77,7 +77,9 @@ async def compute_and_commit(
     """Compute a chunk, or the end, and make it the session's state; the caller holds it."""
     model = choose_session_model(runtime, session)
     await model.load()
-    network = FrameNetwork(runtime.settings, model, session.options.ref_size)
+    network = FrameNetwork(
+        runtime.settings, model, session.options.ref_size, session.options.roi_box
+    )
     task = ChunkTask(runtime.settings, network, model, store.answers, session, chunk, decoder)
     run = start_in(store.threads, compute_step, task)
 

@@ -123,7 +123,10 @@ class LiveStream:
         self._runtime = runtime
         self._session = session
         self._model = choose_session_model(runtime, session, is_live=True)
-        self._network = FrameNetwork(runtime.settings, self._model, session.options.ref_size)
+        options = session.options
+        self._network = FrameNetwork(
+            runtime.settings, self._model, options.ref_size, options.roi_box
+        )
         self._network_state = session.state.segment.network
         self._clock = clock
         self._inbox = Inbox(runtime.metrics)

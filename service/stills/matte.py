@@ -11,11 +11,11 @@ from service.errors import InvalidOption
 from service.gate import Ticket
 from service.inference.models import ModelInfo
 from service.inference.preprocessing import check_ref_size, prepare_input
-from service.matting.crop import Box
+from service.matting.crop import Box, cut
 from service.matting.hint import embed_matte, make_hint, read_strokes
 from service.media.image.types import Picture
 from service.metrics import StageTimes
-from service.options import BACKGROUND, HINT, IMAGE, TRIMAP
+from service.options import BACKGROUND, HINT, IMAGE, TRIMAP, check_roi_inside
 from service.runtime import Runtime
 from service.stills.options import ImageOptions
 
@@ -123,15 +123,11 @@ def add_hint(still: MattedStill, roi: Box | None) -> MattedStill:
     if roi is None and still.hint is None:
         return still
     image = still.picture.image
-    height, width = image.shape[:2]
     if still.hint is not None:
         check_shape(HINT, still.hint, image)
-    if roi is not None and (roi.left + roi.width > width or roi.top + roi.height > height):
-        raise InvalidOption(
-            f"the roi ends at {roi.left + roi.width}, {roi.top + roi.height}, the image at "
-            f"{width}, {height}"
-        )
-    return replace(still, hint=make_hint((height, width), roi, still.hint))
+    if roi is not None:
+        check_roi_inside(roi, image)
+    return replace(still, hint=make_hint(image.shape[:2], roi, still.hint))
 
 
 def check_shape(name: str, layer: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
@@ -187,8 +183,6 @@ def prepare(
     if trimap is not None:
         check_shape("the trimap", trimap, image)
     if roi is not None:
-        rows = slice(roi.top, roi.top + roi.height)
-        columns = slice(roi.left, roi.left + roi.width)
-        image = np.ascontiguousarray(image[rows, columns])
-        trimap = None if trimap is None else trimap[rows, columns]
+        image = cut(image, roi)
+        trimap = None if trimap is None else cut(trimap, roi)
     return prepare_input(image, info, ref_size, max_megapixels, trimap)

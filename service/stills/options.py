@@ -4,8 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from service.matting.crop import Box, parse_margin
-from service.matting.hint import parse_roi
+from service.matting.crop import parse_margin
 from service.matting.sizes import check_size
 from service.options import BLUR, MattingOptions, Requirements
 
@@ -16,12 +15,6 @@ MAX_KEEP_S = 7 * 24 * 3600
 
 def check_margin(value: str) -> str:
     parse_margin(value)
-    return value
-
-
-def check_roi(value: str | None) -> str | None:
-    if value is not None:
-        parse_roi(value)
     return value
 
 
@@ -69,13 +62,6 @@ class ImageOptions(MattingOptions):
         examples=["preview", "800x600", "4MP"],
         description="`full`, `preview` (0.25 MP), a box `WxH`, or at most `NMP`; never enlarges",
     )
-    roi: Annotated[str | None, AfterValidator(check_roi)] = Field(
-        None,
-        max_length=32,
-        examples=["16,0,32,48"],
-        description="left,top,width,height in pixels of the upright image: the person is looked "
-        "for there alone, and the rest is removed",
-    )
     icc: Literal["keep", "srgb", "strip"] = Field(
         "keep",
         description="colour profile: the image's own (composites, and colour that is described "
@@ -93,11 +79,6 @@ class ImageOptions(MattingOptions):
     def has_colour(self) -> bool:
         """Whether the result shows the person, not only the matte."""
         return self.output != "alpha"
-
-    @property
-    def roi_box(self) -> Box | None:
-        """The part of the image in which the person is looked for, None for all of it."""
-        return None if self.roi is None else parse_roi(self.roi)
 
     @property
     def shows_person(self) -> bool:

@@ -10,7 +10,7 @@ from PIL import ImageCms
 
 from service.matting.cleanup import clean_alpha, keep_largest_piece, settle_ends
 from service.matting.composite import draw_background
-from service.matting.crop import Box, expand_box, find_subject, parse_margin
+from service.matting.crop import Box, cut, expand_box, find_subject, parse_margin
 from service.matting.fine import refine_strands
 from service.matting.foreground import estimate_foreground
 from service.matting.hint import apply_hint
@@ -57,11 +57,9 @@ class _Layers:
     hint: Pixels | None = None
 
     def crop(self, box: Box) -> None:
-        rows = slice(box.top, box.top + box.height)
-        columns = slice(box.left, box.left + box.width)
         for name, layer in vars(self).items():
             if layer is not None:
-                setattr(self, name, np.ascontiguousarray(layer[rows, columns]))
+                setattr(self, name, cut(layer, box))
 
     def shrink(self, width: int, height: int) -> None:
         if self.guide.shape[:2] == (height, width):

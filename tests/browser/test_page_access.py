@@ -17,6 +17,9 @@ def test_every_mode_meets_wcag_aa(browser: Browser, live_server, scheme: str, sc
     with open_start_page(browser, live_server().url, **looks) as page:
         page.locator("#photo-background").get_by_role("radio", name="Colour").check()
         page.click("#copy-curl")
+        with page.expect_response("**/v1/image"):
+            page.locator("#region").check()
+        expect(page.locator("#photo-busy")).to_be_hidden(timeout=WAIT_MS)
         assert_accessible(page)
         page.click("#tab-clip")
         assert_accessible(page)
@@ -42,6 +45,7 @@ def test_everything_can_be_reached_by_keys(browser: Browser, live_server) -> Non
             page.keyboard.press("Tab")
             seen.add(page.evaluate("document.activeElement.id || document.activeElement.name"))
         wanted = {"tab-photo", "split", "pick", "camera", "photo-kind", "refine", "feather"}
+        wanted |= {"photo-shadow", "region"}
         assert seen >= wanted | {"erode", "save-png", "save-webp", "copy-curl", "copy-python"}
         page.focus("#tab-photo")
         page.keyboard.press("ArrowRight")

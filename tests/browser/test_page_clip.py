@@ -71,6 +71,10 @@ def test_clip_goes_through_with_progress_to_players_links_and_report(
     expect(page.locator("#clip-start")).to_be_focused()
     page.locator("#clip-background").get_by_label("Colour #d64550").click()
     page.check("#outputs input[value=webm]")
+    page.check("#outputs input[value=stacked]")
+    page.select_option("#clip-model", "modnet")
+    page.select_option("#clip-shadow", label="Soft, around")
+    page.select_option("#clip-place", label="Half as large, lower right")
     page.evaluate(RECORD_PROGRESS)
     with page.expect_request("**/v1/video") as sent:
         page.keyboard.press("Tab")
@@ -87,9 +91,16 @@ def test_clip_goes_through_with_progress_to_players_links_and_report(
 
     address = find_job(page)
     job = httpx.get(address).raise_for_status().json()
-    assert job["options"] == {"outputs": ["composite", "webm"], "background": "#d64550"}
+    assert job["options"] == {
+        "outputs": ["composite", "webm", "stacked"],
+        "background": "#d64550",
+        "model": "modnet",
+        "shadow": "soft",
+        "scale": "50%",
+        "position": "100% 100%",
+    }
     links = page.locator("#clip-done .links a")
-    assert links.count() == len(job["results"]) == 2
+    assert links.count() == len(job["results"]) == 3
     for index, result in enumerate(job["results"]):
         with page.expect_download() as download:
             links.nth(index).click()

@@ -179,6 +179,34 @@ def test_edges_chosen_while_a_photo_is_on_its_way_count_for_it(
     assert "feather=6" in page.locator("#command").inner_text()
 
 
+def test_person_is_looked_for_in_the_box_that_is_drawn(page: Page, portrait_jpeg: bytes) -> None:
+    pick(page, portrait_jpeg)
+    with page.expect_response("**/v1/image") as answer:
+        page.locator("#region").check()
+    assert answer.value.ok
+    expect(page.locator("#region-box")).to_be_visible()
+    page.locator("#compare").scroll_into_view_if_needed()
+    box = page.locator("#region-pad").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.05, box["y"] + box["height"] * 0.05)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.8, steps=3)
+    with page.expect_response("**/v1/image") as answer:
+        page.mouse.up()
+    assert answer.value.ok
+    expect(page.locator("#region-right-value")).to_have_text("50 %")
+    expect(page.locator("#region-pad")).to_be_hidden()
+    expect(page.locator("#photo-busy")).to_be_hidden(timeout=WAIT_MS)
+    seen = read_pixels(page, "#after", *SIZE)[..., 3]
+    assert not seen[:, 36:].any() and seen[FACE] > 200, "the right half is gone"
+    page.click("#copy-curl")
+    assert "roi=26,26,230,384" in page.locator("#command").inner_text()
+    with page.expect_response("**/v1/image"):
+        page.locator("#region-right").fill("100")
+    expect(page.locator("#photo-busy")).to_be_hidden(timeout=WAIT_MS)
+    pick(page, portrait_jpeg, "other.jpg")
+    expect(page.locator("#region")).not_to_be_checked()
+
+
 def read_download(page: Page, button: str) -> tuple[str, bytes]:
     with page.expect_download() as download:
         page.click(button)
@@ -201,6 +229,8 @@ def test_downloads_and_commands_make_what_is_shown(
         expect(page.locator("#photo-background")).to_contain_text("be,hind;.png")
     elif kind != "None":
         choose_background(page, "photo", kind)
+    if kind in ("None", "Colour"):
+        page.select_option("#photo-shadow", "soft" if kind == "None" else "drop")
     with page.expect_response("**/v1/image/*"):
         page.locator("#feather").fill("2")
     expect(page.locator("#photo-caption")).to_contain_text("without the network")

@@ -16,6 +16,7 @@ from cli.__main__ import main as matte
 from cli.stills.journal import Journal
 from cli.stills.tree import Photo, find_photos
 from tests.helpers import ROOT, make_environ, wait_until
+from tests.onnx_files import write_model
 
 QUICK = ("--device", "cpu", "--ref-size", "64")
 
@@ -87,6 +88,41 @@ def test_other_options_make_other_results(run, portrait, tmp_path) -> None:
     assert run("--threshold", "0.5") == {"done": 2, "skipped": 0, "failed": 0, "code": 0}
     alpha = np.asarray(Image.open(tmp_path / "out" / "000.png"))
     assert set(np.unique(alpha)) <= {0, 255}
+
+
+def test_hints_beside_the_photos(run, portrait, tmp_path) -> None:
+    save_photos(tmp_path / "in", portrait, 3)
+    hints = tmp_path / "hints"
+    (hints / "a").mkdir(parents=True)
+    strokes = Image.new("L", (64, 64), 128)
+    strokes.paste(255, (0, 0, 64, 8))
+    strokes.save(hints / "a" / "001.png")
+    assert run("--hint-folder", str(hints)) == {"done": 3, "skipped": 0, "failed": 0, "code": 0}
+    with Image.open(tmp_path / "out" / "a" / "001.png") as alpha:
+        assert np.asarray(alpha)[:7].min() == 255, "kept"
+    with Image.open(tmp_path / "out" / "000.png") as alpha:
+        assert np.asarray(alpha)[:7].min() < 255, "it has none"
+    strokes.save(hints / "000.png")
+    assert run("--hint-folder", str(hints))["done"] == 1, "one photo has a new hint"
+    strokes.save(hints / "000.bmp")
+    assert run("--hint-folder", str(hints)) == {"done": 0, "skipped": 2, "failed": 1, "code": 1}
+    problem = read_report(tmp_path / "out")["000.jpg"]["problem"]
+    assert "000.png, 000.bmp" in problem["detail"]
+
+
+def test_trimaps_beside_the_photos(portrait, tmp_path, capsys) -> None:
+    trimap_model = write_model(tmp_path / "trimap.onnx", channels=4)
+    save_photos(tmp_path / "in", portrait, 2)
+    trimaps = tmp_path / "trimaps"
+    trimaps.mkdir()
+    Image.new("L", (64, 64), 128).save(trimaps / "000.png")
+    folders = [str(tmp_path / "in"), str(tmp_path / "out")]
+    given = ["--model", str(trimap_model), "--trimap-folder", str(trimaps), "--device", "cpu"]
+    assert matte(["folder", *folders, "--json", *given]) == 1
+    counts = json.loads(capsys.readouterr().out)
+    assert (counts["done"], counts["failed"]) == (1, 1)
+    problem = read_report(tmp_path / "out")["a/001.jpg"]["problem"]
+    assert "needs a trimap" in problem["detail"]
 
 
 def test_file_of_somebody_else_is_kept_unless_forced(run, portrait, tmp_path, capsys) -> None:

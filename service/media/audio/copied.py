@@ -22,7 +22,8 @@ class CopiedTrack:
 
     A track has one description for all of its packets. AAC of another form than the first is
     encoded anew in that; packets of other codecs say their form themselves, and players follow.
-    `changes` counts both.
+    `changes` counts both. Of what an edit list cuts off only the last packet is kept, which
+    decoders need for the one behind it. Packets that cannot be decoded are left out and counted.
     """
 
     def __init__(self, stream: Any, layout: Layout, track: AudioTrack) -> None:
@@ -31,15 +32,31 @@ class CopiedTrack:
         self._stream, self._layout = stream, layout
         self._form = self._first_form = self._read_first_form()
         self._recoder: AudioEncoder | None = None
+        self._cut_off: Any = None
+        # Of its own: the stream's may decode the same packets for other containers.
+        context = stream.codec_context
+        self._decoder = av.CodecContext.create(context.codec.canonical_name, "r")
+        self._decoder.extradata = context.extradata
 
     def push(self, packet: Any) -> list[AudioPacket]:
+        if packet.is_discard:
+            self._cut_off = packet
+            return []
+        before, self._cut_off = self._cut_off, None
+        return ([] if before is None else self._take(before)) + self._take(packet)
+
+    def _take(self, packet: Any) -> list[AudioPacket]:
+        lost = self.packets_lost
+        frames = decode_packet(self, self._decoder, packet)
+        if self.packets_lost > lost:
+            return []
         form = self._read_form(packet)
         if self._first_form is None:
             self._form = self._first_form = form
         if form is not None and form != self._form:
             self._form, self.changes = form, self.changes + 1
         if self._form != self._first_form and self.tracks[0].codec == "aac":
-            return self._recode(packet)
+            return self._recode(frames)
         return self._end_recoding() + self._copy(packet)
 
     def flush(self) -> list[AudioPacket]:
@@ -58,14 +75,14 @@ class CopiedTrack:
     def _copy(self, packet: Any) -> list[AudioPacket]:
         return to_items([packet], self.tracks[0].index)
 
-    def _recode(self, packet: Any) -> list[AudioPacket]:
+    def _recode(self, frames: list[Any]) -> list[AudioPacket]:
         track = self.tracks[0]
         if self._recoder is None:
             layout = replace(self._layout, order=None)
             args = track.sample_rate, track.index, "aac", track.containers, track.labels
             self._recoder = AudioEncoder("aac", layout, *args)
         items: list[AudioPacket] = []
-        for frame in decode_packet(self, self._stream.codec_context, packet):
+        for frame in frames:
             items += self._recoder.push(frame)
         return [self._rescale(item) for item in items]
 

@@ -29,6 +29,7 @@ _TURNS = {  # what makes a picture of each EXIF orientation upright
     8: Image.Transpose.ROTATE_90,
 }
 _STRIP_ROWS = 256
+_GREY_PROFILE = b"GRAY"  # the colour model in the header of an ICC profile
 
 
 def assemble_picture(source: Source, orientation: int) -> Picture:
@@ -51,6 +52,8 @@ def assemble_picture(source: Source, orientation: int) -> Picture:
     else:
         assert pixels.image is not None
         image, pixels.image = _turn(pixels.image, orientation), None
+        if source.format == "WEBP" and icc[16:20] == _GREY_PROFILE:
+            image = _take_grey(image)
         samples = describe_samples(image, tags, key)
         colours = choose_colours(samples.mode, icc)
         notes += [colours.note] if colours.note else []
@@ -68,6 +71,14 @@ def assemble_picture(source: Source, orientation: int) -> Picture:
 def _turn(image: Image.Image, orientation: int) -> Image.Image:
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
+
+
+def _take_grey(image: Image.Image) -> Image.Image:
+    """Return a picture in grey if all of its pixels are; WebP stores three equal channels."""
+    red, green, blue = (image.getchannel(name) for name in "RGB")
+    if red.tobytes() != green.tobytes() or green.tobytes() != blue.tobytes():
+        return image
+    return Image.merge("LA", (green, image.getchannel("A"))) if image.mode == "RGBA" else green
 
 
 def _turn_array(pixels: Deep, orientation: int) -> Deep:

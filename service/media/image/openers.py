@@ -101,6 +101,8 @@ def _load_png(png: PngFile, file: ImageFile.ImageFile) -> Pixels:
 
 
 def _load_cut_png(png: PngFile, file: ImageFile.ImageFile) -> Pixels:
+    if png.is_interlaced:
+        raise UndecodableImage("an interlaced PNG that is damaged or ends early is not read")
     missing = np.arange(file.height) >= count_rows(png.data)
     with accept_truncated():
         file.load()

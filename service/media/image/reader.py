@@ -8,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from service.media.image.assembly import assemble_picture
 from service.media.image.exif import read_orientation, serialise_exif
+from service.media.image.formats.tiff import refuse_raw
 from service.media.image.openers import open_source
 from service.media.image.refusal import explain_header, explain_pixels
 from service.media.image.source import Source
@@ -23,6 +24,16 @@ _MAGIC = (
     *(("TIFF", 0, start) for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     ("BMP", 0, b"BM"),
     ("GIF", 0, b"GIF8"),
+)
+_RAW_FILES = (
+    (4, b"ftypcrx ", "CR3"),
+    (0, b"FUJIFILMCCD-RAW", "RAF"),
+    (0, b"IIRO", "ORF"),
+    (0, b"IIRS", "ORF"),
+    (0, b"MMOR", "ORF"),
+    (0, b"IIU\0", "RW2"),
+    (0, b"FOVb", "X3F"),
+    (0, b"\0MRM", "MRW"),
 )
 _CLIPS = (
     (4, b"ftyp"),
@@ -75,6 +86,9 @@ def open_image(data: bytes | bytearray) -> OpenedImage:
     if not data:
         raise UndecodableImage("the file is empty")
     format = next((f for f, at, magic in _MAGIC if data[at : at + len(magic)] == magic), None)
+    for at, magic, kind in _RAW_FILES:
+        if data[at : at + len(magic)] == magic:
+            raise refuse_raw(kind)
     if format is None and any(data[at : at + len(magic)] == magic for at, magic in _CLIPS):
         raise UnknownFormat("the file is a clip; POST /v1/video takes clips")
     if format is None:

@@ -94,7 +94,7 @@ def describe_samples(image: Image.Image, tags: Mapping[int, Any], key: Any) -> S
     is_inverted = tags.get(_TIFF_PHOTOMETRIC) == 0
     if mode.startswith("I;16"):
         return Samples("L", 4095 if bits == 12 else 65535, is_inverted, key=key)
-    is_unsigned = mode == "I" and tuple(tags.get(_TIFF_SAMPLE_FORMAT, ())) == (_UNSIGNED,)
+    is_unsigned = mode == "I" and tuple(tags.get(_TIFF_SAMPLE_FORMAT, (_UNSIGNED,))) == (_UNSIGNED,)
     peak = max(float(_read_numbers(part, is_unsigned).max()) for _, part in cut_strips(image))
     if mode == "F":
         full = next((level for level in (1.0, 255.0, 65535.0) if peak <= level), peak)

@@ -31,7 +31,8 @@ def check_share(share: float) -> float:
     """Return the share of rows that are there; raises UndecodableImage under a half."""
     if share < LEAST_SHARE:
         raise UndecodableImage(
-            f"the file ends early: {share:.0%} of the rows are there, {LEAST_SHARE:.0%} are needed"
+            f"the file is damaged or ends early: {share:.0%} of its rows are there, "
+            f"{LEAST_SHARE:.0%} are needed"
         )
     return share
 

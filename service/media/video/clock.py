@@ -10,6 +10,10 @@ AHEAD_S = Fraction(10)
 # Packets of a new piece that wait until every track has shown where the piece begins for it.
 MAX_HELD_PACKETS = 512
 MAX_HELD_BYTES = 16 << 20
+# Behind a step back the library takes times of presentation for those of decoding (Matroska): a
+# picture between others then lies before them, by so many pictures or seconds at most.
+MAX_REORDERED = 16
+MAX_REORDERED_S = Fraction(1)
 
 
 class ClockCorrector:
@@ -18,6 +22,7 @@ class ClockCorrector:
     A piece begins where the clock of a track goes back, or, with `may_jump`, runs ahead of all
     tracks. All tracks of a piece are moved alike, so audio and picture stay together, by so much
     that none of them overlaps with what came before. `corrections` counts the pieces moved.
+    Packets that an edit list cuts off say nothing of the clock.
     """
 
     def __init__(self, *, may_jump: bool) -> None:
@@ -43,12 +48,13 @@ class ClockCorrector:
             if self._held:
                 self._hold(packet)
             else:
-                yield packet
+                yield self._emit(packet)
             return
         index = packet.stream.index
         if self._held and (index in self._firsts_s or index not in self._last_s):
             before_s = self._held_last_s.get(index, time_s)
-            if not self._breaks(time_s, before_s, max(self._held_last_s.values())):
+            latest_s = max(self._held_last_s.values())
+            if not self._breaks(packet, time_s, before_s, latest_s):
                 self._enter(packet, time_s)
                 if self._is_settled():
                     yield from self._release()
@@ -56,15 +62,18 @@ class ClockCorrector:
             yield from self._release()  # one more piece begins
         corrected_s = time_s + self._offset_s
         last_s = self._last_s.get(index)
-        if last_s is not None and self._breaks(corrected_s, last_s, max(self._ends_s.values())):
+        latest_s = max(self._ends_s.values(), default=corrected_s)
+        if last_s is not None and self._breaks(packet, corrected_s, last_s, latest_s):
             self._enter(packet, time_s)
             if self._is_settled():
                 yield from self._release()
             return
         yield self._emit(packet)
 
-    def _breaks(self, time_s: Fraction, last_s: Fraction, latest_s: Fraction) -> bool:
-        return time_s < last_s - BACK_S or (self._may_jump and time_s > latest_s + AHEAD_S)
+    def _breaks(self, packet: Any, time_s: Fraction, last_s: Fraction, latest_s: Fraction) -> bool:
+        if self._may_jump and time_s > latest_s + AHEAD_S:
+            return True
+        return time_s < last_s - BACK_S and time_s < last_s - _measure_reach(packet)
 
     def _enter(self, packet: Any, time_s: Fraction) -> None:
         index = packet.stream.index
@@ -115,5 +124,17 @@ class ClockCorrector:
 
 
 def _read_time(packet: Any) -> Fraction | None:
-    """Return when a packet is decoded, in seconds; pictures are shown in another order."""
-    return None if packet.dts is None else Fraction(packet.dts * packet.time_base)
+    """Return when a packet is decoded, in seconds, None where it says nothing of the clock.
+
+    Pictures are shown in another order.
+    """
+    if packet.dts is None or packet.is_discard:
+        return None
+    return Fraction(packet.dts * packet.time_base)
+
+
+def _measure_reach(packet: Any) -> Fraction:
+    """Return how far back a packet may lie, in seconds, without a step back of the clock."""
+    if packet.stream.type != "video" or packet.is_keyframe:
+        return BACK_S
+    return max(MAX_REORDERED_S, MAX_REORDERED * Fraction(packet.time_base) * (packet.duration or 0))

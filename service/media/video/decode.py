@@ -5,6 +5,7 @@ from typing import Any
 
 import av
 
+from service.media.video.aspects import AspectTracker
 from service.media.video.deinterlace import CombDetector, Deinterlacer
 from service.media.video.demux import Demuxer
 from service.media.video.losses import LossCounter
@@ -13,6 +14,7 @@ from service.media.video.types import Deinterlace
 # FFmpeg's field orders: from the first one on, pictures hold two fields.
 _FIRST_OF_FIELDS = 2
 _BOTTOM_FIRST = (3, 5)
+_DV_HEIGHT = 576  # to which the lower field of DV always comes first (IEC 61834), unstated
 # Codecs whose pictures say themselves whether they hold two fields; of others the container may.
 _STATING_FIELDS = (
     *("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "wmv3"),
@@ -28,11 +30,14 @@ class PictureDecoder:
 
     def __init__(self, demuxer: Demuxer, mode: Deinterlace) -> None:
         self._decoder = demuxer.decoder
-        codec: str = demuxer.stream.codec_context.codec.canonical_name
-        order = demuxer.stream.codec_context.field_order
-        self.top_field_first = order not in _BOTTOM_FIRST
+        context = demuxer.stream.codec_context
+        codec: str = context.codec.canonical_name
+        order = context.field_order
+        is_dv = codec == "dvvideo" and context.height <= _DV_HEIGHT
+        self.top_field_first = not is_dv and order not in _BOTTOM_FIRST
         self.has_fields = codec not in _STATING_FIELDS and order >= _FIRST_OF_FIELDS
         self.losses = LossCounter(codec)
+        self.aspects = AspectTracker(demuxer.decoder)
         self._combs = CombDetector()
         self._deinterlacer: Deinterlacer | None = None
         if mode != "off":
@@ -58,12 +63,15 @@ class PictureDecoder:
         """Yield the frames that are ready after a packet, None at the end."""
         if packet is not None:
             self.losses.send(packet)
+            self.aspects.send(packet)
         try:
             frames = list(self._decoder.decode(packet))
         except MemoryError:
             raise
         except av.FFmpegError:
             return
+        if frames:
+            self.aspects.receive()
         for frame in frames:
             self.losses.receive(frame)
             if not (frame.interlaced_frame or self.has_fields or self.is_deinterlacing):

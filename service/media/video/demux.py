@@ -2,14 +2,16 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
 
 from service.media.video.clock import ClockCorrector
-from service.media.video.formats import FORMATS, READ, find_refusal
+from service.media.video.ends import is_cut
+from service.media.video.formats import FORMATS, READ, find_refusal, find_ts_packets
 from service.media.video.frames import check_size
 from service.media.video.types import UndecodableVideo, UnsupportedVideo, VideoLimits
 
@@ -18,7 +20,8 @@ LATEST_START_S = 10
 # Clocks that run on without a beginning, and may jump.
 _LIVE_FORMATS = ("mpegts",)
 # Containers whose duration the library guesses from bytes and rates.
-_GUESSED_DURATION = ("mpegts", "gif", "flv")
+_GUESSED_DURATION = ("mpegts", "gif")
+_DOLBY_VISION = ("dvh1", "dvhe", "dvav", "dva1", "dav1")
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own drop alpha
 
 # Hostile files make PyAV raise all of these; whatever it is, the clip is at fault.
@@ -53,6 +56,7 @@ class Demuxer:
     """
 
     def __init__(self, file: BinaryIO, limits: VideoLimits) -> None:
+        self._file = file
         self._file_bytes = file.seek(0, os.SEEK_END)
         self.container = _open(file, limits)
         self.format: str = self.container.format.name
@@ -62,7 +66,10 @@ class Demuxer:
         context = self.stream.codec_context
         check_size(context.width, context.height, limits)
         self.decoder = _make_decoder(self.stream, limits)
-        self._pictures = 0
+        self._packets = Counter[int]()  # by track
+        # Whether reading stopped early or inside a packet, and when a picture in it is shown.
+        self._stopped = False
+        self.cut_picture: int | None = None
 
     def __enter__(self) -> "Demuxer":
         return self
@@ -78,12 +85,31 @@ class Demuxer:
         try:
             for packet in self.container.demux([self.stream, *self.audio]):
                 if packet.size:
-                    self._pictures += packet.stream.index == self.stream.index
+                    self._packets[packet.stream.index] += 1
+                    self._note_cut(packet)
                     yield packet
         except MemoryError:
             raise
         except av.FFmpegError:  # what is left of the file cannot be read
-            return
+            self._stopped = True
+
+    def _note_cut(self, packet: Any) -> None:
+        # A stream that was recorded off the air has damaged packets everywhere.
+        if packet.is_corrupt and self.format not in _LIVE_FORMATS:
+            self._stopped = True
+            if packet.stream.index == self.stream.index:
+                self.cut_picture = packet.pts
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the file ends before it should; at the end of reading."""
+        return self._stopped or is_cut(self._file, self.format)
+
+    def count_lost_tracks(self, read: Collection[int]) -> int:
+        """Return how many audio tracks have packets and are not among these streams."""
+        return sum(
+            self._packets[track.index] > 0 for track in self.audio if track.index not in read
+        )
 
     @property
     def pictures_missing(self) -> int:
@@ -93,12 +119,14 @@ class Demuxer:
         known = self.stream.index_entries
         if all(entry.pos + entry.size <= self._file_bytes for entry in known):
             return 0
-        return max(len(known) - self._pictures, 0)
+        return max(len(known) - self._packets[self.stream.index], 0)
 
     def stated_duration_s(self) -> float | None:
         """Return the duration that the header claims; None where the library only guesses it."""
         if self.format in _GUESSED_DURATION:
             return None
+        if self.format == "avi" and self.stream.frames:  # its duration is guessed from the bytes
+            return float(self.stream.frames * self.stream.time_base)
         if self.stream.duration:
             return max(float(self.stream.duration * self.stream.time_base), 0.0)
         duration: int | None = self.container.duration
@@ -135,7 +163,13 @@ def _open(file: BinaryIO, limits: VideoLimits) -> Any:
     options = {"format_whitelist": FORMATS, "max_pixels": _max_pixels(limits)}
     try:
         return av.open(
-            _Source(file), "r", options=options, metadata_errors="ignore", io_open=_refuse
+            _Source(file),
+            "r",
+            # Which the library does not find in a few packets.
+            format="mpegts" if find_ts_packets(file) else None,
+            options=options,
+            metadata_errors="ignore",
+            io_open=_refuse,
         )
     except DECODE_ERRORS as error:
         raise UndecodableVideo(f"The file is not a complete {READ} video.") from error
@@ -159,9 +193,29 @@ def _select_stream(container: Any) -> Any:
     known = [s for s in streams if s.codec_context is not None and s.time_base]
     if not known:
         raise UndecodableVideo("The video track is of a kind that cannot be decoded.")
+    # An animated AVIF holds its first picture once more, as an item that lasts for no time.
+    known = [s for s in known if s.duration or s.frames != 1] or known
+    if container.metadata.get("major_brand") == "avis" and len(known) > 1:
+        raise UnsupportedVideo(
+            "The file is an animated AVIF with transparency, which is not read; convert it to GIF "
+            "or WebM."
+        )
     default = av.stream.Disposition.default
     chosen = [s for s in known if s.disposition & default] or known
     return max(chosen, key=lambda s: s.codec_context.width * s.codec_context.height)
+
+
+def check_base(tag: str, states_colour: bool) -> None:
+    """Raise UndecodableVideo for Dolby Vision whose base means nothing by itself (profile 5).
+
+    `tag` is the container's name of the codec. Profiles with a base for all players state its
+    colour; that of the others is IPT, and shown as Y'CbCr it is green and purple.
+    """
+    if tag in _DOLBY_VISION and not states_colour:
+        raise UndecodableVideo(
+            "The video is Dolby Vision without a picture for other players (profile 5), which is "
+            "not read; convert it to HDR10, HLG or SDR."
+        )
 
 
 def _make_decoder(stream: Any, limits: VideoLimits) -> Any:

@@ -7,7 +7,10 @@ CONTAINERS = ("mp4", "mov", "matroska", "webm", "mpegts", "avi", "flv", "gif")
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,gif,avi,flv"  # FFmpeg's names
 READ = "MP4, MOV, WebM, MKV, MPEG-TS, AVI, FLV or GIF"
 _HEAD_BYTES = 4096
+_WEBP_ANIMATION = 2
 _MAX_BOXES = 64
+_TS_MARK, _LEAST_TS_PACKETS = 0x47, 4
+_TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # size, and where in it its mark is
 # How kinds that are not read begin, and their names.
 _OTHERS = (
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a Windows Media file (ASF, WMV)"),
@@ -41,6 +44,11 @@ def find_refusal(file: BinaryIO) -> str | None:
     head = file.read(_HEAD_BYTES)
     name = _name_picture(head, file)
     file.seek(0)
+    if name is not None and _is_animated(head):
+        return (
+            f"The file is {name} that moves, which is not read as a clip; convert it to GIF or "
+            "MP4. /v1/image takes its first frame."
+        )
     if name is not None:
         return f"The file is {name}, not a video; send it to /v1/image."
     for magic, name in _OTHERS:
@@ -62,20 +70,54 @@ def _name_picture(head: bytes, file: BinaryIO) -> str | None:
     return next((name for magic, name in _PICTURES if head.startswith(magic)), None)
 
 
+def _is_animated(head: bytes) -> bool:
+    """Say whether the beginning of a PNG or WebP says that there are several pictures."""
+    if head.startswith(b"RIFF"):
+        return head[12:16] == b"VP8X" and bool(head[20] & _WEBP_ANIMATION)
+    return head.startswith(b"\x89PNG") and 0 < head.find(b"acTL") < head.find(b"IDAT")
+
+
 def _list_boxes(file: BinaryIO) -> set[bytes]:
     """Return the kinds of the boxes at the top of a file, as far as it can be followed."""
     kinds: set[bytes] = set()
     position = 0
     for _ in range(_MAX_BOXES):
-        file.seek(position)
-        head = file.read(16)
-        if len(head) < 8:
+        box = read_box(file, position)
+        if box is None:
             break
-        size, kind = struct.unpack("!I4s", head[:8])
+        kind, end = box
         kinds.add(kind)
-        if size == 1 and len(head) == 16:
-            (size,) = struct.unpack("!Q", head[8:])
-        if size < 8:  # to the end of the file
+        if end == 0:
             break
-        position += size
+        position = end
     return kinds
+
+
+def find_ts_packets(file: BinaryIO) -> int:
+    """Return the bytes of a packet of a file that begins as MPEG-TS, 0 for any other file.
+
+    Packets are plain, of a disc or with error correction. The file is at its start again.
+    """
+    file.seek(0)
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    for size, before in _TS_PACKETS:
+        marks = head[before::size]
+        if len(marks) >= _LEAST_TS_PACKETS and set(marks) == {_TS_MARK}:
+            return size
+    return 0
+
+
+def read_box(file: BinaryIO, position: int) -> tuple[bytes, int] | None:
+    """Return kind and end of a box; the end is 0 for one that goes to the end of the file.
+
+    None where there is no whole head of a box.
+    """
+    file.seek(position)
+    head = file.read(16)
+    if len(head) < 8:
+        return None
+    size, kind = struct.unpack("!I4s", head[:8])
+    if size == 1 and len(head) == 16:
+        (size,) = struct.unpack("!Q", head[8:])
+    return kind, position + size if size >= 8 else 0

@@ -1,6 +1,7 @@
 """Convert decoded frames to upright RGB of one size with increasing times (decoder child)."""
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -42,7 +43,8 @@ class FrameReader:
 
     `codes`: the colour that the container states. `rate`: the clip's frames a second where it is
     known, `untrue_rate` what its header says instead. `size`: width and height of coded pictures
-    that the clip promises. Raises UndecodableVideo for HDR unless it `tone_maps`.
+    that the clip promises. `measure_stretch` says how much wider than those of the first frame
+    pixels are that are shown at some time. Raises UndecodableVideo for HDR unless it `tone_maps`.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class FrameReader:
         rate: Fraction | None,
         untrue_rate: Fraction | None,
         size: tuple[int, int],
+        measure_stretch: Callable[[int | None], Fraction],
         tone_maps: bool,
     ) -> None:
         self.limits = limits
@@ -65,8 +68,8 @@ class FrameReader:
         self.average_rate = rate
         self._untrue_duration = round(1 / untrue_rate / time_base) if untrue_rate else None
         self.orientation = Orientation.of(first)
-        self.resized = self.fitted = self.colour_changes = 0
-        self._coded_size = size
+        self.moved = self.resized = self.fitted = self.colour_changes = 0
+        self._coded_size, self._measure_stretch = size, measure_stretch
         self._container_codes, self._codec, self._tone_maps = codes, codec, tone_maps
         self.pixels = self._make_pixel_reader(first, self._choose_codes(first))
         self._first_pts: int | None = None
@@ -90,6 +93,7 @@ class FrameReader:
         if not self.window.takes_frame(pts * self.time_base):
             return None
         self._check_length(pts, duration)
+        self.moved += frame.pts not in (None, pts)
         if self.window.rate is not None:
             duration = None  # the frames after it, left out, belong to it
         return self._draw(frame, pts, duration)
@@ -115,7 +119,8 @@ class FrameReader:
 
     def _draw(self, frame: Any, pts: int, duration: int | None) -> VideoFrame:
         width, height = self._coded_size
-        box = fit_box((frame.width, frame.height), self._coded_size)
+        shown_width = frame.width * self._measure_stretch(frame.pts)
+        box = fit_box((shown_width, frame.height), self._coded_size)
         self.resized += (frame.width, frame.height) != self._coded_size
         self.fitted += box is not None
         self._follow_colour(frame)
@@ -137,7 +142,7 @@ class FrameReader:
         return self._container_codes.choose(frame, self._codec, self._coded_size[1])
 
     def _make_pixel_reader(self, frame: Any, codes: ColourCodes) -> PixelReader:
-        pixels = PixelReader(codes, read_peak_nits(frame))
+        pixels = PixelReader(codes, read_peak_nits(frame), self._codec)
         if pixels.hdr is not None and not self._tone_maps:
             raise UndecodableVideo(
                 f"The video is HDR ({pixels.hdr}), and only SDR was to be taken; leave out "
@@ -171,12 +176,12 @@ def read_peak_nits(frame: Any) -> float | None:
     return None
 
 
-def fit_box(size: tuple[int, int], canvas: tuple[int, int]) -> Box | None:
+def fit_box(size: tuple[int | Fraction, int], canvas: tuple[int, int]) -> Box | None:
     """Return where a picture of another shape lies in a canvas, centred; None where it fills it.
 
     Both are width and height.
     """
-    ratio = size[0] * canvas[1] / (size[1] * canvas[0])
+    ratio = float(size[0] * canvas[1] / (size[1] * canvas[0]))
     if 1 / _SAME_SHAPE <= ratio <= _SAME_SHAPE:
         return None
     scale = min(canvas[0] / size[0], canvas[1] / size[1])

@@ -17,7 +17,8 @@ class LossCounter:
     def __init__(self, codec: str) -> None:
         self._codec = codec
         self._waiting: set[int] = set()
-        self.frames_damaged = 0
+        self._damaged = 0
+        self._last_damaged: int | None = None
         self.packets = 0
 
     def send(self, packet: Any) -> None:
@@ -28,7 +29,9 @@ class LossCounter:
 
     def receive(self, frame: Any) -> None:
         """Take a frame as it comes out of the decoder."""
-        self.frames_damaged += bool(frame.is_corrupt)
+        if frame.is_corrupt:
+            self._damaged += 1
+            self._last_damaged = frame.pts
         if frame.pts is None:
             return
         self._waiting.discard(frame.pts)
@@ -36,6 +39,14 @@ class LossCounter:
             until = frame.pts + frame.duration * _FIELD
             fields = [pts for pts in self._waiting if frame.pts < pts < until]
             self._waiting.difference_update(fields)
+
+    def count_damaged(self, cut_pts: int | None) -> int:
+        """Return how many frames were decoded in part.
+
+        `cut_pts`: of the packet in the middle of which the file ends; decoders fill up the rest.
+        """
+        is_shown = cut_pts is not None and cut_pts not in self._waiting
+        return self._damaged + (is_shown and cut_pts != self._last_damaged)
 
     def list_lost(self) -> list[int]:
         """Return the times, in ticks, of the pictures that did not come; at the end of decoding."""

@@ -1,6 +1,7 @@
 """Coded pictures to sRGB: matrix, range, primaries and transfer; only in the decoder child."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,11 @@ _MATRIX_OF_PRIMARIES = {1: BT709, 5: SMPTE170M, 6: SMPTE170M, 7: 7, 9: 9}
 # televisions. All others become BT.709's.
 _KEPT_PRIMARIES = (1, 4, 5, 6, 7, 22)
 _HD_HEIGHT = 720
+# Codecs of 32 bits a pixel whose last byte most programs leave at 0, and mean nothing by.
+_UNUSED_ALPHA = ("rawvideo", "huffyuv", "ffvhuff")
 # Codecs that say nothing about colour: what the library reports for them is a default.
 _WITHOUT_COLOUR = ("vp8",)
+_GREY = ("gray", "ya")  # how the names of formats without colour begin
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,8 @@ class PixelReader:
     `converted_from` a wide gamut of SDR. `peak_nits`: the brightest light of a PQ clip, if known.
     """
 
-    def __init__(self, codes: ColourCodes, peak_nits: float | None = None) -> None:
-        self.codes = codes
+    def __init__(self, codes: ColourCodes, peak_nits: float | None = None, codec: str = "") -> None:
+        self.codes, self._codec = codes, codec
         colour = Colour.from_codes(codes.primaries, codes.transfer, codes.matrix)
         self.hdr = colour.name if colour.is_hdr else None
         is_plain = codes.primaries in (UNSPECIFIED, 0, *_KEPT_PRIMARIES)
@@ -120,6 +124,8 @@ class PixelReader:
         if self.codes.matrix == YCGCO:
             frame = self._unmix_ycgco(frame)
         rgb = np.asarray(self._reformat(frame, width, height, format).to_ndarray())
+        if self.codes.range == 1 and frame.format.name.startswith(_GREY):
+            rgb = np.take(_tabulate_grey(frame.format.components[0].bits, rgb.dtype), rgb)
         return (
             rgb.astype(np.uint8, copy=False)
             if self._converter is None
@@ -136,7 +142,7 @@ class PixelReader:
             # Pixels whose order the library knows; colours do not matter here.
             rgba = self._reformatter.reformat(frame, format="rgba", threads=1)
             alpha = np.asarray(rgba.to_ndarray(), np.uint8)[..., 3]
-        if alpha.min() == 255:
+        if alpha.min() == 255 or (self._codec in _UNUSED_ALPHA and alpha.max() == 0):
             return None
         if alpha.shape != (height, width):
             import cv2
@@ -178,6 +184,15 @@ class PixelReader:
         rgb = np.stack([rest + co, y + cg, rest - co], axis=-1)
         codes = np.rint(np.clip(rgb, 0, 1) * 65535).astype(np.uint16)
         return av.VideoFrame.from_ndarray(codes, "rgb48le")
+
+
+@cache
+def _tabulate_grey(bits: int, kind: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return full range for each value of limited range, which the library takes for full."""
+    full, most = np.iinfo(kind).max, (1 << bits) - 1
+    black, white = ((level << (bits - 8)) / most for level in (16, 235))
+    levels = (np.arange(full + 1) / full - black) / (white - black)
+    return np.rint(np.clip(levels, 0, 1) * full).astype(kind)
 
 
 def has_alpha(format: Any) -> bool:

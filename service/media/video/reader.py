@@ -7,8 +7,10 @@ from typing import Any, BinaryIO
 
 from service.media.audio.reader import TrackReader, open_tracks
 from service.media.audio.types import AudioPacket, AudioTrack
+from service.media.colour.description import UNSPECIFIED
+from service.media.video.aspects import read_aspect
 from service.media.video.decode import PictureDecoder
-from service.media.video.demux import DECODE_ERRORS, Demuxer
+from service.media.video.demux import DECODE_ERRORS, Demuxer, check_base
 from service.media.video.frames import FrameReader
 from service.media.video.labels import read_labels
 from service.media.video.pixels import ColourCodes, has_alpha
@@ -31,6 +33,7 @@ MAX_EARLY_SOUND_BYTES = 64 << 20
 # A clip that ends so much before its header says so has lost its end.
 _EARLY_END_S = 1.0
 _GROWING = ("vp8", "vp9", "av1")
+_STATING_ASPECT = ("mov", "matroska")  # names of containers begin so
 
 ALL = ClipSelection()
 Kept = VideoFrame | AudioPacket
@@ -102,6 +105,8 @@ class _Reading:
         early, first = _wait_for_picture(items)
         if first is None:
             raise UndecodableVideo("No picture of the video could be decoded.")
+        states_colour = ColourCodes.of(first).transfer != UNSPECIFIED
+        check_base(self._stream.codec_context.codec_tag, states_colour)
         self._frames = frames = self._make_frame_reader(first, *rates)
         origin_pts = self._origin_pts = self._demuxer.find_origin(first.pts or 0)
         self._window.begin(origin_pts * frames.time_base, range(len(tracks)))
@@ -132,8 +137,14 @@ class _Reading:
             rate=rate,
             untrue_rate=untrue_rate,
             size=choose_size(self._header_size, first, self._codec),
+            measure_stretch=self._measure_stretch,
             tone_maps=self._selection.tone_maps,
         )
+
+    def _measure_stretch(self, pts: int | None) -> Fraction:
+        # A container that states a shape states one for all frames.
+        is_stated = self._demuxer.format.startswith(_STATING_ASPECT)
+        return Fraction(1) if is_stated else self._decoder.aspects.measure(pts)
 
     def _decode(
         self, readers: dict[int, list[TrackReader]], packets: Iterator[Any]
@@ -181,9 +192,7 @@ class _Reading:
     ) -> VideoInfo:
         height, width = frame.image.shape[:2]
         frames, stream, window = self._frames, self._stream, self._window
-        aspect = Fraction(stream.sample_aspect_ratio or 1)
-        if aspect <= 0 or max(aspect.as_integer_ratio()) >= 1 << 31:
-            aspect = Fraction(1)
+        aspect = read_aspect(stream.sample_aspect_ratio)
         stated_s = self._demuxer.stated_duration_s()
         pixels, decoder = frames.pixels, self._decoder
         return VideoInfo(
@@ -229,7 +238,7 @@ class _Reading:
         lost = [pts for pts in losses.list_lost() if window.contains(pts * frames.time_base)]
         missing = 0 if window.frames_are_over else demuxer.pictures_missing
         stated_s = demuxer.stated_duration_s()
-        early_s = 0.0
+        early_s, cut = 0.0, not window.frames_are_over and demuxer.is_cut
         if stated_s is not None and self._selection.end_s is None:
             zero_s = self._origin_pts * frames.time_base
             end_s = max(frames.end_pts * frames.time_base, self._audio_end_s) - zero_s
@@ -237,15 +246,17 @@ class _Reading:
         sounds = list(filter(None, readers.values()))  # the readers of each stream see the same
         return Repairs(
             frames_lost=len(lost) + missing,
-            frames_damaged=losses.frames_damaged,
-            clock_corrections=demuxer.clock.corrections,
+            frames_damaged=losses.count_damaged(demuxer.cut_picture),
+            clock_corrections=demuxer.clock.corrections + frames.moved,
             frames_resized=frames.resized,
             frames_fitted=frames.fitted,
             frames_combed=self._decoder.frames_combed,
             colour_changes=frames.colour_changes,
             audio_packets_lost=sum(max(one.packets_lost for one in some) for some in sounds),
             audio_changes=sum(max(one.changes for one in some) for some in sounds),
-            ends_early_s=round(early_s, 3) if early_s > _EARLY_END_S else 0.0,
+            audio_tracks_lost=demuxer.count_lost_tracks(readers) if self._selection.audio else 0,
+            ends_early_s=round(early_s, 3) if cut or early_s > _EARLY_END_S else 0.0,
+            cut_short=int(cut),
         )
 
 

@@ -2,12 +2,14 @@
 import { followJob, request, toSource, upload } from "./api.js";
 import { BackgroundChoice } from "./background.js";
 import { announce, byId, clearProblem, formatBytes, formatTime, make, save, showProblem } from "./dom.js";
+import { fillModels, modelOption } from "./models.js";
 import { drawReport } from "./report.js";
 import { t } from "./strings.js";
 
 const PLAYED_FIRST = ["composite.mp4", "cutout.webm", "green.mp4", "alpha.mp4"];
-const OUTPUTS = ["composite", "webm", "alpha", "green", "prores", "frames"];
-const SILENT = new Set(["frames"]);
+const OUTPUTS = ["composite", "webm", "webp", "gif", "alpha", "green", "stacked", "prores", "frames"];
+const SILENT = new Set(["frames", "gif", "webp"]);
+const SHADELESS = new Set(["alpha", "green"]);
 const CARD_PADDING = 34; // pixels, both sides
 const JOB_IN_ADDRESS = /^#job=([\w-]+)$/;
 
@@ -33,6 +35,12 @@ export class ClipMode {
 
   get outputs() {
     return [...byId("outputs").querySelectorAll("input:checked")].map((box) => box.value);
+  }
+
+  setModels(models) {
+    const usable = models.filter((model) => !model.takes_trimap);
+    fillModels(byId("clip-model"), usable, (model) => model.default);
+    byId("clip-model-field").hidden = usable.length < 2;
   }
 
   setLimits({ max_s, max_bytes }) {
@@ -74,10 +82,21 @@ export class ClipMode {
       const longer = Math.max(video.videoWidth, video.videoHeight) || 1280;
       for (const [name, value] of this.background.toOptions(longer)) form.append(name, value);
     }
+    for (const [name, value] of [...modelOption(byId("clip-model")), ...this.canvasOptions()]) form.append(name, value);
     if (!byId("clip-smoothing").checked) form.append("smoothing", "off");
     const hasSound = this.outputs.some((name) => !SILENT.has(name));
     if (!byId("clip-audio").checked && hasSound) form.append("audio", "drop");
     return form;
+  }
+
+  /** Return the options for the person's place and shadow that have an effect, [name, value] each. */
+  canvasOptions() {
+    const options = [];
+    const shadow = byId("clip-shadow").value;
+    if (shadow !== "none" && this.outputs.some((name) => !SHADELESS.has(name))) options.push(["shadow", shadow]);
+    const [scale, position] = byId("clip-place").value.split(" at ");
+    if (position && this.outputs.some((name) => name !== "alpha")) options.push(["scale", scale], ["position", position]);
+    return options;
   }
 
   /** Send the clip and follow its job. */

@@ -2,13 +2,19 @@
 
 const FINE_SIGMA = 4; // pixels; what a wider blur leaves of a picture needs fewer pixels
 const MAX_BLURRED_SIDE = 1024;
+// The shadows of the API: lengths are shares of the longer side.
+const SHADOWS = {
+  soft: { sigma: 1 / 40, right: 0, down: 1 / 80, opacity: 0.45 },
+  drop: { sigma: 1 / 150, right: 1 / 60, down: 1 / 60, opacity: 0.5 },
+};
 
 /**
  * Draw the person before a background; `blurred` is what `blurBackground` made of the photo.
  *
- * `isMirrored` turns the photo's own pixels left to right, not the background chosen for it.
+ * `isMirrored` turns the photo's own pixels left to right, not the background chosen for it; `shadow`
+ * is the API's option.
  */
-export function drawComposite(canvas, cutout, background, blurred, isMirrored = false) {
+export function drawComposite(canvas, cutout, background, blurred, { isMirrored = false, shadow = "none" } = {}) {
   const context = canvas.getContext("2d");
   const { width, height } = canvas;
   context.clearRect(0, 0, width, height);
@@ -20,8 +26,18 @@ export function drawComposite(canvas, cutout, background, blurred, isMirrored = 
   }
   if (isMirrored) context.setTransform(-1, 0, 0, 1, width, 0);
   if (background.kind === "blur") context.drawImage(blurred, 0, 0, width, height);
+  context.save();
+  if (shadow !== "none") setShadow(context, SHADOWS[shadow], Math.max(width, height));
   context.drawImage(cutout, 0, 0, width, height);
+  context.restore();
   context.resetTransform();
+}
+
+function setShadow(context, { sigma, right, down, opacity }, side) {
+  context.shadowColor = `rgb(0 0 0 / ${opacity})`;
+  context.shadowBlur = 2 * sigma * side; // HTML: twice the Gaussian's sigma
+  context.shadowOffsetX = right * side;
+  context.shadowOffsetY = down * side;
 }
 
 function drawCovering(context, picture, width, height) {

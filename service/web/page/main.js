@@ -32,6 +32,7 @@ async function loadFacts() {
   try {
     const [{ models }, capabilities] = await Promise.all([getJson("/v1/models"), getJson("/v1/capabilities")]);
     photo.setModels(models);
+    clip.setModels(models);
     webcam.setModels(models);
     clip.setLimits(capabilities.video);
   } catch (error) {

@@ -5,3 +5,9 @@ export function fillModels(select, models, isDefault) {
   const options = models.map((model) => new Option(model.name, model.name, isDefault(model), isDefault(model)));
   select.replaceChildren(...options);
 }
+
+/** Return the option of the API for what is chosen in a select, [name, value], or none for the default. */
+export function modelOption(select) {
+  const chosen = select.selectedOptions[0];
+  return chosen && !chosen.defaultSelected ? [["model", chosen.value]] : [];
+}

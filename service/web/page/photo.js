@@ -4,7 +4,8 @@ import { BackgroundChoice } from "./background.js";
 import { copyText, toCurl, toPython } from "./commands.js";
 import { blurBackground, drawComposite } from "./compose.js";
 import { announce, byId, clearProblem, save, showProblem } from "./dom.js";
-import { fillModels } from "./models.js";
+import { fillModels, modelOption } from "./models.js";
+import { RegionChoice } from "./region.js";
 import { t } from "./strings.js";
 
 const KEEP_S = 900; // how long the service keeps photo and matte for other edges and downloads
@@ -20,6 +21,8 @@ export class PhotoMode {
     this.opening = null; // the photo that is being matted for the first time
     this.working = null; // aborts what is under way
     this.background = new BackgroundChoice(byId("photo-background"), "photo", ["none", "colour", "blur", "picture"], () => this.draw());
+    this.region = new RegionChoice(() => this.changeRegion());
+    byId("photo-shadow").addEventListener("change", () => this.draw());
     for (const id of EDGES) byId(id).addEventListener("input", () => this.changeEdges());
     byId("photo-model").addEventListener("change", () => this.photo && this.open(this.photo.file, this.photo.isSample));
     byId("save-png").addEventListener("click", () => this.download("png"));
@@ -52,7 +55,10 @@ export class PhotoMode {
   async open(file, isSample = false) {
     clearProblem();
     byId("compare").scrollIntoView({ block: "nearest" });
-    const photo = { file, isSample, resultId: null, blurred: null, original: null, cutout: null };
+    const isSame = (this.opening ?? this.photo)?.file === file;
+    if (!isSame) this.region.reset();
+    const { width, height } = (isSame && this.photo) || {};
+    const photo = { file, isSample, width, height, resultId: null, blurred: null, original: null, cutout: null };
     this.setOpening(photo);
     await this.work(async (signal) => {
       await this.decodeOriginal(photo).catch(() => {}); // HEIC and TIFF: the service will show them
@@ -112,7 +118,7 @@ export class PhotoMode {
         photo.resultId = null; // kept long enough; send it again
       }
     }
-    const body = toForm([["file", photo.file], ...all, ...this.modelOption(), ["keep_s", String(KEEP_S)]]);
+    const body = toForm([["file", photo.file], ...all, ...this.networkOptions(photo), ["keep_s", String(KEEP_S)]]);
     const answer = await request("/v1/image", { method: "POST", body, signal });
     photo.resultId = answer.headers.get("X-Result-ID");
     return answer;
@@ -132,9 +138,9 @@ export class PhotoMode {
     return options;
   }
 
-  modelOption() {
-    const chosen = byId("photo-model").selectedOptions[0];
-    return chosen && !chosen.defaultSelected ? [["model", chosen.value]] : [];
+  /** Return what the network's run depends on; a kept result has it already. */
+  networkOptions({ width, height }) {
+    return [...modelOption(byId("photo-model")), ...this.region.toOptions(width, height)];
   }
 
   showEdges() {
@@ -145,6 +151,12 @@ export class PhotoMode {
     this.showEdges();
     clearTimeout(this.edgeTimer);
     this.edgeTimer = setTimeout(() => this.redoEdges(), EDGE_DELAY_MS);
+  }
+
+  /** Another part of the photo is another run of the network. */
+  changeRegion() {
+    if (this.photo) this.photo.resultId = null;
+    this.changeEdges();
   }
 
   async redoEdges() {
@@ -194,7 +206,7 @@ export class PhotoMode {
     if (value.kind === "blur" && photo.blurred?.share !== value.blur) {
       photo.blurred = { share: value.blur, picture: blurBackground(photo.original, photo.cutout, value.blur / 100) };
     }
-    drawComposite(byId("after"), photo.cutout, isComplete ? value : { kind: "none" }, photo.blurred?.picture);
+    drawComposite(byId("after"), photo.cutout, isComplete ? value : { kind: "none" }, photo.blurred?.picture, { shadow: byId("photo-shadow").value });
     byId("command").hidden = true;
   }
 
@@ -203,7 +215,9 @@ export class PhotoMode {
     const { file, isSample, width, height } = this.photo;
     const over = this.background.isComplete ? this.background.toOptions(Math.max(width, height)) : [];
     const output = [["output", over.length ? "composite" : "cutout"]];
-    const options = [...output, ["format", format], ...over, ...this.edgeOptions()];
+    const shadow = byId("photo-shadow").value;
+    const shaded = shadow === "none" ? [] : [["shadow", shadow]];
+    const options = [...output, ["format", format], ...over, ...shaded, ...this.edgeOptions()];
     const stem = file.name.replace(/\.[^.]+$/, "").replace(/["\\/:*?<>|]/g, "_"); // as any file system takes it
     return { file, isSample, options, output: `${stem}-${output[0][1]}.${format}` };
   }
@@ -226,7 +240,7 @@ export class PhotoMode {
 
   async copy(button, write) {
     const described = this.describe("png");
-    const text = write({ ...described, options: [...described.options, ...this.modelOption()] });
+    const text = write({ ...described, options: [...described.options, ...this.networkOptions(this.photo)] });
     const shown = byId("command");
     shown.textContent = text;
     shown.hidden = false;

@@ -136,7 +136,7 @@ export class WebcamMode {
     if (canvas.width !== cutout.width || canvas.height !== cutout.height) [canvas.width, canvas.height] = [cutout.width, cutout.height];
     const { value, isComplete } = this.background;
     const blurred = value.kind === "blur" ? this.blur(frame, cutout, value.blur / 100) : null;
-    drawComposite(canvas, cutout, isComplete ? value : { kind: "none" }, blurred, byId("webcam-mirror").checked);
+    drawComposite(canvas, cutout, isComplete ? value : { kind: "none" }, blurred, { isMirrored: byId("webcam-mirror").checked });
   }
 
   blur(frame, cutout, share) {

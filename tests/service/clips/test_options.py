@@ -36,6 +36,7 @@ SERVED = {
     "keep_metadata": ("true", set(NAMES) - SILENT),
     "end": ("2", set(NAMES)),
     "shadow": ("soft", set(NAMES) - {"alpha", "green"}),
+    "roi": ("0,0,8,8", set(NAMES)),
     "scale": ("50%", set(NAMES) - {"alpha"}),
 }
 

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
 
 from service.media.colour.description import UNSPECIFIED, Colour
 from service.media.image.types import TooComplexImage
@@ -134,6 +135,30 @@ def find_orientation(data: bytes | bytearray) -> int:
     if axis is None:
         return (1, 8, 3, 6)[angle]
     return ((4, 5, 2, 7) if axis == 0 else (2, 7, 4, 5))[angle]
+
+
+def find_crop(data: bytes | bytearray, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Return left, top, right and bottom of what `clap` leaves of a picture (width, height).
+
+    None where nothing is cut off, or where the box makes no sense (ISO 14496-12, 12.1.4).
+    """
+    content = next((content for kind, content in _find_properties(data) if kind == b"clap"), None)
+    if content is None or len(content) < 32:
+        return None
+    numbers = struct.unpack_from("!IIIIiIiI", content)
+    if 0 in numbers[1::2]:
+        return None
+    width, height, *offsets = map(Fraction, numbers[::2], numbers[1::2])
+    sides = []
+    for most, side, offset in zip(size, (width, height), offsets, strict=True):
+        start = round((most - side) / 2 + offset)
+        end = start + round(side)
+        if not 0 <= start < end <= most:
+            return None
+        sides.append((start, end))
+    (left, right), (top, bottom) = sides
+    box = left, top, right, bottom
+    return None if box == (0, 0, *size) else box
 
 
 def find_coding(data: bytes | bytearray) -> bytes:

@@ -9,12 +9,15 @@ from service.media.colour.description import SRGB, UNREAD_MATRICES
 from service.media.image.formats.avif import AvifPixels, decode_avif, open_avif
 from service.media.image.formats.boxes import (
     check_boxes,
+    find_crop,
     find_matrix,
     find_nclx,
     has_alpha_item,
 )
 from service.media.image.source import Pixels, Source, open_file, take_file
 from service.media.image.types import UndecodableImage
+
+_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La")  # of Pillow; the small a: premultiplied
 
 
 def open_heif(data: bytes | bytearray) -> Source:
@@ -30,12 +33,12 @@ def open_heif(data: bytes | bytearray) -> Source:
         avif = open_avif(data)  # what strict readers refuse
         if avif is None:
             raise error
-        return _from_avif(avif)
+        return _crop(_from_avif(avif), data)
     source = take_file(file)
-    if file.mode != "RGBA" and has_alpha_item(data):
+    if file.mode not in _WITH_ALPHA and has_alpha_item(data):
         source.notes.append("alpha that is not linked to the picture was left out")
     if "icc_profile" in file.info:
-        return source
+        return _crop(source, data)
     source.colour = described or SRGB
     if file.format == "AVIF":
         if described is None or described.is_hdr:
@@ -46,6 +49,26 @@ def open_heif(data: bytes | bytearray) -> Source:
                 source.load = lambda: _load_avif(avif)
     elif int(file.info.get("bit_depth") or 8) > 8 and not source.colour.is_srgb:
         source.load = lambda: _load_deep_heif(data)
+    return _crop(source, data)
+
+
+def _crop(source: Source, data: bytes | bytearray) -> Source:
+    """Cut off what the file says is not part of an AVIF; libheif does it by itself."""
+    box = find_crop(data, source.size) if source.format == "AVIF" else None
+    if box is None:
+        return source
+    left, top, right, bottom = box
+    load = source.load
+
+    def load_part() -> Pixels:
+        pixels = load()
+        if pixels.deep is not None:
+            pixels.deep = pixels.deep[top:bottom, left:right]
+        if pixels.image is not None:
+            pixels.image = pixels.image.crop(box)
+        return pixels
+
+    source.size, source.load = (right - left, bottom - top), load_part
     return source
 
 

@@ -32,6 +32,7 @@ def mend_jpeg(data: bytes | bytearray) -> JpegFile:
     Raises TooComplexImage.
     """
     kept, dropped = [b"\xff\xd8"], list[str]()
+    profile: list[tuple[int, int]] = []  # the number of each piece, and of how many
     scans = read_scans(data)
     pixels = scans.end
     for marker, start, end in walk_segments(data):
@@ -45,7 +46,11 @@ def mend_jpeg(data: bytes | bytearray) -> JpegFile:
                 dropped.append(f"APP{marker - 0xE0}")
             if not sound:
                 continue
+            if content.startswith(_ICC):
+                profile.append((content[12], content[13]))
         kept.append(bytes(data[start:end]))
+    if profile and sorted(profile) != [(n + 1, len(profile)) for n in range(len(profile))]:
+        dropped.append("a profile of which pieces are missing")
     kept.append(bytes(data[pixels : scans.end]))
     if not scans.is_closed:
         # A marker cut in half would swallow the end marker.

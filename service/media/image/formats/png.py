@@ -48,6 +48,10 @@ class PngFile:
     is_whole: bool = True
     dropped: tuple[str, ...] = ()
 
+    @property
+    def is_interlaced(self) -> bool:
+        return len(self.data) > 28 and self.data[28] != 0
+
 
 def mend_png(data: bytes | bytearray) -> PngFile:
     """Return the file without damaged and needless chunks, and what they said.
@@ -59,9 +63,7 @@ def mend_png(data: bytes | bytearray) -> PngFile:
     is_whole = has_key = False
     for kind, start, end in _walk(data):
         content = memoryview(data)[start + 8 : end - 4]
-        is_sound = zlib.crc32(memoryview(data)[start + 4 : end - 4]) == int.from_bytes(
-            data[end - 4 : end], "big"
-        )
+        is_sound = _is_sound(data, start, end)
         if kind == b"tRNS" and not (is_sound and _has_key(content, data)):
             dropped.append("tRNS")
         elif kind in _PIXELS:
@@ -94,6 +96,11 @@ def _walk(data: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:
             return
         yield bytes(data[at + 4 : at + 8]), at, end
         at = end
+
+
+def _is_sound(data: bytes | bytearray, start: int, end: int) -> bool:
+    checksum = int.from_bytes(data[end - 4 : end], "big")
+    return zlib.crc32(memoryview(data)[start + 4 : end - 4]) == checksum
 
 
 def _join_cut(data: bytes | bytearray, kept: list[bytes]) -> bytes:
@@ -172,21 +179,30 @@ def _read_gamma(content: bytes) -> float | None:
 
 
 def count_rows(data: bytes | bytearray) -> int:
-    """Return how many whole rows the pixels of a PNG hold; 0 for an interlaced one."""
+    """Return how many whole rows the pixels of a PNG hold; 0 for an interlaced one.
+
+    Rows of a chunk with a wrong checksum, and those behind it, count only where the checksum of all
+    pixels is right.
+    """
     width, height, depth, colour, _, _, interlace = struct.unpack("!IIBBBBB", data[16:29])
     samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
     row = 1 + (width * depth * samples + 7) // 8
     if interlace:
         return 0
     stream, total = zlib.decompressobj(), 0
+    sound: int | None = None  # bytes before the first damaged chunk
     for kind, start, end in _walk(data):
         if kind != b"IDAT":
             continue
         rest = data[start + 8 : end - 4]
+        if sound is None and not _is_sound(data, start, end):
+            sound = total
         try:
             while rest:
                 total += len(stream.decompress(rest, 1 << 20))
                 rest = stream.unconsumed_tail
         except zlib.error:
             break
+    if sound is not None and not stream.eof:
+        total = sound
     return int(min(height, total // row))

@@ -109,14 +109,14 @@ def choose_page(data: bytes | bytearray) -> tuple[bytes | bytearray, Page | None
     Raises UnknownFormat for a camera's raw file, TooComplexImage for very many tags.
     """
     if bytes(data[8:10]) == b"CR" and data[:2] == b"II":
-        raise _refuse_raw("CR2")
+        raise refuse_raw("CR2")
     reader = _Reader(data)
     pages = list(reader.walk())
     if not pages:
         return data, None
     if any(page.is_raw for page in pages):
         is_dng = any(_DNG_VERSION in page.tags for page in pages)
-        raise _refuse_raw("DNG" if is_dng else "with the pattern of a sensor, CFA")
+        raise refuse_raw("DNG" if is_dng else "with the pattern of a sensor, CFA")
     full = [page for page in pages if not page.is_reduced and page.pixels > 0]
     page = full[0] if full else max(pages, key=lambda one: one.pixels)
     if reader.is_big and reader.order == ">":
@@ -134,7 +134,8 @@ def fix_palette(file: TiffImagePlugin.TiffImageFile, page: Page | None) -> None:
     file.palette = ImagePalette.raw("RGB;L", bytes(colours))
 
 
-def _refuse_raw(kind: str) -> UnknownFormat:
+def refuse_raw(kind: str) -> UnknownFormat:
+    """Return the refusal of a camera's raw file; `kind`: what the format is called."""
     return UnknownFormat(
         f"this is a camera's raw file ({kind}), which is not read; develop it to JPEG, or send the "
         "JPEG that the camera wrote"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.clips import make_clip, make_sound_only
 from tests.fakes import FakeEngine
-from tests.helpers import assert_problem, encode, read_metric
+from tests.helpers import assert_problem, decode, encode, read_metric
 from tests.sessions import SessionClient, number_picture, read_number, read_parts
 from tests.videos import Clip
 
@@ -125,6 +125,22 @@ def test_pictures_are_of_the_output_and_format_asked_for(client, output, format,
     (part,) = read_parts(session.send(PICTURES[:2]))
     assert part.content_type == f"image/{format}"
     assert part.image.shape == shape
+
+
+def test_person_is_looked_for_in_the_roi(client, portrait) -> None:
+    """As in photos: the network sees that part alone."""
+    photo = encode(portrait[:256, :384], "PNG")
+    options = {"output": "cutout", "roi": "90,20,200,230", "refine": "off"}
+    session = SessionClient(client, packaging="frames", smoothing="off", **options)
+    (part,) = read_parts(session.send([photo]))
+    answer = client.post("/v1/image", files={"file": photo}, data=options).raise_for_status()
+    alpha, wanted = part.image[..., 3].astype(int), decode(answer.content)[..., 3]
+    assert np.abs(alpha - wanted).max() <= 1 and wanted.any()
+    alpha[20:250, 90:290] = 0
+    assert not alpha.any()
+    session = SessionClient(client, packaging="frames", **options | {"roi": "300,0,100,10"})
+    problem = assert_problem(session.put(0, [photo]), 422, "invalid-option")
+    assert "ends at 400, 10, the picture at 384, 256" in problem["detail"]
 
 
 def test_frames_are_placed_with_a_shadow(client) -> None:

@@ -240,3 +240,12 @@ def test_person_is_placed_with_a_shadow(fake, clip: bytes, truth) -> None:
         share = cutout[..., 3:] / 255
         over = share * cutout[..., :3] + (1 - share) * (0, 0, 255)
         assert np.abs(frame[:65, :97] - over).mean() < 4
+
+
+def test_roi_is_for_the_whole_clip(fake, clip: bytes, truth) -> None:
+    cutouts = read_cutouts(post(fake, clip, outputs="frames", roi="0,0,48,65", **PLAIN).content)
+    assert len(cutouts) == len(truth)
+    for cutout in cutouts:
+        assert cutout[..., 3].any() and not cutout[:, 48:, 3].any()
+    problem = assert_problem(post(fake, clip, roi="0,0,98,65"), 422, "invalid-option")
+    assert "ends at 98, 65, the picture at 97, 65" in problem["detail"]

@@ -131,6 +131,20 @@ def test_grey_goes_through_its_profile(colours, mode, gamma):
     assert picture.own is None and picture.icc == b"" and picture.alpha is None
 
 
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_grey_profile_of_a_grey_webp_is_used(colours, mode):
+    """WebP has no grey: it stores three equal channels, and the profile as it was."""
+    image = Image.fromarray(colours).convert(mode)
+    picture = read(encode(image, "WEBP", lossless=True, icc_profile=make_grey_profile(1.5)))
+    grey = np.asarray(image.convert("L"))
+    difference = np.abs(picture.image[..., 1] - encode_srgb((grey / 255) ** 1.5))
+    assert difference.max() <= 5 and difference.mean() <= 0.6
+    assert picture.notes == ()
+    coloured = read(encode(colours, "WEBP", lossless=True, icc_profile=make_grey_profile(1.5)))
+    np.testing.assert_array_equal(coloured.image, colours)
+    assert coloured.notes == (UNUSED,)
+
+
 INKS = np.stack(np.meshgrid(*[[0, 255]] * 4, indexing="ij"), -1).reshape(4, 4, 4).astype(np.uint8)
 
 

@@ -186,6 +186,49 @@ def test_png_damaged_beside_its_pixels(photo, name):
     assert bool(picture.notes) == ("checksum" in name or "50 MB" in name or name.startswith("tRNS"))
 
 
+def damage(data: bytes, share: float, size: int = 1) -> bytes:
+    """Return the file with other bytes from that share of it on."""
+    at = int(len(data) * share)
+    return data[:at] + bytes(byte ^ 0x55 for byte in data[at : at + size]) + data[at + size :]
+
+
+def split_pixels(data: bytes, size: int) -> bytes:
+    """Return a PNG with its pixels in chunks of so many bytes, as libpng writes them."""
+    begin = data.index(b"IDAT") - 4
+    length = int.from_bytes(data[begin : begin + 4])
+    pixels, rest = data[begin + 8 : begin + 8 + length], data[begin + 12 + length :]
+    parts = [chunk(b"IDAT", pixels[at : at + size]) for at in range(0, length, size)]
+    return data[:begin] + b"".join(parts) + rest
+
+
+@pytest.mark.parametrize("size", [1, 400])
+def test_png_damaged_inside_its_pixels(photo, size):
+    """Only what lies before the damaged chunk is sure to be right."""
+    data = split_pixels(encode(photo, "PNG"), 2000)
+    picture = read(damage(data, 0.8, size))
+    assert 0.6 < picture.rows_there < 0.85
+    rows = int(picture.rows_there * len(photo))
+    assert np.array_equal(picture.image[:rows], photo[:rows])
+    assert np.ptp(picture.image[rows:].reshape(-1)) == 0
+    with pytest.raises(UndecodableImage, match="damaged or ends early: 0% of its rows"):
+        read(damage(encode(photo, "PNG"), 0.3, size))
+
+
+def test_png_with_a_wrong_checksum_and_sound_pixels(photo):
+    data = split_pixels(encode(photo, "PNG"), 2000)
+    second = data.index(b"IDAT", data.index(b"IDAT") + 4)
+    picture = read(damage(data, (second - 8 + 0.5) / len(data)))  # the checksum of the first
+    assert np.array_equal(picture.image, photo) and picture.rows_there == 1
+
+
+def test_profile_of_a_jpeg_without_one_of_its_pieces_is_told(photo):
+    data = encode(photo, "JPEG", icc_profile=make_profile("P3", padding=150_000))
+    first, second = (data.index(b"ICC_PROFILE\0" + bytes([n])) - 4 for n in (1, 2))
+    picture = read(data[:first] + data[second:])
+    assert picture.icc == b""
+    assert picture.notes == ("damaged and left out: a profile of which pieces are missing",)
+
+
 SEGMENTS = {
     "ICC, short": (0xE2, b"ICC_PROFILE\0"),
     "ICC, cut name": (0xE2, b"ICC_PROFILE"),

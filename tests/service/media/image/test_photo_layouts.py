@@ -10,9 +10,10 @@ from PIL import Image
 
 from service.media.image.reader import decode_image, open_image
 from service.media.image.types import UndecodableImage, UnknownFormat
+from tests.heif_boxes import add_properties, add_reference
 from tests.helpers import encode
 from tests.profiles import convert_to_srgb, make_profile
-from tests.stills import read
+from tests.stills import LOSSLESS, read
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,10 @@ def test_raw_file_of_a_camera_is_named(photo):
     for data, name in ((raw, "CFA"), (dng, "DNG"), (cr2, "CR2")):
         with pytest.raises(UnknownFormat, match=f"raw file .*{name}"):
             open_image(data)
+    heads = (("CR3", b"\0\0\0\x18ftypcrx "), ("RAF", b"FUJIFILMCCD-RAW "), ("RW2", b"IIU\0"))
+    for name, head in (*heads, ("ORF", b"IIRO")):
+        with pytest.raises(UnknownFormat, match=f"raw file .*{name}"):
+            open_image(head + bytes(200))
 
 
 @pytest.mark.parametrize("byteorder", "<>")
@@ -252,3 +257,39 @@ def test_avif_whose_alpha_lacks_what_strict_readers_want(photo, box):
     assert np.abs(picture.alpha.astype(int) - whole.alpha).max() <= 1
     seen = whole.alpha > 0
     assert np.abs(picture.image.astype(int) - whole.image)[seen].mean() < 1.5
+
+
+def cut_out(left: int, top: int, width: int, height: int) -> tuple[bytes, bytes]:
+    """Return what leaves that of a picture of 256 x 200."""
+    offsets = 2 * left + width - 256, 2 * top + height - 200
+    return b"clap", struct.pack("!IIIIiIiI", width, 1, height, 1, offsets[0], 2, offsets[1], 2)
+
+
+@pytest.mark.parametrize("format", ["AVIF", "HEIF"])
+def test_part_that_a_heif_cuts_off_is_not_shown(photo, format):
+    data = encode(photo, format, **LOSSLESS[format])
+    part = photo[31:110, 20:121]
+    plain = read(add_properties(data, cut_out(20, 31, 101, 79)))
+    assert plain.image.shape == part.shape and np.abs(plain.image - part.astype(int)).mean() < 1.5
+    turned = read(add_properties(data, cut_out(20, 31, 101, 79), (b"irot", b"\1")))
+    assert np.abs(turned.image - np.rot90(part).astype(int)).mean() < 1.5
+    whole = read(add_properties(data, cut_out(0, 0, 256, 200)))
+    assert whole.image.shape == photo.shape
+
+
+def test_tiff_of_32_bits_that_does_not_say_its_kind(photo):
+    """Without a SampleFormat numbers have no sign (TIFF 6.0)."""
+    grey = np.ascontiguousarray(photo[..., 0])
+    data = write_tiff((grey.astype(np.uint32) * np.uint32(0x01010101), {}))
+    assert 339 not in tifffile.TiffFile(io.BytesIO(data)).pages[0].tags
+    assert np.array_equal(read(data).image[..., 1], grey)
+
+
+def test_premultiplied_alpha_of_a_heif(photo):
+    alpha = np.tile(np.linspace(60, 255, 256).astype(np.uint8), (200, 1))
+    dark = np.rint(photo * (alpha[..., np.newaxis] / 255)).astype(np.uint8)
+    data = encode(np.dstack([dark, alpha]), "HEIF", **LOSSLESS["HEIF"])
+    picture = read(add_reference(data, b"prem", 1, 2))
+    assert picture.alpha is not None and np.array_equal(picture.alpha, alpha)
+    assert np.abs(picture.image - photo.astype(int)).max() <= 5
+    assert picture.notes == ()

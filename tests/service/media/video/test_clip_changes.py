@@ -11,7 +11,7 @@ from av.video.reformatter import ColorRange
 
 from service.media.audio.encoder import AudioConverter
 from service.media.video.deinterlace import make_graph
-from service.media.video.types import ClipSelection, UndecodableVideo
+from service.media.video.types import Box, ClipSelection, UndecodableVideo
 from tests import clip_kinds, clips
 from tests.clip_kinds import flat, write_pictures
 from tests.video_copies import read_clip
@@ -44,6 +44,55 @@ def test_size_that_changes_is_told(tmp_path, name: str, codec: str, sizes) -> No
     for number in (0, 19):
         wanted = cv2.resize(clips.picture(number % 10, sizes[number // 10]), sizes[0])
         assert np.abs(clip.frames[number].image - wanted.astype(int)).mean() < 12
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_shape_of_pixels_that_changes_is_fitted(tmp_path, codec: str) -> None:
+    """Televisions change from 4:3 to 16:9 with pictures of one size."""
+    colour = (200, 60, 40)
+    shapes = [Fraction(16, 15), Fraction(64, 45)]
+    pieces = [
+        {"codec": codec, "color": colour, "size": (720, 576), "sample_aspect_ratio": shape}
+        for shape in shapes
+    ]
+    clip = read_clip(join_pieces(tmp_path, "a.ts", pieces))
+    assert clip.info.sample_aspect_ratio == shapes[0]
+    assert clip.repairs.describe() == {"frames_fitted": 10}
+    boxes = [frame.box for frame in clip.frames]
+    assert boxes == [None] * 10 + [Box(0, 72, 720, 432)] * 10
+    shown = clip.frames[-1].image
+    assert np.abs(shown[80:496].mean((0, 1)) - colour).max() <= 4 and shown[:64].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("a.mp4", "libx265", "gray"),
+        ("a.mp4", "libx265", "gray10le"),
+        ("a.mkv", "ffv1", "gray"),
+        ("a.mkv", "ffv1", "yuv420p"),
+        ("a.mkv", "libx264", "gray"),
+    ],
+)
+def test_grey_of_limited_range(tmp_path, name: str, codec: str, pix_fmt: str) -> None:
+    levels = np.repeat(np.array([16, 126, 235], np.uint16), 32)
+    planes = np.tile(levels, (64, 1))
+    if pix_fmt == "yuv420p":
+        planes = np.vstack([planes, np.full((32, 96), 128)])
+    planes = planes * 4 if pix_fmt == "gray10le" else planes.astype(np.uint8)
+    path = tmp_path / name
+    with av.open(str(path), "w") as out:
+        options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+        stream = out.add_stream(codec, rate=25, options=options | {"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pix_fmt
+        stream.codec_context.color_range = ColorRange.MPEG
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(planes.astype(planes.dtype), pix_fmt)
+            frame.pts, frame.color_range = index, ColorRange.MPEG
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    shown = read_clip(path).frames[1].image[32, [10, 48, 86]].astype(int)
+    assert np.abs(shown - np.array([[0], [128], [255]])).max() <= 1
 
 
 def comb(index: int, step: int = 3) -> np.ndarray:
@@ -86,6 +135,24 @@ def test_fields_that_only_the_container_knows(tmp_path, name, codec, pix_fmt) ->
     kept = read_clip(path, ClipSelection(deinterlace="off"))
     assert (kept.info.interlaced, kept.info.deinterlaced) == (True, False)
     assert clip.times == kept.times
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.mov"])
+def test_lower_field_of_dv_comes_first(tmp_path, name: str) -> None:
+    size = (720, 576)
+    images = []
+    for index in range(6):
+        image = clips.picture(6 * index, size)
+        image[::2] = clips.picture(6 * index + 3, size)[::2]
+        images.append(image)
+    path = write_pictures(tmp_path / name, images, codec="dvvideo")
+    kept = read_clip(path, ClipSelection(deinterlace="off"))
+    assert kept.info.interlaced and not kept.info.top_field_first
+    auto, always = (read_clip(path, ClipSelection(deinterlace=how)) for how in ("auto", "always"))
+    assert all(
+        np.array_equal(one.image, other.image)
+        for one, other in zip(auto.frames, always.frames, strict=True)
+    )
 
 
 @pytest.mark.parametrize(

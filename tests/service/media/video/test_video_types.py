@@ -51,7 +51,7 @@ def test_packet_survives_the_wire():
 
 
 def test_repairs_survive_the_wire():
-    repairs = Repairs(1, 2, 3, 4, 5, 6, 7, 8, 9, 10.5)
+    repairs = Repairs(1, 2, 3, 4, 5, 6, 7, 8, 9, 10.5, 11, 12)
     assert read_repairs(through_json(repairs.to_wire())) == repairs
 
 

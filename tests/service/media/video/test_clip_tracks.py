@@ -1,0 +1,92 @@
+"""What of a file is the clip: animations, items beside tracks, bytes that look like alpha."""
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.media.video.types import UndecodableVideo, UnsupportedVideo
+from tests import clips
+from tests.clip_kinds import flat, tag, write_pictures
+from tests.video_copies import read_clip
+
+SIZE = (96, 64)
+
+
+def save_animation(path, format: str, frames: int = 5):
+    first, *others = (Image.fromarray(clips.picture(10 * n, SIZE)) for n in range(frames))
+    first.save(path, format, save_all=True, append_images=others, duration=100)
+    return path
+
+
+def test_animated_avif_is_read_as_a_clip(tmp_path) -> None:
+    """Its first picture is there twice: as an item, and in the track that is played."""
+    clip = read_clip(save_animation(tmp_path / "a.avif", "AVIF"))
+    assert clip.times == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=0.001)
+    assert clip.repairs.describe() == {}
+    for number, frame in enumerate(clip.frames):
+        assert np.abs(frame.image - clips.picture(10 * number, SIZE).astype(int)).mean() < 12
+
+
+@pytest.mark.parametrize("frames", range(1, 6))
+def test_stream_of_a_few_packets_is_read(tmp_path, frames: int) -> None:
+    """Black pictures of a camera that is covered: less than the library wants to see of a TS."""
+    path = tmp_path / "a.ts"
+    clips.make_clip(path, seconds=frames / 25, fps=25, color=(0, 0, 0), tone=False)
+    clip = read_clip(path)
+    assert len(clip.frames) == frames and clip.repairs.describe() == {}
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_animation_that_is_not_read_is_named(tmp_path, format: str) -> None:
+    with pytest.raises(UnsupportedVideo, match="that moves.*GIF or MP4"):
+        read_clip(save_animation(tmp_path / "a.bin", format))
+    with pytest.raises(UnsupportedVideo, match="not a video"):
+        read_clip(save_animation(tmp_path / "b.bin", format, frames=1))
+
+
+def test_animated_avif_with_transparency_is_named(tmp_path) -> None:
+    alpha = np.tile(np.arange(SIZE[0], dtype=np.uint8), (SIZE[1], 1))
+    pictures = [np.dstack([clips.picture(n, SIZE), alpha]) for n in range(3)]
+    first, *others = map(Image.fromarray, pictures)
+    path = tmp_path / "a.avif"
+    first.save(path, "AVIF", save_all=True, append_images=others, duration=100)
+    with pytest.raises(UnsupportedVideo, match="AVIF with transparency"):
+        read_clip(path)
+
+
+@pytest.mark.parametrize(("codec", "pix_fmt"), [("rawvideo", "bgra"), ("huffyuv", "rgb32")])
+@pytest.mark.parametrize("level", [0, 90])
+def test_empty_alpha_of_an_avi_is_none(tmp_path, codec: str, pix_fmt: str, level: int) -> None:
+    colour = (200, 60, 40)
+    image = np.dstack([flat(colour, SIZE), np.full(SIZE[::-1], level, np.uint8)])
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        (stream.width, stream.height), stream.pix_fmt = SIZE, pix_fmt
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(image, "rgba").reformat(format=pix_fmt)
+            frame.pts = index
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    frame = read_clip(path).frames[1]
+    assert np.abs(frame.image - np.array(colour)).max() <= 1
+    assert (frame.alpha is None) if level == 0 else bool((frame.alpha == level).all())
+
+
+@pytest.mark.parametrize("codes", [(2, 2, 2), (9, 18, 9)])
+def test_dolby_vision_without_a_base_is_named(tmp_path, codes) -> None:
+    path = write_pictures(
+        tmp_path / "a.mp4",
+        [flat((148, 148, 148), SIZE)] * 3,
+        codec="libx265",
+        pix_fmt="yuv420p10le",
+        options={"x265-params": "log-level=none"},
+        prepare=tag(*codes),
+    )
+    path.write_bytes(path.read_bytes().replace(b"hev1", b"dvh1"))
+    if codes == (2, 2, 2):
+        with pytest.raises(UndecodableVideo, match="Dolby Vision .*profile 5"):
+            read_clip(path)
+    else:
+        assert read_clip(path).info.tone_mapped_from == "BT.2020 HLG"
