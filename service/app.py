@@ -26,6 +26,7 @@ from service.api.routes import (
     operations,
     page,
     problem_pages,
+    resumable,
     sessions,
     video,
 )
@@ -40,6 +41,7 @@ from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
 from service.jobs.postgres import open_job_store
 from service.jobs.store import JobStore
+from service.jobs.uploads.store import UploadStore
 from service.metrics import Metrics
 from service.outgoing.calls import OutgoingCalls
 from service.runtime import Runtime
@@ -116,7 +118,18 @@ def create_app(
     install_error_handlers(app)
     for left in (ClientDisconnected, ClientDisconnect):  # with the body sent, and inside it
         app.add_exception_handler(left, on_client_disconnect)
-    for routes in (image, video, jobs, sessions, live, compat, operations, page, problem_pages):
+    for routes in (
+        image,
+        video,
+        jobs,
+        resumable,
+        sessions,
+        live,
+        compat,
+        operations,
+        page,
+        problem_pages,
+    ):
         app.include_router(routes.router)
     install_document(app, needs_key=bool(settings.api_keys))
     app.mount("/assets", StaticFiles(directory=operations.ASSETS))
@@ -180,6 +193,7 @@ async def start_services(
         intake=JobIntake(jobs, runtime),
         outgoing=outgoing,
         deliveries=deliveries,
+        uploads=UploadStore(settings, job_store.files),
     )
     await jobs.start()
     runtime.health.started = True

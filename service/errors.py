@@ -117,6 +117,10 @@ class PayloadTooLarge(MattingError):
     status, slug, title = 413, "payload-too-large", "The body has too many bytes"
 
 
+class UnsupportedVersion(MattingError):
+    status, slug, title = 412, "unsupported-version", "This version of tus is not spoken here"
+
+
 class UnsupportedMedia(MattingError):
     status, slug, title = 415, "unsupported-media", "This kind of file is not supported"
 
@@ -165,6 +169,14 @@ class MediaLimitExceeded(MattingError):
 
 class MediaTooComplex(MattingError):
     status, slug, title = 422, "media-too-complex", "The media takes too much work to decode"
+
+
+class Locked(MattingError):
+    status, slug, title = 423, "locked", "Another request has this"
+
+
+class ChecksumMismatch(MattingError):
+    status, slug, title = 460, "checksum-mismatch", "The bytes have another checksum"
 
 
 class HeadersTooLarge(MattingError):

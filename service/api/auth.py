@@ -17,6 +17,7 @@ WORK: dict[str, tuple[access.Scope, access.Unit]] = {
     "/api/": ("image", "megapixels"),
     "/v1/video": ("video", "video-seconds"),
     "/v1/jobs": ("video", "video-seconds"),
+    "/v1/uploads": ("video", "video-seconds"),
     "/v1/sessions": ("session", "video-seconds"),
 }
 # A browser cannot send a key with a socket; it offers `ticket.SECRET` as a sub-protocol instead.

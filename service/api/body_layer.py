@@ -23,6 +23,7 @@ from service.settings import Settings
 FRAMING_BYTES = 64 * 1024
 # What the head of one more part may add: some clients write long names.
 PART_BYTES = 512
+CLIPS = ("/v1/video", "/v1/uploads")  # paths of clips
 
 
 class BodyLayer:
@@ -41,7 +42,7 @@ class BodyLayer:
             await self.app(scope, receive, send)
             return
         settings = self.settings
-        video = scope["path"].startswith("/v1/video")
+        video = scope["path"].startswith(CLIPS)
         limit = find_body_limit(scope, settings)
         timeout_s = settings.video_body_timeout_s if video else settings.image_body_timeout_s
         if refusal := self._refuse_by_headers(scope, limit):
@@ -72,7 +73,7 @@ class BodyLayer:
         if declared is None and read_header(scope, b"transfer-encoding") is None:
             return ExitStack()
         count = int(declared) if declared is not None and declared.isdigit() else limit
-        if count > SPOOL_BYTES and scope["path"].startswith("/v1/video"):
+        if count > SPOOL_BYTES and scope["path"].startswith(CLIPS):
             await asyncio.to_thread(
                 check_free_space,
                 self.settings.data_dir,
@@ -157,7 +158,7 @@ def find_body_limit(scope: Scope, settings: Settings) -> int:
     if scope["path"].startswith("/v1/sessions"):
         return settings.chunk_max_bytes + FRAMING_BYTES + PART_BYTES * settings.chunk_max_frames
     kind = (read_header(scope, b"content-type") or b"").lower()
-    if scope["path"].startswith("/v1/video"):
+    if scope["path"].startswith(CLIPS):
         clips = 2 if kind.startswith(b"multipart/") else 1  # the other one is behind the person
         return settings.video_max_bytes * clips + FRAMING_BYTES
     if scope["path"].startswith(REMOVEBG_PREFIX):

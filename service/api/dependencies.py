@@ -10,6 +10,7 @@ from service.clips.slots import VideoSlots
 from service.jobs.deliveries import Deliveries
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
+from service.jobs.uploads.store import UploadStore
 from service.outgoing.calls import OutgoingCalls
 from service.runtime import Runtime
 from service.sessions.store import SessionStore
@@ -28,6 +29,7 @@ class Services:
     intake: JobIntake
     outgoing: OutgoingCalls
     deliveries: Deliveries
+    uploads: UploadStore
 
 
 def get_services(connection: HTTPConnection) -> Services:
@@ -62,10 +64,15 @@ def get_outgoing(connection: HTTPConnection) -> OutgoingCalls:
     return get_services(connection).outgoing
 
 
+def get_uploads(connection: HTTPConnection) -> UploadStore:
+    return get_services(connection).uploads
+
+
 RuntimeDependency = Annotated[Runtime, Depends(get_runtime)]
 SlotsDependency = Annotated[VideoSlots, Depends(get_slots)]
 ResultsDependency = Annotated[ResultStore, Depends(get_results)]
 SessionsDependency = Annotated[SessionStore, Depends(get_sessions)]
 JobsDependency = Annotated[Jobs, Depends(get_jobs)]
 OutgoingDependency = Annotated[OutgoingCalls, Depends(get_outgoing)]
+UploadsDependency = Annotated[UploadStore, Depends(get_uploads)]
 IntakeDependency = Annotated[JobIntake, Depends(get_intake)]

@@ -51,11 +51,13 @@ class JobIntake:
         self._keys_in_use: set[tuple[str, str]] = set()
 
     @asynccontextmanager
-    async def admit(self, owner: str, key: str | None) -> AsyncIterator[Admission]:
+    async def admit(
+        self, owner: str, key: str | None, *, has_room: bool = False
+    ) -> AsyncIterator[Admission]:
         """Admit one upload, before its body is read; `key` is the client's `Idempotency-Key`.
 
-        Raises Draining, Overloaded, InsufficientStorage, and InProgress for a key that another
-        request is bringing.
+        `has_room`: there was room when it began, and it is whole by now. Raises Draining,
+        Overloaded, InsufficientStorage, and InProgress for a key that another request is bringing.
         """
         if self._jobs.is_draining:
             raise Draining("the service is shutting down", hint="try again soon", retry_after_s=1)
@@ -74,7 +76,7 @@ class JobIntake:
         try:
             since_s = self._clock() - IDEMPOTENCY_S
             earlier = await self._store.ask(self._store.find_key, owner, key, since_s)
-            if earlier is not None:
+            if earlier is not None or has_room:
                 yield Admission(owner, key, earlier)
                 return
             async with self._make_room():

@@ -29,7 +29,7 @@ http {{
     default_type application/octet-stream;
 
     map $http_upgrade $upgrade {{ default upgrade; "" ""; }}
-    map $uri $from_id {{ default ""; "~^/v1/(?:sessions|jobs|image)/(?<id>{names})\\." $id; }}
+    map $uri $from_id {{ default ""; "~^/v1/[a-z]+/(?<id>{names})\\." $id; }}
     map $http_authorization $bearer {{ default ""; "~*^bearer +(?<token>.+)$" $token; }}
     map "$bearer$http_x_api_key" $affinity {{
         default "$bearer$http_x_api_key";

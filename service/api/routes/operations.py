@@ -173,6 +173,7 @@ async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
             "ttl_s": settings.job_ttl_s,
             "idempotency_s": IDEMPOTENCY_S,
             "max_bytes": settings.jobs_max_bytes,
+            "resumable_uploads": "tus 1.0.0",
         },
         "outgoing": {
             "url_input": settings.url_input,

@@ -35,6 +35,21 @@ TEXTS = {
             "Scopes are set by whoever runs the service, in the file `MATTING_KEYS_FILE`.",
         ),
     ),
+    "unsupported-version": ProblemText(
+        "Uploads by tus say their version, and this service speaks 1.0.0 alone.",
+        (
+            "Let a client of tus 1.0 send the clip.",
+            "Without one, send it in one request: `POST /v1/video`.",
+        ),
+    ),
+    "locked": ProblemText(
+        "Another request is writing to this upload.",
+        ("Wait until that one has ended, ask for the offset with `HEAD`, and go on from there.",),
+    ),
+    "checksum-mismatch": ProblemText(
+        "The bytes have another checksum than `Upload-Checksum` says; they were left out.",
+        ("Send them again from the same offset.",),
+    ),
     "misdirected-request": ProblemText(
         "The header `Host` names another machine than this one.",
         (
