@@ -62,7 +62,7 @@ audit: setup
 
 # The exact packages of the images, by their hashes.
 lock: setup
-	for kind in cpu openvino gpu; do $(LOCK) pyproject.toml --extra $$kind --extra client \
+	for kind in cpu openvino gpu; do $(LOCK) pyproject.toml --extra $$kind --extra client --extra postgres \
 	  --output-file deploy/requirements-$$kind.txt || exit 1; done
 	$(LOCK) deploy/requirements-build.in --output-file deploy/requirements-build.txt
 LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \

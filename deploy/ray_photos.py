@@ -107,7 +107,7 @@ def matte_folder(source: Path, out: Path, given: dict[str, str], *, cpus: int) -
             fn_constructor_args=(str(source), str(out), given, cpus),
             batch_size=BATCH,
             num_cpus=cpus,
-            concurrency=(1, worker_count),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=worker_count),
         )
         report = out / "report"
         report.mkdir(exist_ok=True)

@@ -60,6 +60,9 @@ class FakeEngine:
     def warm_up(self) -> None:
         pass
 
+    def recover(self) -> None:
+        self.max_batch_size = max(1, self.max_batch_size // 2)
+
 
 class BlockedEngine(FakeEngine):
     """An engine whose runs wait for `release`; `entered` is set when one has begun."""

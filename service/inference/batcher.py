@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, Draining, MattingError
-from service.inference.engine import Engine, InferenceError, State
+from service.inference.engine import OUT_OF_MEMORY, Engine, InferenceError, State
 from service.inference.health import Health
 from service.metrics import Metrics
 
@@ -51,7 +51,8 @@ class Batcher:
     """Runs entries of equal size together on the engine's one thread.
 
     One queue a size, first come first served; the size whose first entry waited longest is next.
-    A batch that fails is run again one by one, so that one picture cannot fail the others.
+    A batch that fails is run again one by one, so that one picture cannot fail the others. When
+    memory has run out the engine gives it back, and runs half as many at once from then on.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class Batcher:
             raise InferenceError("shape", f"mattes {np.shape(alphas)} for input {batch.shape}")
         return alphas, state
 
-    async def _run_batch(self, entries: list[Entry]) -> None:
+    async def _run_batch(self, entries: list[Entry], *, is_last_try: bool = False) -> None:
         start_s = self._clock()
         name = self.engine.info.name
         loop = asyncio.get_running_loop()
@@ -177,10 +178,11 @@ class Batcher:
             kind = error.kind if isinstance(error, InferenceError) else "unforeseen"
             self._metrics.inference_failures.labels(kind).inc()
             log.warning("a run of the network failed", exc_info=True)
-            if len(entries) > 1:
-                for entry in entries:
-                    if not entry.future.done():
-                        await self._run_batch([entry])
+            runs_out = kind == OUT_OF_MEMORY and not is_last_try
+            if runs_out:
+                await self._recover()
+            if len(entries) > 1 or runs_out:
+                await self._run_parts(entries, halves=runs_out)
                 return
             self._health.report_failure(name, f"the network `{name}` failed: {kind}")
             if not entries[0].future.done():
@@ -197,6 +199,22 @@ class Batcher:
         for entry, alpha in zip(entries, alphas, strict=True):
             if not entry.future.done():
                 entry.future.set_result(Matte(alpha, start_s - entry.queued_s, run_s, state))
+
+    async def _run_parts(self, entries: list[Entry], *, halves: bool) -> None:
+        """Run what failed again: one by one, or as many at once as the engine takes now."""
+        waiting = entries
+        while waiting := [entry for entry in waiting if not entry.future.done()]:
+            size = min(self.engine.max_batch_size, -(-len(entries) // 2)) if halves else 1
+            await self._run_batch(waiting[:size], is_last_try=len(entries) == 1)
+            waiting = waiting[size:]
+
+    async def _recover(self) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self.engine.recover)
+        except Exception:  # the next run says it again
+            log.exception("the network could not be loaded again")
+        fields = {"model": self.engine.info.name, "max_batch_size": self.engine.max_batch_size}
+        log.warning("memory of the network ran out", extra={"fields": fields})
 
 
 def _refuse_late(waited_s: float) -> DeadlineExceeded:

@@ -6,12 +6,25 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from service.inference.binding import BoundRuns
 from service.inference.models import ModelError, ModelFile, ModelInfo, read_info, read_model
-from service.inference.providers import CUDA, ORT_ERRORS, open_session
+from service.inference.preprocessing import choose_size
+from service.inference.providers import (
+    CUDA,
+    ORT_ERRORS,
+    DeviceError,
+    OpenSession,
+    open_session,
+)
 from service.settings import Settings
 
 WARM_UP_SIZE = 512
+WARM_MEGAPIXELS = 1.5
+COMMON_SHAPES = ((1, 1), (3, 4), (4, 3), (2, 3), (3, 2), (9, 16), (16, 9))  # height to width
 HALF = 0.5
+OUT_OF_MEMORY = "out-of-memory"
+# How onnxruntime, CUDA and its libraries say so: there is no class of errors for it.
+_NO_MEMORY = ("failed to allocate memory", "out of memory", "alloc_failed", "bad_alloc")
 Floats = NDArray[np.float32]
 # What a recurrent network hands from one frame to the next, in the order of `ModelInfo.states`;
 # empty before the first frame, and always for other networks.
@@ -50,6 +63,13 @@ class Engine(Protocol):
         """Run once, so that the first request does not pay for it."""
         ...
 
+    def recover(self) -> None:
+        """After running out of memory: give it back, and take half as many pictures from now on.
+
+        Raises ModelError or DeviceError when the network cannot be loaded again.
+        """
+        ...
+
 
 class OnnxEngine:
     """A matting network in onnxruntime."""
@@ -60,17 +80,9 @@ class OnnxEngine:
         Raises ModelError or DeviceError (see providers).
         """
         file = file or read_model(settings.model_path, settings.model_sha256)
-        try:
-            # Loading from bytes also makes onnxruntime refuse references to other files.
-            opened = open_session(
-                file.content,
-                settings.device,
-                threads=settings.threads,
-                precision=settings.precision,
-            )
-        except ORT_ERRORS:
-            raise ModelError(f"{file.path} is not a usable ONNX model") from None
-        self._session: ort.InferenceSession = opened.session
+        self._settings = settings
+        self._path, self._sha256 = file.path, file.sha256
+        opened = self._open(file)
         self.provider = opened.provider
         self.note = opened.note
         self.info = read_info(opened.session, file)
@@ -82,6 +94,43 @@ class OnnxEngine:
         default_batch = 8 if opened.provider == CUDA else 1
         most = 1 if self.info.is_recurrent else self.info.max_batch_size or 64
         self.max_batch_size = min(settings.max_batch_size or default_batch, most)
+        self._bind()
+
+    def _open(self, file: ModelFile) -> OpenSession:
+        settings = self._settings
+        try:
+            # Loading from bytes also makes onnxruntime refuse references to other files.
+            opened = open_session(
+                file.content,
+                settings.device,
+                threads=settings.threads,
+                precision=settings.precision,
+            )
+        except ORT_ERRORS:
+            raise ModelError(f"{file.path} is not a usable ONNX model") from None
+        self._session: ort.InferenceSession | None = opened.session
+        return opened
+
+    def _bind(self) -> None:
+        """Keep buffers on a GPU; on a CPU they would be one more copy."""
+        self._bound: BoundRuns | None = None
+        is_plain = not self.info.states and not self.info.constants
+        if self.provider == CUDA and is_plain and self._session is not None:
+            names = self.info.input, self.info.output
+            self._bound = BoundRuns(self._session, *names, "cuda")
+
+    def recover(self) -> None:
+        self.max_batch_size = max(1, self.max_batch_size // 2)
+        # First: there would be no room for both. A session never gives back what it has taken.
+        self._session = self._bound = None
+        self._reopen()
+
+    def _reopen(self) -> None:
+        opened = self._open(read_model(self._path, self._sha256))
+        if opened.provider != self.provider:
+            self._session = None
+            raise DeviceError(f"{self.info.name} would run on {opened.provider} from now on")
+        self._bind()
 
     def run(self, batch: Floats) -> Floats:
         return self.run_next(batch, ())[0]
@@ -93,9 +142,17 @@ class OnnxEngine:
             names = (name for name, _ in self.info.states)
             inputs |= zip(names, state or first, strict=True)
         try:
-            output, *after = self._session.run(self._outputs, inputs)
+            if self._session is None:  # it could not be loaded when memory had run out
+                self._reopen()
+            assert self._session is not None
+            if self._bound is not None:
+                output, after = self._bound.run(batch), []
+            else:
+                output, *after = self._session.run(self._outputs, inputs)
         except ORT_ERRORS as error:
-            raise InferenceError("runtime", str(error)) from error
+            raise InferenceError(find_kind(str(error)), str(error)) from error
+        except (DeviceError, ModelError) as error:
+            raise InferenceError("device", str(error)) from error
         if output.shape != (batch.shape[0], 1, *batch.shape[2:]):
             raise InferenceError("shape", f"output {output.shape} for input {batch.shape}")
         if not all(np.isfinite(array).all() for array in (output, *after)):
@@ -103,9 +160,36 @@ class OnnxEngine:
         return read_alpha(output[:, 0], self.info), tuple(after)
 
     def warm_up(self) -> None:
-        height, width = self.info.fixed_size or (WARM_UP_SIZE, WARM_UP_SIZE)
-        for batch_size in {1, self.max_batch_size}:
-            self.run(np.zeros((batch_size, self.info.channels, height, width), np.float32))
+        for size in list_warm_sizes(self.info, self.provider):
+            for batch_size in {1, self.max_batch_size}:
+                self.run(np.zeros((batch_size, self.info.channels, *size), np.float32))
+
+
+def list_warm_sizes(info: ModelInfo, provider: str) -> list[tuple[int, int]]:
+    """Return the sizes of input, (height, width), that are run before the first request.
+
+    On a GPU the first run of each size looks for its algorithms: there all common shapes.
+    """
+    if info.fixed_size is not None:
+        return [info.fixed_size]
+    if provider != CUDA:
+        return [(WARM_UP_SIZE, WARM_UP_SIZE)]
+    sizes = {
+        choose_size(
+            120 * height,
+            120 * width,
+            ref_size=info.ref_size,
+            stride=info.stride,
+            max_megapixels=WARM_MEGAPIXELS,
+        )
+        for height, width in COMMON_SHAPES
+    }
+    return sorted(sizes)
+
+
+def find_kind(text: str) -> str:
+    """Return what onnxruntime's error is about: memory, or anything else."""
+    return OUT_OF_MEMORY if any(words in text.lower() for words in _NO_MEMORY) else "runtime"
 
 
 def read_alpha(output: NDArray[np.floating[Any]], info: ModelInfo) -> Floats:

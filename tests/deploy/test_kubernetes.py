@@ -36,6 +36,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "ingress": {"tlsSecret": "tls"},
         "settings": {"QUEUE_S": "2", "MAX_VIDEOS": "4"},
     },
+    "shared": {
+        "database": {
+            "url": "postgresql://matting@db.databases/matting",
+            "passwordSecret": "matting-database",
+            "port": 5433,
+            "jobsClaim": "matting-jobs",
+        },
+    },
 }
 
 
@@ -89,7 +97,7 @@ def test_manifest_with_a_wrong_field_does_not_fit(default) -> None:
 
 
 def test_variants_name_settings_that_are_there() -> None:
-    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {"PGPASSWORD"}
     for values in VARIANTS.values():
         _, container = read_pod(render(values))
         assert {variable["name"] for variable in container["env"]} <= known
@@ -145,12 +153,33 @@ def test_network_policy_lets_nothing_out_but_traces(default) -> None:
     assert [port["port"] for rule in rules for port in rule["ports"]] == [4318, 53, 53]
 
 
+def test_pods_share_their_jobs_in_a_database() -> None:
+    documents = render(VARIANTS["shared"])
+    pod, container = read_pod(documents)
+    env = {variable["name"]: variable for variable in container["env"]}
+    settings = Settings(
+        database_url=env["MATTING_DATABASE_URL"]["value"], jobs_dir=env["MATTING_JOBS_DIR"]["value"]
+    )
+    assert env["PGPASSWORD"]["valueFrom"]["secretKeyRef"] == {
+        "name": "matting-database",
+        "key": "password",
+    }
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    claim = volumes[mounts[str(settings.jobs_dir)]]["persistentVolumeClaim"]
+    assert claim == {"claimName": "matting-jobs"}
+    rules = find(documents, "NetworkPolicy")["spec"]["egress"]
+    assert [port["port"] for rule in rules for port in rule["ports"]] == [5433, 53, 53]
+
+
 @pytest.mark.parametrize(
     "values, reason",
     [
         ({"keys": {"secret": ""}}, "set keys.secret"),
         ({"replica": 3}, "replica"),
         ({"settings": {"queue_s": "1"}}, "queue_s"),
+        ({"database": {"url": "postgresql://db/matting"}}, "jobsClaim"),
+        ({"database": {"url": "mysql://db/matting"}}, "url"),
     ],
 )
 def test_values_that_cannot_be_meant_are_refused(values: dict, reason: str) -> None:

@@ -149,3 +149,15 @@ def test_compose_names_files_and_settings_that_are_there() -> None:
         assert name == "matting" or ":v" in described["image"] or ":1" in described["image"]
     (target,) = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
     assert target["static_configs"][0]["targets"] == ["matting:8000"]
+
+
+def test_compose_with_a_database_adds_to_what_is_there() -> None:
+    added = yaml.safe_load(COMPOSE.with_name("shared.yaml").read_text())
+    environ = added["services"]["matting"]["environment"]
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    assert set(environ) - known == {"PGPASSWORD"}
+    folders = re.search(r"install -d -o matting .*", (ROOT / "deploy" / "Dockerfile").read_text())
+    assert environ["MATTING_JOBS_DIR"] in folders[0].split(), "which the user of the image owns"
+    for service in added["services"].values():
+        assert all(volume.partition(":")[0] in added["volumes"] for volume in service["volumes"])
+    assert set(added["services"]["matting"]["depends_on"]) <= set(added["services"])
