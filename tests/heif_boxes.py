@@ -20,7 +20,7 @@ def make_box(kind: bytes, content: bytes) -> bytes:
 
 def add_properties(data: bytes, *properties: tuple[bytes, bytes]) -> bytes:
     """Return the file with more properties of its first item, (kind, content) each."""
-    _, meta, meta_size = next(box for box in split_boxes(data, 0, len(data)) if box[0] == b"meta")
+    _, meta, meta_size = _find_meta(data)
     parts = list(split_boxes(data, meta + _FULL_BOX, meta + meta_size))
     _, iprp, iprp_size = next(box for box in parts if box[0] == b"iprp")
     (_, ipco, ipco_size), (_, ipma, ipma_size) = split_boxes(data, iprp + 8, iprp + iprp_size)
@@ -33,10 +33,30 @@ def add_properties(data: bytes, *properties: tuple[bytes, bytes]) -> bytes:
     linked = data[ipma + 8 : count_at] + bytes([count + len(properties)])
     linked += data[count_at + 1 : behind] + links + data[behind : ipma + ipma_size]
     both = make_box(b"iprp", make_box(b"ipco", container) + make_box(b"ipma", linked))
-    more = len(both) - iprp_size
+    return _replace(data, b"iprp", both)
+
+
+def add_reference(data: bytes, kind: bytes, source: int, target: int) -> bytes:
+    """Return the file with one more link from an item to another."""
+    _, meta, meta_size = _find_meta(data)
+    parts = split_boxes(data, meta + _FULL_BOX, meta + meta_size)
+    _, iref, iref_size = next(box for box in parts if box[0] == b"iref")
+    link = make_box(kind, struct.pack("!3H", source, 1, target))
+    return _replace(data, b"iref", make_box(b"iref", data[iref + 8 : iref + iref_size] + link))
+
+
+def _find_meta(data: bytes) -> tuple[bytes, int, int]:
+    return next(box for box in split_boxes(data, 0, len(data)) if box[0] == b"meta")
+
+
+def _replace(data: bytes, name: bytes, box: bytes) -> bytes:
+    """Return the file with another box in `meta`; its pixels lie behind that."""
+    _, meta, meta_size = _find_meta(data)
+    parts = list(split_boxes(data, meta + _FULL_BOX, meta + meta_size))
+    more = len(box) - next(size for kind, _, size in parts if kind == name)
     content = b"".join(
-        both
-        if kind == b"iprp"
+        box
+        if kind == name
         else _move_items(data[at : at + size], more)
         if kind == b"iloc"
         else data[at : at + size]

@@ -14,6 +14,7 @@ from service.media.video.types import Deinterlace
 # FFmpeg's field orders: from the first one on, pictures hold two fields.
 _FIRST_OF_FIELDS = 2
 _BOTTOM_FIRST = (3, 5)
+_DV_HEIGHT = 576  # to which the lower field of DV always comes first (IEC 61834), unstated
 # Codecs whose pictures say themselves whether they hold two fields; of others the container may.
 _STATING_FIELDS = (
     *("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "wmv3"),
@@ -29,9 +30,11 @@ class PictureDecoder:
 
     def __init__(self, demuxer: Demuxer, mode: Deinterlace) -> None:
         self._decoder = demuxer.decoder
-        codec: str = demuxer.stream.codec_context.codec.canonical_name
-        order = demuxer.stream.codec_context.field_order
-        self.top_field_first = order not in _BOTTOM_FIRST
+        context = demuxer.stream.codec_context
+        codec: str = context.codec.canonical_name
+        order = context.field_order
+        is_dv = codec == "dvvideo" and context.height <= _DV_HEIGHT
+        self.top_field_first = not is_dv and order not in _BOTTOM_FIRST
         self.has_fields = codec not in _STATING_FIELDS and order >= _FIRST_OF_FIELDS
         self.losses = LossCounter(codec)
         self.aspects = AspectTracker(demuxer.decoder)

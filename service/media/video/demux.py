@@ -11,7 +11,7 @@ import av
 
 from service.media.video.clock import ClockCorrector
 from service.media.video.ends import is_cut
-from service.media.video.formats import FORMATS, READ, find_refusal
+from service.media.video.formats import FORMATS, READ, find_refusal, find_ts_packets
 from service.media.video.frames import check_size
 from service.media.video.types import UndecodableVideo, UnsupportedVideo, VideoLimits
 
@@ -163,7 +163,13 @@ def _open(file: BinaryIO, limits: VideoLimits) -> Any:
     options = {"format_whitelist": FORMATS, "max_pixels": _max_pixels(limits)}
     try:
         return av.open(
-            _Source(file), "r", options=options, metadata_errors="ignore", io_open=_refuse
+            _Source(file),
+            "r",
+            # Which the library does not find in a few packets.
+            format="mpegts" if find_ts_packets(file) else None,
+            options=options,
+            metadata_errors="ignore",
+            io_open=_refuse,
         )
     except DECODE_ERRORS as error:
         raise UndecodableVideo(f"The file is not a complete {READ} video.") from error
@@ -189,6 +195,11 @@ def _select_stream(container: Any) -> Any:
         raise UndecodableVideo("The video track is of a kind that cannot be decoded.")
     # An animated AVIF holds its first picture once more, as an item that lasts for no time.
     known = [s for s in known if s.duration or s.frames != 1] or known
+    if container.metadata.get("major_brand") == "avis" and len(known) > 1:
+        raise UnsupportedVideo(
+            "The file is an animated AVIF with transparency, which is not read; convert it to GIF "
+            "or WebM."
+        )
     default = av.stream.Disposition.default
     chosen = [s for s in known if s.disposition & default] or known
     return max(chosen, key=lambda s: s.codec_context.width * s.codec_context.height)

@@ -4,12 +4,11 @@ import os
 import struct
 from typing import BinaryIO
 
-from service.media.video.formats import read_box
+from service.media.video.formats import find_ts_packets, read_box
 
 _MAX_BOXES = 65_536  # fragments of hours; each is a seek
 _FLV_TAG_HEAD = 11
-_TS_SYNC = 0x47
-_TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # size, and where in it its mark is
+_RIFF_HEAD = 8  # which some programs count as part of the chunk
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -26,7 +25,7 @@ def is_cut(file: BinaryIO, format: str) -> bool:
     if format.startswith("matroska"):
         return _find_end_of_segment(file) > file_bytes
     if format == "avi":
-        return _find_end_of_chunks(file, file_bytes) > file_bytes
+        return _find_end_of_chunks(file, file_bytes) > file_bytes + _RIFF_HEAD
     if format == "flv":
         return not _ends_with_tag(file, file_bytes)
     if format == "gif":
@@ -39,9 +38,10 @@ def _find_end_of_boxes(file: BinaryIO, file_bytes: int) -> int:
     for _ in range(_MAX_BOXES):
         if end >= file_bytes or (box := read_box(file, end)) is None:
             break
-        _, end = box
-        if end == 0:
-            break
+        kind, behind = box
+        if behind == 0 or not (kind.isascii() and kind.decode().isprintable()):
+            break  # to the end of the file, or rubbish behind the clip
+        end = behind
     return end
 
 
@@ -85,13 +85,8 @@ def _ends_with_tag(file: BinaryIO, file_bytes: int) -> bool:
 
 
 def _ends_inside_packet(file: BinaryIO, file_bytes: int) -> bool:
-    """Say so of an MPEG-TS that begins with a packet, plain, of a disc or with error correction."""
-    file.seek(0)
-    head = file.read(1024)
-    for size, before in _TS_PACKETS:
-        if head[before::size] and set(head[before::size]) == {_TS_SYNC}:
-            return file_bytes % size > 0
-    return False
+    size = find_ts_packets(file)
+    return size > 0 and file_bytes % size > 0
 
 
 def _find_end_of_chunks(file: BinaryIO, file_bytes: int) -> int:

@@ -9,6 +9,8 @@ READ = "MP4, MOV, WebM, MKV, MPEG-TS, AVI, FLV or GIF"
 _HEAD_BYTES = 4096
 _WEBP_ANIMATION = 2
 _MAX_BOXES = 64
+_TS_MARK, _LEAST_TS_PACKETS = 0x47, 4
+_TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # size, and where in it its mark is
 # How kinds that are not read begin, and their names.
 _OTHERS = (
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a Windows Media file (ASF, WMV)"),
@@ -89,6 +91,21 @@ def _list_boxes(file: BinaryIO) -> set[bytes]:
             break
         position = end
     return kinds
+
+
+def find_ts_packets(file: BinaryIO) -> int:
+    """Return the bytes of a packet of a file that begins as MPEG-TS, 0 for any other file.
+
+    Packets are plain, of a disc or with error correction. The file is at its start again.
+    """
+    file.seek(0)
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    for size, before in _TS_PACKETS:
+        marks = head[before::size]
+        if len(marks) >= _LEAST_TS_PACKETS and set(marks) == {_TS_MARK}:
+            return size
+    return 0
 
 
 def read_box(file: BinaryIO, position: int) -> tuple[bytes, int] | None:

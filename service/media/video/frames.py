@@ -68,7 +68,7 @@ class FrameReader:
         self.average_rate = rate
         self._untrue_duration = round(1 / untrue_rate / time_base) if untrue_rate else None
         self.orientation = Orientation.of(first)
-        self.resized = self.fitted = self.colour_changes = 0
+        self.moved = self.resized = self.fitted = self.colour_changes = 0
         self._coded_size, self._measure_stretch = size, measure_stretch
         self._container_codes, self._codec, self._tone_maps = codes, codec, tone_maps
         self.pixels = self._make_pixel_reader(first, self._choose_codes(first))
@@ -93,6 +93,7 @@ class FrameReader:
         if not self.window.takes_frame(pts * self.time_base):
             return None
         self._check_length(pts, duration)
+        self.moved += frame.pts not in (None, pts)
         if self.window.rate is not None:
             duration = None  # the frames after it, left out, belong to it
         return self._draw(frame, pts, duration)

@@ -247,7 +247,7 @@ class _Reading:
         return Repairs(
             frames_lost=len(lost) + missing,
             frames_damaged=losses.count_damaged(demuxer.cut_picture),
-            clock_corrections=demuxer.clock.corrections,
+            clock_corrections=demuxer.clock.corrections + frames.moved,
             frames_resized=frames.resized,
             frames_fitted=frames.fitted,
             frames_combed=self._decoder.frames_combed,

@@ -16,13 +16,14 @@ class Repairs:
     """What was not as a clip should be, known once it is read to the end; all 0 for a sound one.
 
     `frames_lost` of the selection could not be decoded, `frames_damaged` were, in part.
-    `clock_corrections`: how often the clip's clock went back or jumped. `frames_resized` had
-    another size than the result, `frames_fitted` another shape: they lie within bars that are
-    transparent. `frames_combed` hold two moments though the clip does not say so, and were left
-    so. `colour_changes`: how often the clip's colours changed their coding. `audio_packets_lost`
-    could not be decoded; `audio_changes`: how often the form of the audio changed, its layout or
-    rate. `ends_early_s`: by how much the clip is shorter than its header says. `audio_tracks_lost`
-    could not be decoded, or are too many. `cut_short` is 1 where the file ends before it should.
+    `clock_corrections`: how often the clip's clock went back, stood still or jumped.
+    `frames_resized` had another size than the result, `frames_fitted` another shape: they lie
+    within bars that are transparent. `frames_combed` hold two moments though the clip does not say
+    so, and were left so. `colour_changes`: how often the clip's colours changed their coding.
+    `audio_packets_lost` could not be decoded; `audio_changes`: how often the form of the audio
+    changed, its layout or rate. `ends_early_s`: by how much the clip is shorter than its header
+    says. `audio_tracks_lost` could not be decoded, or are too many. `cut_short` is 1 where the file
+    ends before it should.
     """
 
     frames_lost: Count = 0

@@ -17,6 +17,8 @@ from service.media.image.formats.boxes import (
 from service.media.image.source import Pixels, Source, open_file, take_file
 from service.media.image.types import UndecodableImage
 
+_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La")  # of Pillow; the small a: premultiplied
+
 
 def open_heif(data: bytes | bytearray) -> Source:
     """Read the header; raises TooComplexImage and what Pillow raises."""
@@ -33,7 +35,7 @@ def open_heif(data: bytes | bytearray) -> Source:
             raise error
         return _crop(_from_avif(avif), data)
     source = take_file(file)
-    if file.mode != "RGBA" and has_alpha_item(data):
+    if file.mode not in _WITH_ALPHA and has_alpha_item(data):
         source.notes.append("alpha that is not linked to the picture was left out")
     if "icc_profile" in file.info:
         return _crop(source, data)

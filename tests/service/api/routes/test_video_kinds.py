@@ -56,19 +56,21 @@ def test_lost_frames_are_in_the_headers(client, tmp_path) -> None:
     frames, lost = int(response.headers["x-frames"]), int(response.headers["x-frames-lost"])
     assert frames + lost == 100 and lost > 20
     assert float(response.headers["x-ends-early-s"]) > 1
+    assert response.headers["x-cut-short"] == "1"
 
 
 def test_half_a_clip_is_a_job_that_succeeded_with_a_warning(client, tmp_path) -> None:
     job = run_job(client, make_short(tmp_path))
     assert job["state"] == "succeeded"
     assert job["report"]["frames"] + job["report"]["frames_lost"] == 100
+    assert job["report"]["cut_short"] == 1
 
 
 def test_sound_clip_has_no_warnings(client, tmp_path) -> None:
     response = post(client, make_clip(tmp_path / "a.mp4", seconds=0.4).read_bytes(), **QUICK)
     told = {name for name in response.headers if name.startswith("x-")}
     unusual = {"x-frames-lost", "x-frames-damaged", "x-clock-corrections", "x-tone-mapped-from"}
-    assert not told & unusual
+    assert not told & (unusual | {"x-cut-short", "x-audio-tracks-lost"})
 
 
 def test_clock_corrections_are_told(client, tmp_path) -> None:

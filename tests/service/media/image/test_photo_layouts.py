@@ -10,7 +10,7 @@ from PIL import Image
 
 from service.media.image.reader import decode_image, open_image
 from service.media.image.types import UndecodableImage, UnknownFormat
-from tests.heif_boxes import add_properties
+from tests.heif_boxes import add_properties, add_reference
 from tests.helpers import encode
 from tests.profiles import convert_to_srgb, make_profile
 from tests.stills import LOSSLESS, read
@@ -283,3 +283,13 @@ def test_tiff_of_32_bits_that_does_not_say_its_kind(photo):
     data = write_tiff((grey.astype(np.uint32) * np.uint32(0x01010101), {}))
     assert 339 not in tifffile.TiffFile(io.BytesIO(data)).pages[0].tags
     assert np.array_equal(read(data).image[..., 1], grey)
+
+
+def test_premultiplied_alpha_of_a_heif(photo):
+    alpha = np.tile(np.linspace(60, 255, 256).astype(np.uint8), (200, 1))
+    dark = np.rint(photo * (alpha[..., np.newaxis] / 255)).astype(np.uint8)
+    data = encode(np.dstack([dark, alpha]), "HEIF", **LOSSLESS["HEIF"])
+    picture = read(add_reference(data, b"prem", 1, 2))
+    assert picture.alpha is not None and np.array_equal(picture.alpha, alpha)
+    assert np.abs(picture.image - photo.astype(int)).max() <= 5
+    assert picture.notes == ()

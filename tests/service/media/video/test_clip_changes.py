@@ -137,6 +137,24 @@ def test_fields_that_only_the_container_knows(tmp_path, name, codec, pix_fmt) ->
     assert clip.times == kept.times
 
 
+@pytest.mark.parametrize("name", ["a.avi", "a.mov"])
+def test_lower_field_of_dv_comes_first(tmp_path, name: str) -> None:
+    size = (720, 576)
+    images = []
+    for index in range(6):
+        image = clips.picture(6 * index, size)
+        image[::2] = clips.picture(6 * index + 3, size)[::2]
+        images.append(image)
+    path = write_pictures(tmp_path / name, images, codec="dvvideo")
+    kept = read_clip(path, ClipSelection(deinterlace="off"))
+    assert kept.info.interlaced and not kept.info.top_field_first
+    auto, always = (read_clip(path, ClipSelection(deinterlace=how)) for how in ("auto", "always"))
+    assert all(
+        np.array_equal(one.image, other.image)
+        for one, other in zip(auto.frames, always.frames, strict=True)
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "codec"), [("a.webm", "libvpx"), ("a.mp4", "libx264"), ("a.avi", "mpeg4")]
 )

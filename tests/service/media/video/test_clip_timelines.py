@@ -1,11 +1,13 @@
 """Clips whose timeline is not that of their packets: edit lists, joined and damaged recordings."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
 
 from service.media.video.types import ClipSelection
-from tests import clips
+from tests import clip_kinds, clips
 from tests.edit_lists import set_edits
 from tests.video_copies import copy, read_clip
 
@@ -138,6 +140,13 @@ def test_clip_that_is_cut_says_so(tmp_path, name: str, kind: dict, options: dict
             assert clip.repairs.ends_early_s == pytest.approx(missing_s, abs=0.15)
 
 
+@pytest.mark.parametrize("rubbish", [bytes(64), bytes([0x9F, 0xEE]) * 32, b"abc"])
+def test_rubbish_behind_a_clip_is_no_cut(plain, tmp_path, rubbish: bytes) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(plain.read_bytes() + rubbish)
+    assert read_clip(path).repairs.describe() == {}
+
+
 def test_file_that_ends_inside_a_picture(tmp_path) -> None:
     """Decoders fill up what is missing of it."""
     options = {"movflags": "faststart"}
@@ -166,3 +175,21 @@ def test_audio_that_no_decoder_knows_is_told(tmp_path) -> None:
 def test_more_audio_tracks_than_are_read_are_told(tmp_path) -> None:
     path = clips.make_clip(tmp_path / "a.mkv", seconds=0.2, sound_tracks=18)
     assert read_clip(path).repairs.describe() == {"audio_tracks_lost": 2}
+
+
+def test_frames_of_one_time_are_told(tmp_path) -> None:
+    def stop_clock(packet) -> bool:
+        if packet.stream.type == "video" and packet.pts in (200, 400):
+            packet.pts = packet.dts = packet.pts - 40
+        return True
+
+    times = range(0, 600, 40)
+    clock = Fraction(1, 1000)
+    source = clips.make_clip(
+        tmp_path / "source.webm", codec="libvpx", fps=25, times=times, time_base=clock, tone=False
+    )
+    path = clip_kinds.copy_packets(source, tmp_path / "a.mkv", stop_clock)
+    clip = read_clip(path)
+    expected = [time + (-39 if time in (200, 400) else 0) for time in times]
+    assert clip.times == pytest.approx([time / 1000 for time in expected], abs=1e-6)
+    assert clip.repairs.describe() == {"clock_corrections": 2}

@@ -28,12 +28,31 @@ def test_animated_avif_is_read_as_a_clip(tmp_path) -> None:
         assert np.abs(frame.image - clips.picture(10 * number, SIZE).astype(int)).mean() < 12
 
 
+@pytest.mark.parametrize("frames", range(1, 6))
+def test_stream_of_a_few_packets_is_read(tmp_path, frames: int) -> None:
+    """Black pictures of a camera that is covered: less than the library wants to see of a TS."""
+    path = tmp_path / "a.ts"
+    clips.make_clip(path, seconds=frames / 25, fps=25, color=(0, 0, 0), tone=False)
+    clip = read_clip(path)
+    assert len(clip.frames) == frames and clip.repairs.describe() == {}
+
+
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
 def test_animation_that_is_not_read_is_named(tmp_path, format: str) -> None:
     with pytest.raises(UnsupportedVideo, match="that moves.*GIF or MP4"):
         read_clip(save_animation(tmp_path / "a.bin", format))
     with pytest.raises(UnsupportedVideo, match="not a video"):
         read_clip(save_animation(tmp_path / "b.bin", format, frames=1))
+
+
+def test_animated_avif_with_transparency_is_named(tmp_path) -> None:
+    alpha = np.tile(np.arange(SIZE[0], dtype=np.uint8), (SIZE[1], 1))
+    pictures = [np.dstack([clips.picture(n, SIZE), alpha]) for n in range(3)]
+    first, *others = map(Image.fromarray, pictures)
+    path = tmp_path / "a.avif"
+    first.save(path, "AVIF", save_all=True, append_images=others, duration=100)
+    with pytest.raises(UnsupportedVideo, match="AVIF with transparency"):
+        read_clip(path)
 
 
 @pytest.mark.parametrize(("codec", "pix_fmt"), [("rawvideo", "bgra"), ("huffyuv", "rgb32")])
