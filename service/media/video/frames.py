@@ -124,12 +124,16 @@ class FrameReader:
         self.resized += (frame.width, frame.height) != self._coded_size
         self.fitted += box is not None
         self._follow_colour(frame)
+        turn = self.orientation
+        if (frame.width, frame.height) == self._coded_size and turn == Orientation():
+            planes = self.pixels.read_planes(frame)
+            if planes is not None:
+                return VideoFrame(pts, duration, planes)
         inner = (width, height) if box is None else (box.width, box.height)
         alpha = self.pixels.read_alpha(frame, *inner)
         image = self.pixels.read_rgb(frame, *inner)
         if alpha is not None:
             image[alpha == 0] = 255
-        turn = self.orientation
         if box is None:
             alpha = None if alpha is None else turn.apply(alpha)
             return VideoFrame(pts, duration, turn.apply(image), alpha)
