@@ -1,12 +1,13 @@
 """What of a file is the clip: animations, items beside tracks, bytes that look like alpha."""
 
 import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from service.media.video.types import UndecodableVideo, UnsupportedVideo
-from tests import clips
+from service.media.video.types import Box, UndecodableVideo, UnsupportedVideo
+from tests import clip_kinds, clips
 from tests.clip_kinds import flat, tag, write_pictures
 from tests.video_copies import read_clip
 
@@ -90,3 +91,19 @@ def test_dolby_vision_without_a_base_is_named(tmp_path, codes) -> None:
             read_clip(path)
     else:
         assert read_clip(path).info.tone_mapped_from == "BT.2020 HLG"
+
+
+def test_photos_that_are_turned_differently(tmp_path) -> None:
+    """Each is upright, within the shape of the first one."""
+    turns = {1: 0, 6: -1, 8: 1, 3: 2}
+    orientations = [6, 1, 8, 3, 6]
+    clip = read_clip(clip_kinds.make_motion_jpeg(tmp_path / "a.mov", *orientations))
+    assert clip.info.rotation_deg == 90 and (clip.info.width, clip.info.height) == (64, 96)
+    assert clip.repairs.describe() == {"frames_fitted": 2}
+    for number, (orientation, frame) in enumerate(zip(orientations, clip.frames, strict=True)):
+        upright = np.rot90(clips.picture(number, SIZE), turns[orientation])
+        shown = frame.image
+        if orientation in (1, 3):
+            assert frame.box == Box(0, 26, 64, 43)
+            shown, upright = shown[26:69], cv2.resize(upright, (64, 43))
+        assert np.abs(shown - upright.astype(int)).mean() < 8
