@@ -117,6 +117,7 @@ def make_deep(format: str) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # encoders take their time
 @pytest.mark.parametrize("format", ["HEIF", "PNG", "TIFF"])
 def test_largest_deep_picture_is_decoded_or_refused_by_name(format):
     child = Decoder(Settings(decoder_timeout_s=600, decoder_cpu_s=600))

@@ -46,6 +46,23 @@ def test_animation_that_is_not_read_is_named(tmp_path, format: str) -> None:
         read_clip(save_animation(tmp_path / "b.bin", format, frames=1))
 
 
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"ID3\x04", "MP3"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "WAV"),
+        (b"PK\x03\x04", "ZIP"),
+        (b"%PDF-1.7", "PDF"),
+        (b"<!DOCTYPE html>", "web page"),
+    ],
+)
+def test_what_is_no_clip_is_named(tmp_path, head: bytes, name: str) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(head + bytes(1000))
+    with pytest.raises(UnsupportedVideo, match=f"{name}.*, not a video"):
+        read_clip(path)
+
+
 def test_animated_avif_with_transparency_is_named(tmp_path) -> None:
     alpha = np.tile(np.arange(SIZE[0], dtype=np.uint8), (SIZE[1], 1))
     pictures = [np.dstack([clips.picture(n, SIZE), alpha]) for n in range(3)]
