@@ -24,12 +24,12 @@ from benchmarks.serving import describe_run
 from benchmarks.video import OUTPUTS, SIZES, make_clip
 from service.clips.outputs import OUTPUTS as KINDS
 from service.clips.outputs import open_writer
+from service.frames.network import prepare_frame
 from service.frames.render import Renderer, RenderOptions
 from service.frames.report import ReportWriter
 from service.frames.segment import MattedFrame, PreparedFrame, SegmentState, Smoother
 from service.frames.smoothing import OFD_THRESHOLD
 from service.inference.engine import OnnxEngine
-from service.inference.preprocessing import prepare_input
 from service.media.decoder.messages import read_frame, read_video_info
 from service.media.video.reader import read_video
 from service.media.video.types import VideoFrame, VideoInfo, VideoLimits
@@ -89,7 +89,9 @@ def matte_frames(engine: OnnxEngine, frames: list[VideoFrame], stages: Stages) -
     limit = Settings().network_max_megapixels
     for frame in frames:
         with stages.measure("input"):
-            tensor, network_image = prepare_input(frame.flat, engine.info, None, limit)
+            tensor, network_image = prepare_frame(
+                frame.planes or frame.flat, engine.info, None, limit
+            )
         (alpha,) = engine.run(tensor[None])
         with stages.measure("smooth"):
             smoother.add(PreparedFrame(frame, network_image), alpha)
@@ -113,11 +115,8 @@ def measure_clip(engine: OnnxEngine, path: Path) -> dict[str, dict[str, float]]:
                 rendered = renderer.render(item)
                 with stages.measure("refine"):
                     _ = rendered.alpha
-                if name == "composite":
-                    with stages.measure("foreground"):
-                        _ = rendered.colour
                 with stages.measure("compose"):
-                    picture = rendered.get(KINDS[name].picture)
+                    picture = rendered.draw(KINDS[name].picture)
                 with stages.measure("write"):
                     writer.write_frame(picture, item.frame.pts, item.frame.duration)
             with stages.measure("write"):

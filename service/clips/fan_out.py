@@ -15,6 +15,7 @@ from service.errors import InsufficientStorage
 from service.frames.overlap import WriteBehind
 from service.frames.render import PictureName
 from service.media.audio.types import AudioPacket
+from service.media.colour.planes import YuvPicture
 from service.media.video.types import Image, VideoInfo
 from service.media.video.writing.result_writer import FrameTime, ResultWriter
 
@@ -26,7 +27,7 @@ WAITING_PICTURES = 2
 class Picture:
     """What a writer takes, for `pts` and `duration` in ticks of the clip."""
 
-    image: Image
+    image: Image | YuvPicture
     pts: int
     duration: int | None
 
@@ -68,12 +69,12 @@ class FanOut:
         self.writers: list[ResultWriter] = []
 
     def write_frame(
-        self, get: Callable[[PictureName], Image], pts: int, duration: int | None
+        self, draw: Callable[[PictureName], Image | YuvPicture], pts: int, duration: int | None
     ) -> None:
-        """Hand a frame's pictures, uint8, RGB, RGBA or grey, to the writers."""
+        """Hand a frame's pictures, uint8, RGB, RGBA, grey or planes, to the writers."""
         check_size(self.writers, self._limit_bytes)
         for picture, queue in self._queues:
-            queue.put(Picture(get(picture), pts, duration))
+            queue.put(Picture(draw(picture), pts, duration))
 
     def copy_frames(
         self,

@@ -119,7 +119,7 @@ def matte_clip(
                     files.write_audio(item)
                     return
                 frame = item.frame
-                files.write_frame(renderer.render(item).get, frame.pts, frame.duration)
+                files.write_frame(renderer.render(item).draw, frame.pts, frame.duration)
                 watch.on_frame()
 
             report = process_segment(decoder.read_video(info), segment, write, stop)

@@ -12,11 +12,18 @@ from service.errors import ImpossibleOutput
 from service.frames.options import SmoothedOptions
 from service.inference.batcher import Matte
 from service.inference.engine import State
-from service.inference.preprocessing import check_ref_size, prepare_input
+from service.inference.models import ModelInfo
+from service.inference.preprocessing import (
+    check_ref_size,
+    choose_input_size,
+    normalise,
+    prepare_input,
+)
 from service.inference.registry import Model
 from service.matting.crop import Box, cut
 from service.matting.hint import choose_whole_size, embed_matte
 from service.matting.resize import resize_image
+from service.media.colour.planes import YuvPicture
 from service.media.video.types import Image
 from service.options import check_roi_inside
 from service.runtime import Runtime
@@ -33,8 +40,8 @@ class Network(Protocol):
     @property
     def ahead(self) -> int: ...
 
-    def prepare(self, image: Image) -> tuple[Tensor, Image]:
-        """Return the input of a frame and the picture, (h, w, 3) uint8, that it was made of."""
+    def prepare(self, picture: Image | YuvPicture) -> tuple[Tensor, Image]:
+        """Return the input of a frame and the RGB picture, (h, w, 3) uint8, that it was made of."""
 
     def infer(self, tensor: Tensor, state: State) -> Future[Matte]:
         """Queue an input; `state` is that of the frame before (see Matte)."""
@@ -56,6 +63,19 @@ def choose_frame_model(
             f"the model `{model.info.name}` needs a trimap for each picture, a clip brings none"
         )
     return model
+
+
+def prepare_frame(
+    picture: Image | YuvPicture, info: ModelInfo, ref_size: int | None, max_megapixels: float
+) -> tuple[Tensor, Image]:
+    """Do what `prepare_input` does; planes are shrunk before they become RGB."""
+    if isinstance(picture, YuvPicture):
+        size = choose_input_size(picture.size, info, ref_size, max_megapixels)
+        if size[0] * size[1] < picture.size[0] * picture.size[1]:
+            network_image = picture.shrink(size)
+            return normalise(network_image, info), network_image
+    image = picture.rgb if isinstance(picture, YuvPicture) else picture
+    return prepare_input(image, info, ref_size, max_megapixels)
 
 
 class FrameNetwork:
@@ -82,14 +102,15 @@ class FrameNetwork:
         engine = self._model.engine
         return 2 if engine is None else engine.max_batch_size + 1
 
-    def prepare(self, image: Image) -> tuple[Tensor, Image]:
+    def prepare(self, picture: Image | YuvPicture) -> tuple[Tensor, Image]:
         """Return the input of a frame and the picture that it was made of; raises InvalidOption.
 
         That picture is the whole frame, at the size of the matte.
         """
         if self._roi is None:
-            return prepare_input(image, self._model.info, self._ref_size, self._max_megapixels)
+            return prepare_frame(picture, self._model.info, self._ref_size, self._max_megapixels)
         roi = self._roi
+        image = picture.rgb if isinstance(picture, YuvPicture) else picture
         check_roi_inside(roi, image)
         self._shape = image.shape[0], image.shape[1]
         part = cut(image, roi)

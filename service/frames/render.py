@@ -5,28 +5,31 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from service.frames.background_clip import BackgroundClip, LoopedClip
 from service.frames.options import SmoothedOptions
+from service.frames.planes import PlaneBackground, compose_planes
 from service.frames.segment import MattedFrame
 from service.matting import crop
 from service.matting.cleanup import clean_alpha, settle_ends
 from service.matting.composite import (
     Background,
+    Blur,
     composite_over_colour,
     cover,
     cut_out,
     draw_background,
     quantise_alpha,
 )
-from service.matting.foreground import estimate_foreground
-from service.matting.luma import refine_on_luma
+from service.matting.foreground import estimate_foreground, estimate_means
 from service.matting.placement import PlacedPerson, Placement, place_frame
+from service.matting.refine import refine_alpha
+from service.matting.refine_planes import refine_planes
 from service.matting.resize import resize_alpha
 from service.matting.shadow import ShadowName
+from service.media.colour.planes import YuvPicture
 from service.media.video.types import Box
 
 PictureName = Literal["composite", "grey", "green", "cutout"]
@@ -89,6 +92,7 @@ class Renderer:
         self._size = height, width
         self._looped = looped
         self._looped_picture: Pixels | None = None
+        self._in_planes = PlaneBackground()
         self._background: Background = (0, 0, 0)
         if isinstance(options.background, np.ndarray):
             self._background = cover(options.background, height, width)
@@ -100,18 +104,31 @@ class Renderer:
             picture = self._looped.get(item.frame.pts)
             if picture is not self._looped_picture:
                 self._looped_picture, self._background = picture, cover(picture, *self._size)
-        return RenderedFrame(item, self._options, self._background)
+        return RenderedFrame(item, self._options, self._background, self._in_planes)
 
 
 class RenderedFrame:
     """The pictures of one frame: each is made when it is first asked for, what they share once."""
 
-    def __init__(self, item: MattedFrame, options: RenderOptions, background: Background) -> None:
+    def __init__(
+        self,
+        item: MattedFrame,
+        options: RenderOptions,
+        background: Background,
+        in_planes: PlaneBackground,
+    ) -> None:
         self._frame = item.frame
         self._network_image = item.network_image
         self._matte = item.alpha
         self._options = options
         self._background = background
+        self._in_planes = in_planes
+
+    def draw(self, name: PictureName) -> Pixels | YuvPicture:
+        """Return what `get` does, or the same in planes where the frame came so."""
+        if name == "composite" and self._frame.planes is not None and self._stays_in_planes:
+            return self._compose_planes(self._frame.planes)
+        return self.get(name)
 
     def get(self, name: PictureName) -> Pixels:
         """Return (H, W, 3) uint8 RGB, `cutout` (H, W, 4) straight RGBA, `grey` (H, W)."""
@@ -124,12 +141,12 @@ class RenderedFrame:
         if self._frame.alpha is not None and self._options.existing_alpha == "return":
             return None
         if not self._options.refines:
-            return settle_ends(resize_alpha(self._matte, *self._frame.image.shape[:2]))
-        luma, small = (
-            cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-            for image in (self._frame.flat, self._network_image)
-        )
-        return refine_on_luma(luma, self._matte, small)
+            return settle_ends(resize_alpha(self._matte, *self._frame.size))
+        planes = self._frame.planes
+        if planes is None:
+            return settle_ends(refine_alpha(self._frame.flat, self._matte, self._network_image))
+        samples = (planes.luma, *planes.chroma)
+        return refine_planes(samples, planes.to_rgb, self._matte, self._network_image)
 
     @cached_property
     def alpha(self) -> Alpha:
@@ -164,6 +181,22 @@ class RenderedFrame:
     def composite(self) -> Pixels:
         behind = draw_background(self._background, self.alpha, self._frame.flat)
         return self.person.compose(behind)
+
+    @property
+    def _stays_in_planes(self) -> bool:
+        """Whether the person stays where it is, whole, before a colour or a picture."""
+        options = self._options
+        is_plain = options.placement is None and options.shadow == "none"
+        is_plain = is_plain and not isinstance(self._background, Blur)
+        return is_plain and self.alpha is self._true_alpha
+
+    def _compose_planes(self, frame: YuvPicture) -> YuvPicture:
+        assert not isinstance(self._background, Blur)
+        means = None
+        if self._options.estimates_foreground:
+            means = estimate_means(self._network_image, self.alpha, COLOUR_SIDE)
+        background = self._in_planes.get(self._background, frame.size, frame.matrix)
+        return compose_planes(frame, self.grey, background, means)
 
     @cached_property
     def green(self) -> Pixels:

@@ -185,7 +185,7 @@ class _Run:
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
-        tensor, network_image = segment.network.prepare(frame.flat)
+        tensor, network_image = segment.network.prepare(frame.planes or frame.flat)
         prepared = PreparedFrame(frame, network_image)
         if segment.returns_alpha and frame.alpha is not None:
             matte = _take_own_alpha(frame.alpha, network_image, self._network_state)

@@ -76,6 +76,19 @@ def fit_to_network(
     return prepare_input(image, info, ref_size, max_megapixels, trimap)[0]
 
 
+def choose_input_size(
+    shape: tuple[int, ...], info: ModelInfo, ref_size: int | None, max_megapixels: float
+) -> tuple[int, int]:
+    """Return the network's (height, width) for a picture of a shape; raises InvalidOption."""
+    check_ref_size(info, ref_size)
+    return info.fixed_size or choose_size(
+        *shape,
+        ref_size=ref_size or info.ref_size,
+        stride=info.stride,
+        max_megapixels=max_megapixels,
+    )
+
+
 def check_ref_size(info: ModelInfo, ref_size: int | None) -> None:
     """Refuse a size where the network takes one alone; raises InvalidOption."""
     if info.fixed_size is not None and ref_size is not None:
@@ -97,20 +110,24 @@ def prepare_input(
 
     Raises InvalidOption for a `ref_size` where the network takes one size alone.
     """
-    check_ref_size(info, ref_size)
-    size = info.fixed_size or choose_size(
-        *image.shape[:2],
-        ref_size=ref_size or info.ref_size,
-        stride=info.stride,
-        max_megapixels=max_megapixels,
-    )
+    size = choose_input_size(image.shape[:2], info, ref_size, max_megapixels)
     network_image = resize_image(image, size)
-    tensor = make_tensor(
-        network_image, size, mean=info.mean, std=info.std, channel_order=info.channel_order
-    )
+    tensor = normalise(network_image, info)
     if trimap is not None:
         tensor = np.concatenate([tensor, make_trimap_channel(trimap, size)])
     return tensor, network_image
+
+
+def normalise(network_image: NDArray[np.uint8], info: ModelInfo) -> NDArray[np.float32]:
+    """Return (3, h, w) float32 for an (h, w, 3) uint8 RGB picture of the network's size."""
+    height, width = network_image.shape[:2]
+    return make_tensor(
+        network_image,
+        (height, width),
+        mean=info.mean,
+        std=info.std,
+        channel_order=info.channel_order,
+    )
 
 
 def make_trimap_channel(trimap: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -86,32 +86,37 @@ def refine_means(
     `means` are those of wider windows; None: nothing is known yet, both are the picture.
     """
     picture = image.astype(np.float32)
-    weights = alpha**SOLID_WEIGHT_POWER, (1 - alpha) ** SOLID_WEIGHT_POWER
     shares = to_three_channels(alpha), to_three_channels(1 - alpha)
-    total = shares[0] ** 2 + shares[1] ** 2  # both corrected by their shares mix to the image
-    means = means or [picture, picture]
+    solid = [cv2.pow(share, SOLID_WEIGHT_POWER) for share in (alpha, 1 - alpha)]
+    weights = [to_three_channels(weight) for weight in solid]
+    # Both corrected by their shares mix to the image.
+    gain = 1 / (shares[0] * shares[0] + shares[1] * shares[1])
+    means = [mean.copy() for mean in means or (picture, picture)]
+    missing, colour = np.empty_like(picture), np.empty_like(picture)
     for window in windows:
         side = max(3, round(window * min(alpha.shape)) | 1)  # an even one would shift the colours
-        missing = (picture - shares[0] * means[0] - shares[1] * means[1]) / total
-        colours = [
-            np.clip(mean + share * missing, 0, 255)
-            for mean, share in zip(means, shares, strict=True)
-        ]
-        means = [blend(*parts, side) for parts in zip(colours, weights, means, strict=True)]
+        np.multiply(shares[0], means[0], out=missing)
+        missing += np.multiply(shares[1], means[1], out=colour)
+        np.subtract(picture, missing, out=missing)
+        missing *= gain
+        for n, mean in enumerate(means):
+            np.multiply(shares[n], missing, out=colour)
+            colour += mean
+            np.clip(colour, 0, 255, out=colour)
+            colour *= weights[n]
+            blend(cv2.blur(colour, (side, side)), cv2.blur(solid[n], (side, side)), mean)
     return means
 
 
-def blend(colour: Floats, weight: Floats, wider: Floats, side: int) -> Floats:
-    """Return the weighted mean of the window; what the wider one found where nothing weighs.
+def blend(colour: Floats, weight: Floats, mean: Floats) -> None:
+    """Put the weighted mean of the window into `mean`, which stays where nothing weighs.
 
     Black in its place would be a dark rim around the cutout. `weight` is (h, w), the colours are
-    (h, w, 3).
+    (h, w, 3), those of the window multiplied by their weight.
     """
-    window = side, side
-    total = cv2.blur(weight, window) + EPSILON
-    return (
-        cv2.blur(colour * to_three_channels(weight), window) + EPSILON * wider
-    ) / to_three_channels(total)
+    mean *= np.float32(EPSILON)
+    mean += colour
+    mean /= to_three_channels(weight + np.float32(EPSILON))
 
 
 def to_three_channels(x: Floats) -> Floats:

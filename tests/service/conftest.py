@@ -22,7 +22,7 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The expensive steps of rendering, one name for each call as it happens."""
     seen: list[str] = []
-    for name in ("refine_on_luma", "estimate_foreground"):
+    for name in ("refine_alpha", "refine_planes", "estimate_foreground"):
         real = getattr(service.frames.render, name)
 
         def count(*arguments, name=name, real=real):

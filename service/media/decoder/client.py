@@ -273,6 +273,6 @@ def _read_item(
     if header.get("kind") == "audio":
         return read_packet(header, payload)
     frame = read_frame(header, payload)
-    if frame.image.shape[:2] != (info.height, info.width):
+    if frame.size != (info.height, info.width):
         raise ValueError("a frame of another size")
     return frame

@@ -20,6 +20,7 @@ from service.media.audio.types import (
     AudioHeader,
     AudioPacket,
 )
+from service.media.colour.planes import YuvPicture
 from service.media.image.types import ImageInfo, Picture, PictureHeader
 from service.media.video.repairs import Repairs
 from service.media.video.types import FrameHeader, VideoFrame, VideoInfo
@@ -82,16 +83,23 @@ def read_video_info(header: Header) -> VideoInfo:
 def read_frame(header: Header, payload: Payload) -> VideoFrame:
     """Return a frame on the payload's memory."""
     facts = _read(_FRAME, header)
-    shape, channels = (facts.height, facts.width), 4 if facts.alpha else 3
-    if memoryview(payload).nbytes != facts.height * facts.width * channels:
+    shape, area = (facts.height, facts.width), facts.height * facts.width
+    if facts.matrix is not None and (facts.height % 2 or facts.width % 2):
+        raise ValueError("planes of odd sides")
+    colours = area * 3 if facts.matrix is None else area * 3 // 2
+    if memoryview(payload).nbytes != colours + area * facts.alpha:
         raise ValueError("the pixels do not fill the frame")
     box = facts.box
     if box and (box.left + box.width > facts.width or box.top + box.height > facts.height):
         raise ValueError("the box lies outside of the frame")
-    pixels, colours = np.frombuffer(payload, np.uint8), facts.height * facts.width * 3
-    image = pixels[:colours].reshape(*shape, 3)
+    pixels = np.frombuffer(payload, np.uint8)
     alpha = pixels[colours:].reshape(shape) if facts.alpha else None
-    return VideoFrame(facts.pts, facts.duration, image, alpha, box)
+    picture: NDArray[np.uint8] | YuvPicture
+    if facts.matrix is None:
+        picture = pixels[:colours].reshape(*shape, 3)
+    else:
+        picture = YuvPicture(pixels[:colours].reshape(-1, facts.width), facts.matrix)
+    return VideoFrame(facts.pts, facts.duration, picture, alpha, box)
 
 
 def read_repairs(header: Header) -> Repairs:

@@ -133,6 +133,14 @@ class FrameReader:
         self.resized += (frame.width, frame.height) != self._coded_size
         self.fitted += box is not None
         self._follow_colour(frame)
+        if (
+            box is None
+            and (frame.width, frame.height) == self._coded_size
+            and turn == Orientation()
+        ):
+            planes = self.pixels.read_planes(frame)
+            if planes is not None:
+                return VideoFrame(pts, duration, planes)
         inner = turn.turn_size(canvas if box is None else (box.width, box.height))
         alpha = self.pixels.read_alpha(frame, *inner)
         image = self.pixels.read_rgb(frame, *inner)

@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, VideoReformatter
 
 from service.media.colour.convert import SrgbConverter, nominal_peak
 from service.media.colour.description import UNREAD_MATRICES, UNSPECIFIED, Colour
+from service.media.colour.planes import SCALING, SWS_MATRIX, YuvPicture
 from service.media.video.types import Image, UndecodableVideo
 
-# H.273, table 4: the codes of matrices, and swscale's number of those that it knows.
+# H.273, table 4: the codes of matrices.
 RGB, BT709, SMPTE170M, YCGCO = 0, 1, 6, 8
-SWS_MATRIX = {BT709: 1, 4: 4, 5: 5, SMPTE170M: 5, 7: 7, 9: 9}
-SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _DERIVED = 12  # the matrix that follows from the primaries
 _MATRIX_OF_PRIMARIES = {1: BT709, 5: SMPTE170M, 6: SMPTE170M, 7: 7, 9: 9}
 # Primaries that a result keeps and states, as players do not convert them either: those of
@@ -131,6 +130,19 @@ class PixelReader:
             if self._converter is None
             else (self._converter.convert(rgb))
         )
+
+    def read_planes(self, frame: Any) -> YuvPicture | None:
+        """Return a frame as it is coded, None where its values are not those of `YuvPicture`."""
+        if (
+            frame.format.name != "yuv420p"
+            or self._converter is not None
+            or self.codes.range == 2
+            or self.codes.matrix not in SWS_MATRIX
+            or frame.width % 2
+            or frame.height % 2
+        ):
+            return None
+        return YuvPicture(np.asarray(frame.to_ndarray(), np.uint8), self.codes.matrix)
 
     def read_alpha(self, frame: Any, width: int, height: int) -> Image | None:
         """Return (height, width) uint8, None for a frame that is opaque everywhere."""

@@ -190,7 +190,7 @@ class _Reading:
     def _describe(
         self, tracks: tuple[AudioTrack, ...], first: Any, frame: VideoFrame, origin_pts: int
     ) -> VideoInfo:
-        height, width = frame.image.shape[:2]
+        height, width = frame.size
         frames, stream, window = self._frames, self._stream, self._window
         aspect = read_aspect(stream.sample_aspect_ratio)
         stated_s = self._demuxer.stated_duration_s()

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from annotated_types import Interval, MaxLen, Predicate
 
 from service.media.audio.types import MAX_AUDIO_TRACKS, AudioPacket, AudioTrack, Container
+from service.media.colour.planes import SWS_MATRIX, YuvPicture
 from service.media.image.types import Picture
 from service.media.video.labels import ClipLabels
 from service.media.video.repairs import Repairs
@@ -146,7 +147,10 @@ class Box:
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """What is said of a picture: its times in ticks, its size in pixels."""
+    """What is said of a picture: its times in ticks, its size in pixels.
+
+    `matrix`: of a picture in planes, None for RGB.
+    """
 
     pts: Time
     duration: Duration | None
@@ -154,23 +158,42 @@ class FrameHeader:
     width: Side
     alpha: bool
     box: Box | None
+    matrix: Annotated[int, Predicate(SWS_MATRIX.__contains__)] | None
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
 @dataclass(frozen=True, eq=False)
 class VideoFrame:
-    """One upright picture: (H, W, 3) uint8 RGB, shown from `pts` for `duration` (ticks or None).
+    """One upright picture, shown from `pts` for `duration` (ticks or None).
 
-    Colours are straight. `alpha` is the clip's own, (H, W) uint8, None where it is opaque. `box`:
-    where the picture lies, black around it; None: everywhere.
+    `picture` is (H, W, 3) uint8 RGB, colours straight, or planes as they were coded. `alpha` is the
+    clip's own, (H, W) uint8, None where it is opaque. `box`: where the picture lies, black around
+    it; None: everywhere.
     """
 
     pts: int
     duration: int | None
-    image: Image
+    picture: Image | YuvPicture
     alpha: Image | None = None
     box: Box | None = None
+
+    @property
+    def image(self) -> Image:
+        """(H, W, 3) uint8 RGB; of planes it is made when it is first asked for."""
+        return self.picture.rgb if isinstance(self.picture, YuvPicture) else self.picture
+
+    @property
+    def planes(self) -> YuvPicture | None:
+        """The picture as it was coded, None where it came as RGB."""
+        return self.picture if isinstance(self.picture, YuvPicture) else None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        if isinstance(self.picture, YuvPicture):
+            return self.picture.size
+        return self.picture.shape[0], self.picture.shape[1]
 
     @cached_property
     def flat(self) -> Image:
@@ -179,10 +202,11 @@ class VideoFrame:
 
     def to_wire(self) -> tuple[dict[str, Any], memoryview]:
         """Return a header that JSON can hold (kind `frame`) and the pixels."""
-        height, width = self.image.shape[:2]
-        has_alpha = self.alpha is not None
-        header = FrameHeader(self.pts, self.duration, height, width, has_alpha, self.box)
-        pixels = np.ascontiguousarray(self.image).reshape(-1)
+        has_alpha, planes = self.alpha is not None, self.planes
+        matrix = None if planes is None else planes.matrix
+        header = FrameHeader(self.pts, self.duration, *self.size, has_alpha, self.box, matrix)
+        samples = self.image if planes is None else planes.planes
+        pixels = np.ascontiguousarray(samples).reshape(-1)
         if self.alpha is not None:
             pixels = np.concatenate([pixels, self.alpha.reshape(-1)])
         return {"kind": "frame", **to_header(header)}, pixels.data

@@ -17,8 +17,8 @@ from service.clips.matte import MattedClip, ProgressCallbacks, matte_clip, write
 from service.clips.outputs import NAMES, OUTPUTS
 from service.clips.plan import ClipPlan
 from service.errors import ImpossibleOutput, InsufficientStorage
+from service.frames.network import prepare_frame
 from service.frames.render import RenderOptions
-from service.inference.preprocessing import prepare_input
 from service.media.decoder.client import Decoder
 from service.media.video.types import ClipSelection, VideoFrame
 from service.media.video.writing.frames_writer import FramesWriter
@@ -32,7 +32,7 @@ from tests.videos import Clip, read_cutouts
 
 FRAMES = 12
 NETWORK = FunctionNetwork(
-    lambda image: prepare_input(image, FAKE_INFO, None, 1.5),
+    lambda picture: prepare_frame(picture, FAKE_INFO, None, 1.5),
     lambda tensor: see_person(tensor[np.newaxis])[0],
 )
 
@@ -80,7 +80,7 @@ def run(decoder: Decoder, source: Path, plan: ClipPlan, folder: Path, **watch) -
 def test_all_outputs_come_from_one_pass(decoder, source, tmp_path, calls) -> None:
     seen: list[int] = []
     clip = run(decoder, source, make_plan(NAMES), tmp_path, on_frame=lambda: seen.append(1))
-    assert calls.count("refine_on_luma") == calls.count("estimate_foreground") == FRAMES
+    assert calls.count("refine_planes") == calls.count("estimate_foreground") == FRAMES
     assert len(seen) == FRAMES == clip.report.frames
     assert [result.path.name for result in clip.results] == [OUTPUTS[n].file for n in NAMES]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(

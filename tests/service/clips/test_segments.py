@@ -29,8 +29,8 @@ from service.clips.segments import (
 )
 from service.errors import DecoderCrashed, ImpossibleOutput
 from service.frames.background_clip import BackgroundClip
+from service.frames.network import prepare_frame
 from service.frames.render import RenderOptions
-from service.inference.preprocessing import prepare_input
 from service.media.decoder.client import Decoder
 from service.media.video.types import VideoFrame, VideoInfo
 from service.media.video.writing.coded import check_parameters, to_annex_b
@@ -52,7 +52,7 @@ def flicker(tensor: np.ndarray) -> np.ndarray:
     return matte if tensor.mean() * 9777 % 1 > 0.4 else matte * np.float32(0.7)
 
 
-NETWORK = FunctionNetwork(lambda image: prepare_input(image, FAKE_INFO, None, 1.5), flicker)
+NETWORK = FunctionNetwork(lambda picture: prepare_frame(picture, FAKE_INFO, None, 1.5), flicker)
 
 
 @dataclass(frozen=True)

@@ -97,10 +97,10 @@ def test_pieces_are_made_once_and_only_when_asked_for(matted, calls) -> None:
     frame = Renderer(RenderOptions(), SIDE, SIDE).render(matted)
     assert calls == []
     frame.get("grey")
-    assert calls == ["refine_on_luma"]
+    assert calls == ["refine_alpha"]
     cutout = frame.get("cutout")
     frame.get("composite"), frame.get("green")
-    assert calls == ["refine_on_luma", "estimate_foreground"]
+    assert calls == ["refine_alpha", "estimate_foreground"]
     assert frame.get("cutout") is cutout
 
 

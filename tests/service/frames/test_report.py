@@ -77,8 +77,8 @@ def test_scene_cuts_are_listed_without_smoothing() -> None:
 
 def test_times_are_those_of_the_written_file(late_clip) -> None:
     info, frames = late_clip
-    dark = [replace(frame, image=frame.image * 0) for frame in frames[:5]]
-    bright = [replace(frame, image=frame.image * 0 + 255) for frame in frames[5:]]
+    dark = [replace(frame, picture=frame.image * 0) for frame in frames[:5]]
+    bright = [replace(frame, picture=frame.image * 0 + 255) for frame in frames[5:]]
     alphas = flat(*[0.95] * 10, 0, *[0.95] * 9)
     _, report = run_segment([*dark, *bright], alphas, threshold=None)
     described = report.describe(info)

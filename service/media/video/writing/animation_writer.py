@@ -11,6 +11,7 @@ import numpy as np
 from av.filter import Graph
 
 from service.media.audio.types import AudioPacket
+from service.media.colour.planes import YuvPicture
 from service.media.video.types import Image, VideoInfo
 from service.media.video.writing.encoders import choose_square_size
 from service.media.video.writing.result_writer import ResultLimit, ResultWriter
@@ -62,7 +63,8 @@ class AnimationWriter(ResultWriter):
             stream.time_base = stream.codec_context.time_base = Fraction(1, self.ticks_per_s)
             self._stream = stream
 
-    def _write_frame(self, image: Image, pts: int, duration: int | None) -> None:
+    def _write_frame(self, image: Image | YuvPicture, pts: int, duration: int | None) -> None:
+        assert not isinstance(image, YuvPicture)  # which has no alpha
         self._frames += 1
         self._check_pixels(self._frames)
         if self._frames == 1:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from service.media.audio.types import AudioPacket
+from service.media.colour.planes import YuvPicture
 from service.media.image.writer import encode_image
 from service.media.video.types import Image, VideoInfo
 from service.media.video.writing.encoders import choose_square_size
@@ -38,7 +39,8 @@ class FramesWriter(ResultWriter):
             archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
             self._archive = self._open_files.enter_context(archive)
 
-    def _write_frame(self, image: Image, pts: int, duration: int | None) -> None:
+    def _write_frame(self, image: Image | YuvPicture, pts: int, duration: int | None) -> None:
+        assert not isinstance(image, YuvPicture)  # which has no alpha
         if image.shape[1::-1] != (self.width, self.height):
             size = self.width, self.height
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)

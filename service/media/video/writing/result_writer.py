@@ -11,6 +11,7 @@ import av
 import numpy as np
 
 from service.media.audio.types import AudioPacket
+from service.media.colour.planes import YuvPicture
 from service.media.video.types import Image, VideoInfo
 
 FrameTime = tuple[int, int | None]  # pts and duration, ticks of the clip
@@ -40,7 +41,8 @@ class ResultWriter(ABC):
     """Writes one file; used from one thread; as a context manager it closes or aborts.
 
     `info`: the clip as the reader describes it; frames are (info.height, info.width, `channels`)
-    uint8, RGB or straight RGBA; in place of RGB also (info.height, info.width), grey. `padded` says
+    uint8, RGB or straight RGBA; in place of RGB also (info.height, info.width), grey, or planes of
+    that size. `padded` says
     how many pixels were added right and below, `width` and `height` are the file's.
     """
 
@@ -59,13 +61,13 @@ class ResultWriter(ABC):
         """Width and height of the pictures in the file without what was padded."""
         return self.width - self.padded[0], self.height - self.padded[1]
 
-    def write_frame(self, image: Image, pts: int, duration: int | None) -> None:
+    def write_frame(self, image: Image | YuvPicture, pts: int, duration: int | None) -> None:
         """Encode one frame; `pts` and `duration` in ticks of the clip.
 
         `pts` increases from frame to frame. Raises VideoWriteError; the file is then gone.
         """
         with self._abort_on_error():
-            if image.shape not in self._shapes or image.dtype != np.uint8:
+            if not self._takes(image):
                 raise ValueError("a frame of another size or type")
             self._check_time(pts)
             self._write_frame(image, pts, duration)
@@ -83,6 +85,11 @@ class ResultWriter(ABC):
             for pts, _ in times:
                 self._check_time(pts)
             self._copy_frames(file, times, on_frame)
+
+    def _takes(self, image: Image | YuvPicture) -> bool:
+        if isinstance(image, YuvPicture):
+            return image.size in self._shapes  # which has it where RGB is taken
+        return image.shape in self._shapes and image.dtype == np.uint8
 
     def write_audio(self, packet: AudioPacket) -> None:
         """Copy one packet of audio, if the result carries its track. Raises VideoWriteError."""
@@ -145,7 +152,7 @@ class ResultWriter(ABC):
             raise VideoWriteError(text, self.path.name) from error
 
     @abstractmethod
-    def _write_frame(self, image: Image, pts: int, duration: int | None) -> None:
+    def _write_frame(self, image: Image | YuvPicture, pts: int, duration: int | None) -> None:
         """Encode a frame that has been checked."""
 
     def _copy_frames(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from service.media.colour.planes import YuvPicture
 from service.media.video.types import Image, VideoInfo
 from service.media.video.writing.encoders import Encoding
 from service.media.video.writing.writer import VideoWriter
@@ -29,7 +30,8 @@ class StackedWriter(VideoWriter):
     def picture_size(self) -> tuple[int, int]:
         return self.width - self.padded[0], (self.height - self.padded[1]) // 2
 
-    def _write_frame(self, image: Image, pts: int, duration: int | None) -> None:
+    def _write_frame(self, image: Image | YuvPicture, pts: int, duration: int | None) -> None:
+        assert not isinstance(image, YuvPicture)  # which has no alpha
         if self._rows_added:
             image = np.pad(image, ((0, self._rows_added), (0, 0), (0, 0)), "edge")
         height, width = image.shape[:2]

@@ -13,6 +13,7 @@ import numpy as np
 
 from service.media.audio.types import AudioPacket, AudioTrack
 from service.media.audio.writer import AudioWriter
+from service.media.colour.planes import YuvPicture
 from service.media.video.labels import write_labels
 from service.media.video.types import Image, VideoInfo
 from service.media.video.writing.coded import CodedFrames
@@ -85,7 +86,7 @@ class VideoWriter(ResultWriter):
             }
         return av.open(str(self.path.absolute()), "w", format=container, container_options=options)
 
-    def _write_frame(self, image: Image, pts: int, duration: int | None) -> None:
+    def _write_frame(self, image: Image | YuvPicture, pts: int, duration: int | None) -> None:
         ticks = self._place(pts, duration)
         frame = self._to_yuv(image)
         frame.pts = ticks
@@ -141,8 +142,10 @@ class VideoWriter(ResultWriter):
     def _to_ticks(self, pts: int) -> int:
         return round(pts * self._info.time_base * self._ticks_per_s)
 
-    def _to_yuv(self, image: Image) -> Any:
-        if image.shape[1::-1] != self._size:
+    def _to_yuv(self, image: Image | YuvPicture) -> Any:
+        if isinstance(image, YuvPicture) and image.size[::-1] != self._size:
+            image = image.rgb
+        if not isinstance(image, YuvPicture) and image.shape[1::-1] != self._size:
             image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_LINEAR))
         frame = self._converter.convert(image)
         # ProRes writes what its frames say, not its encoder.

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 
-from service.media.video.pixels import SCALING, SWS_MATRIX
+from service.media.colour.planes import SCALING, SWS_MATRIX, YuvPicture
 from service.media.video.types import Image
 
 # Luma of limited range for each level of grey (ITU-T H.273); its chroma is that of no colour.
@@ -28,11 +28,15 @@ class YuvConverter:
         self._matrix, self._sws_matrix = matrix, SWS_MATRIX[matrix]
         self._reformatter = VideoReformatter()
 
-    def convert(self, image: Image) -> Any:
+    def convert(self, image: Image | YuvPicture) -> Any:
         """Return the library's frame for (H, W, 3) RGB or (H, W, 4) RGBA, uint8.
 
-        Pictures in yuv420p may be grey, (H, W).
+        Pictures in yuv420p may be grey, (H, W), or planes, which stay as they are.
         """
+        if isinstance(image, YuvPicture):
+            if self._pixel_format == "yuv420p" and image.matrix == self._matrix:
+                return self._wrap(image.planes)
+            image = image.rgb
         right, below = self.padded
         if right or below:
             replicate = cv2.BORDER_REPLICATE
@@ -54,6 +58,9 @@ class YuvConverter:
         height, width = image.shape
         planes = np.full((height * 3 // 2, width), _NO_COLOUR, np.uint8)
         cv2.LUT(image, _LUMA, dst=planes[:height])
+        return self._wrap(planes)
+
+    def _wrap(self, planes: Image) -> Any:
         frame = av.VideoFrame.from_ndarray(planes, self._pixel_format)
         frame.colorspace, frame.color_range = self._matrix, ColorRange.MPEG
         return frame

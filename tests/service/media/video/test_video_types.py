@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.media.audio.types import AudioPacket, AudioTrack, TrackLabels
+from service.media.colour.planes import YuvPicture
 from service.media.decoder.messages import read_frame, read_packet, read_repairs, read_video_info
 from service.media.video.repairs import Repairs
 from service.media.video.types import Box, VideoFrame, VideoInfo, VideoLimitExceeded
@@ -74,6 +75,23 @@ def test_frame_survives_the_wire(transposed):
     frame = read_frame(through_json(header), bytearray(payload))
     assert (frame.pts, frame.duration) == (7, None)
     assert np.array_equal(frame.image, image)
+
+
+def test_planes_survive_the_wire():
+    planes = np.random.default_rng(0).integers(0, 256, (6, 6), np.uint8)
+    header, payload = VideoFrame(0, 1, YuvPicture(planes, 9)).to_wire()
+    frame = read_frame(through_json(header), bytearray(payload))
+    assert frame.size == (4, 6) and frame.planes is not None and frame.planes.matrix == 9
+    assert np.array_equal(frame.planes.planes, planes)
+
+
+@pytest.mark.parametrize(
+    "change", [{"matrix": 0}, {"matrix": 8}, {"matrix": None}, {"height": 3, "width": 8}]
+)
+def test_planes_refuse_a_header_that_does_not_fit_them(change):
+    header, payload = VideoFrame(0, 1, YuvPicture(np.zeros((6, 6), np.uint8), 1)).to_wire()
+    with pytest.raises(ValueError, match=r"."):
+        read_frame(header | change, bytes(payload))
 
 
 @pytest.mark.parametrize(
