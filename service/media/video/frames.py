@@ -125,7 +125,8 @@ class FrameReader:
         self.fitted += box is not None
         self._follow_colour(frame)
         turn = self.orientation
-        if (frame.width, frame.height) == self._coded_size and turn == Orientation():
+        is_whole = box is None and (frame.width, frame.height) == self._coded_size
+        if is_whole and turn == Orientation():
             planes = self.pixels.read_planes(frame)
             if planes is not None:
                 return VideoFrame(pts, duration, planes)
