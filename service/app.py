@@ -196,6 +196,7 @@ async def start_services(
         uploads=UploadStore(settings, job_store.files),
     )
     await jobs.start()
+    deliveries.start()
     runtime.health.started = True
     metrics.ready.set(1)
     return services

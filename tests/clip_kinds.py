@@ -53,16 +53,16 @@ def flat(colour: Sequence[int], size: tuple[int, int] = (96, 64)) -> np.ndarray:
     return np.full((size[1], size[0], 3), colour, np.uint8)
 
 
-def make_motion_jpeg(path: Path, orientation: int, frames: int = 3) -> Path:
-    """Write JPEGs with an EXIF orientation as Motion JPEG in MOV, their bytes untouched."""
+def make_motion_jpeg(path: Path, *orientations: int) -> Path:
+    """Write JPEGs with an EXIF orientation each as Motion JPEG in MOV, their bytes untouched."""
     exif = Image.Exif()
-    exif[0x0112] = orientation
     with av.open(str(path), "w") as out:
         stream = out.add_stream("mjpeg", rate=15)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
         stream.codec_context.open()
-        for index in range(frames):
+        for index, orientation in enumerate(orientations):
             data = io.BytesIO()
+            exif[0x0112] = orientation
             Image.fromarray(picture(index, (96, 64))).save(data, "JPEG", exif=exif, quality=95)
             packet = av.Packet(data.getvalue())
             packet.stream, packet.time_base = stream, Fraction(1, 15)

@@ -18,7 +18,7 @@ from typing import Any
 from service.errors import MattingError
 from service.jobs.files import RESULTS
 from service.jobs.options import JobOptions
-from service.jobs.store import Job, JobStore
+from service.jobs.store import Job, JobStore, LeaseLost
 from service.outgoing.calls import CallFailed, OutgoingCalls, describe_failure
 from service.outgoing.guard import hide_query
 from service.runtime import Runtime
@@ -26,6 +26,7 @@ from service.settings_sections import decode_secret
 
 log = logging.getLogger(__name__)
 AT_ONCE = 8
+LOOK_S = 1.0
 GONE = 410
 SENT_STATES = ("succeeded", "failed")
 # The states of a delivery.
@@ -65,26 +66,62 @@ class Deliveries:
         self._clock = clock
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
         self._is_closed = False
+
+    def start(self) -> None:
+        """Look for what other services have left unsent, where the jobs are shared."""
+        if self._store.is_shared:
+            self._looking = asyncio.get_running_loop().create_task(self._look())
 
     def schedule(self, job: Job) -> None:
         """Send what a finished job has to send, if there is any and it was not sent before."""
-        if self._is_closed or job.state not in SENT_STATES:
+        if job.state not in SENT_STATES or job.id in self._tasks:
             return
         log_is_final = job.deliveries and all(one["state"] != PENDING for one in job.deliveries)
         if log_is_final or not list_targets(job):
             return
-        task = asyncio.get_running_loop().create_task(self._deliver(job.id))
+        self._store.kept.add(job.id)  # until all is sent, or another service goes on
+        if self._is_closed:
+            return
+        task = asyncio.get_running_loop().create_task(self._send_all(job.id))
         self._tasks[job.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
 
     async def aclose(self) -> None:
-        """Stop; what is pending goes on with the next process."""
+        """Stop; what is pending goes on with the next process, or with another service."""
         self._is_closed = True
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *filter(None, [self._looking])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look(self) -> None:
+        """Take over, one after the other, what a service that is gone has left."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            with suppress(MattingError):  # a database that is away; the next look asks again
+                job_id = await self._store.ask(self._store.claim_delivery)
+                if job_id is None:
+                    continue
+                job = await self._store.ask(self._store.load, job_id)
+                if job is not None:
+                    self.schedule(job)
+                if job_id not in self._tasks:
+                    await self._let_go(job_id)
+
+    async def _send_all(self, job_id: str) -> None:
+        try:
+            await self._deliver(job_id)
+            await self._let_go(job_id)
+        except LeaseLost:
+            self._store.kept.discard(job_id)  # another service goes on
+        except MattingError:
+            log.warning("deliveries were left to later", extra={"fields": {"job": job_id}})
+
+    async def _let_go(self, job_id: str) -> None:
+        self._store.kept.discard(job_id)
+        await self._store.ask(self._store.release, job_id)
 
     async def _deliver(self, job_id: str) -> None:
         job = await self._store.ask(self._store.load, job_id)

@@ -81,6 +81,8 @@ class PostgresJobStore(JobStore):
     store holds raise LeaseLost once another holds it or it is gone.
     """
 
+    is_shared = True
+
     def __init__(self, url: str, files: JobFiles, worker: str, lease_s: float) -> None:
         super().__init__(files, None)
         self._url = url
@@ -129,10 +131,23 @@ class PostgresJobStore(JobStore):
 
     def claim(self) -> str | None:
         """Hold the oldest unfinished job that nobody holds, and return its id."""
+        return self._claim(
+            "state IN ('queued', 'running') AND (lease_until IS NULL OR lease_until < now())"
+        )
+
+    def claim_delivery(self) -> str | None:
+        """Hold a finished job that its service has not let go of: something is left to send."""
+        job_id = self._claim(
+            "state IN ('succeeded', 'failed') AND worker IS NOT NULL AND lease_until < now()"
+        )
+        if job_id is not None:
+            self.kept.add(job_id)
+        return job_id
+
+    def _claim(self, condition: str) -> str | None:
         rows = self._execute(
             "UPDATE jobs SET worker = ?, lease_until = now() + ? * interval '1 second'"
-            " WHERE number = (SELECT number FROM jobs WHERE state IN ('queued', 'running')"
-            " AND (lease_until IS NULL OR lease_until < now())"
+            f" WHERE number = (SELECT number FROM jobs WHERE {condition}"
             " ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id",
             self._worker,
             self._lease_s,
@@ -154,7 +169,9 @@ class PostgresJobStore(JobStore):
         return self.held - {job_id for (job_id,) in rows}
 
     def release(self, job_id: str) -> None:
-        """Let others have a job, if it is held."""
+        """Let others have a job, if it is held and has nothing left to send."""
+        if job_id in self.kept:
+            return
         self.held.discard(job_id)
         self._execute(
             "UPDATE jobs SET worker = NULL, lease_until = NULL WHERE id = ? AND worker = ?",
@@ -223,8 +240,12 @@ class PostgresJobStore(JobStore):
 
         with suppress(psycopg.Error):
             self._execute(
-                "UPDATE jobs SET worker = NULL, lease_until = NULL WHERE worker = ?", self._worker
+                "UPDATE jobs SET worker = NULL, lease_until = NULL"
+                " WHERE worker = ? AND NOT id = ANY(?)",
+                self._worker,
+                list(self.kept),
             )
+            self._execute("UPDATE jobs SET lease_until = now() WHERE worker = ?", self._worker)
         if self._server is not None:
             self._server.close()
 

@@ -91,12 +91,17 @@ class JobStore:
     """All rows and files of jobs below one data folder, for one process at a time.
 
     Methods block and run in the store's one thread: `await store.ask(store.load, job_id)`.
+    `kept` are finished jobs that have something left to send; `is_shared` says whether other
+    services have the jobs too.
     """
+
+    is_shared = False
 
     def __init__(
         self, files: JobFiles, connection: sqlite3.Connection | None, lock: int = -1
     ) -> None:
         self.files = files
+        self.kept: set[str] = set()
         if connection is not None:
             self._connection = connection
         self._lock = lock
@@ -118,6 +123,13 @@ class JobStore:
             os.close(lock)
             raise
         return cls(files, connection, lock)
+
+    def release(self, job_id: str) -> None:
+        """Let others have a job; here there are none."""
+
+    def claim_delivery(self) -> str | None:
+        """Hold a finished job whose service died before all was sent; here there are no others."""
+        return None
 
     async def ask(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
         """Return what a method of the store returns, run in its thread.

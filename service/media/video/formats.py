@@ -34,6 +34,19 @@ _PICTURES = (
 )
 
 
+# What is no clip at all.
+_NO_CLIPS = (
+    (0, b"ID3", "an audio file (MP3)"),
+    (0, b"\xff\xfb", "an audio file (MP3)"),
+    (8, b"WAVE", "an audio file (WAV)"),
+    (0, b"fLaC", "an audio file (FLAC)"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"<!doctype html", "a web page"),
+    (0, b"<html", "a web page"),
+)
+
+
 def find_refusal(file: BinaryIO) -> str | None:
     """Return why a file is not read as a clip, with what to do; None when it may be one.
 
@@ -51,6 +64,9 @@ def find_refusal(file: BinaryIO) -> str | None:
         )
     if name is not None:
         return f"The file is {name}, not a video; send it to /v1/image."
+    for at, magic, name in _NO_CLIPS:
+        if head[at : at + len(magic)].lower() == magic.lower():
+            return f"The file is {name}, not a video; read are {READ}."
     for magic, name in _OTHERS:
         if head.startswith(magic):
             return (

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +25,9 @@ from service.media.wire.fields import MAX_TICKS
 _GUESSED_FRAME_RATE = Fraction(25)
 _SAME_SHAPE = 1.02  # sides are whole numbers, and rounded to blocks
 _DISPLAY_MATRIX = SideDataType.DISPLAYMATRIX
+# Codecs of photos in a row: what one says of itself says nothing of the next.
+_EACH_BY_ITSELF = ("mjpeg",)
+N = TypeVar("N")
 
 
 def _make_unnamed(cls: type[SideDataType], number: object) -> SideDataType:
@@ -67,7 +70,7 @@ class FrameReader:
         self.time_base = time_base
         self.average_rate = rate
         self._untrue_duration = round(1 / untrue_rate / time_base) if untrue_rate else None
-        self.orientation = Orientation.of(first)
+        self.orientation = self._turn = Orientation.of(first)
         self.moved = self.resized = self.fitted = self.colour_changes = 0
         self._coded_size, self._measure_stretch = size, measure_stretch
         self._container_codes, self._codec, self._tone_maps = codes, codec, tone_maps
@@ -88,6 +91,7 @@ class FrameReader:
         """Return the picture, None for one that is not selected."""
         self.count_frame()
         check_size(frame.width, frame.height, self.limits)
+        self._follow_turn(frame)
         pts, duration = self._time(frame)
         self.end_pts = self._expected_pts
         if not self.window.takes_frame(pts * self.time_base):
@@ -117,31 +121,37 @@ class FrameReader:
         if elapsed_s > self.limits.max_duration_s:
             raise VideoLimitExceeded("seconds", self.limits.max_duration_s, round(elapsed_s, 3))
 
+    def _follow_turn(self, frame: Any) -> None:
+        """Turn this frame as it says; where it says nothing, as those before."""
+        if self._codec in _EACH_BY_ITSELF or _states_turn(frame):
+            self._turn = Orientation.of(frame)
+
     def _draw(self, frame: Any, pts: int, duration: int | None) -> VideoFrame:
-        width, height = self._coded_size
+        turn, canvas = self._turn, self.orientation.turn_size(self._coded_size)
         shown_width = frame.width * self._measure_stretch(frame.pts)
-        box = fit_box((shown_width, frame.height), self._coded_size)
+        box = fit_box(turn.turn_size((shown_width, frame.height)), canvas)
         self.resized += (frame.width, frame.height) != self._coded_size
         self.fitted += box is not None
         self._follow_colour(frame)
-        turn = self.orientation
-        is_whole = box is None and (frame.width, frame.height) == self._coded_size
-        if is_whole and turn == Orientation():
+        if (
+            box is None
+            and (frame.width, frame.height) == self._coded_size
+            and turn == Orientation()
+        ):
             planes = self.pixels.read_planes(frame)
             if planes is not None:
                 return VideoFrame(pts, duration, planes)
-        inner = (width, height) if box is None else (box.width, box.height)
+        inner = turn.turn_size(canvas if box is None else (box.width, box.height))
         alpha = self.pixels.read_alpha(frame, *inner)
         image = self.pixels.read_rgb(frame, *inner)
         if alpha is not None:
             image[alpha == 0] = 255
+            alpha = turn.apply(alpha)
+        image = turn.apply(image)
         if box is None:
-            alpha = None if alpha is None else turn.apply(alpha)
-            return VideoFrame(pts, duration, turn.apply(image), alpha)
-        if alpha is not None:
-            alpha = turn.apply(_pad(alpha, box, self._coded_size))
-        image = turn.apply(_pad(image, box, self._coded_size))
-        return VideoFrame(pts, duration, image, alpha, turn.apply_to(box, width, height))
+            return VideoFrame(pts, duration, image, alpha)
+        alpha = None if alpha is None else _pad(alpha, box, canvas)
+        return VideoFrame(pts, duration, _pad(image, box, canvas), alpha, box)
 
     def _choose_codes(self, frame: Any) -> ColourCodes:
         return self._container_codes.choose(frame, self._codec, self._coded_size[1])
@@ -181,7 +191,11 @@ def read_peak_nits(frame: Any) -> float | None:
     return None
 
 
-def fit_box(size: tuple[int | Fraction, int], canvas: tuple[int, int]) -> Box | None:
+def _states_turn(frame: Any) -> bool:
+    return _DISPLAY_MATRIX in (data.type for data in frame.side_data)
+
+
+def fit_box(size: tuple[int | Fraction, int | Fraction], canvas: tuple[int, int]) -> Box | None:
     """Return where a picture of another shape lies in a canvas, centred; None where it fills it.
 
     Both are width and height.
@@ -214,7 +228,7 @@ class Orientation:
     @classmethod
     def of(cls, frame: Any) -> "Orientation":
         """Read the display matrix of a frame: x' = a x + c y, y' = b x + d y, in 16.16 numbers."""
-        if _DISPLAY_MATRIX not in (data.type for data in frame.side_data):
+        if not _states_turn(frame):
             return cls()
         matrix = np.frombuffer(bytes(frame.side_data[_DISPLAY_MATRIX]), np.int32)
         a, b, _, c, d = matrix[:5].tolist()
@@ -240,17 +254,9 @@ class Orientation:
             image[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
         )
 
-    def apply_to(self, box: Box, width: int, height: int) -> Box:
-        """Return where a box of a stored picture (width, height) lies in the upright one."""
-        left, top, wide, high = box.left, box.top, box.width, box.height
-        if self.transposed:
-            left, top, wide, high = top, left, high, wide
-            width, height = height, width
-        if self.flipped_x:
-            left = width - left - wide
-        if self.flipped_y:
-            top = height - top - high
-        return Box(left, top, wide, high)
+    def turn_size(self, size: tuple[N, N]) -> tuple[N, N]:
+        """Return width and height of a picture before or after the turn, of the other one."""
+        return (size[1], size[0]) if self.transposed else size
 
 
 def check_size(width: int, height: int, limits: VideoLimits) -> None:

@@ -1,5 +1,7 @@
 """Two real services on one database and one folder of jobs: a kill of either loses nothing."""
 
+import base64
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from tests.gate.figures import choose, follow, report
 from tests.helpers import LiveServer, start_live_server, wait_until
 from tests.onnx_files import write_model
 from tests.postgres import Postgres, needs_postgres
+from tests.receiver import Reply, open_receiver
 from tests.service.jobs.test_job_crashes import Client, bring, call
 
 pytestmark = needs_postgres
@@ -113,6 +116,33 @@ def test_drained_machine_hands_its_job_over_without_an_attempt(machines, long) -
     other = machines.start()
     wait_for_end(other, Client(long), job_id)
     assert machines.count_attempts(job_id) == 1
+
+
+def test_webhook_of_a_killed_machine_is_sent_by_the_other(machines, clip) -> None:
+    machines.settings |= {
+        "webhook_secret": "whsec_" + base64.b64encode(bytes(32)).decode(),
+        "outgoing_allow": "127.0.0.0/8",
+        "delivery_retry_s": 0.5,
+        "delivery_tries": 20,
+    }
+    with open_receiver() as receiver:
+        receiver.answer = lambda request: Reply(503)
+        one = machines.start()
+        path = f"/v1/video?webhook={receiver.url}"
+        status, content = call(one, "POST", path, clip, Prefer="respond-async")
+        assert status == 202, content
+        job_id = json.loads(content)["id"]
+        wait_until(lambda: receiver.requests, END_S)
+        machines.kill(one)
+        receiver.answer = lambda request: Reply(200)
+        other = machines.start()
+
+        def find_state() -> str:
+            job = json.loads(call(other, "GET", f"/v1/jobs/{job_id}")[1])
+            return job["deliveries"][0]["state"] if job["deliveries"] else "none"
+
+        wait_until(lambda: find_state() == "delivered", END_S)
+        assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
 
 
 @pytest.mark.slow

@@ -70,6 +70,31 @@ def test_job_of_a_silent_service_is_taken_up_and_the_first_holder_changes_nothin
     assert other.load(job.id).state == "running" and other.renew() == set()
 
 
+def test_what_a_service_has_left_unsent_is_taken_over_once(url, tmp_path):
+    one, other, third = (PostgresJobStore.open_shared(url, tmp_path, 30) for _ in range(3))
+    sent, unsent = make_job(), make_job()
+    for job in (sent, unsent):
+        one.insert(job, 0)
+        assert one.claim() == job.id
+        one.update(job.id, state="succeeded", results=(RESULT,))
+    one.kept.add(unsent.id)
+    for job in (sent, unsent):
+        one.release(job.id)
+    assert other.claim_delivery() is None, "its service is still at it"
+    one.close()
+    assert other.claim_delivery() == unsent.id
+    assert third.claim_delivery() is None
+    end_leases(other)
+    assert third.claim_delivery() == unsent.id
+    with pytest.raises(LeaseLost):
+        other.update(unsent.id, deliveries=())
+    third.kept.clear()
+    third.release(unsent.id)
+    assert other.claim_delivery() is None
+    for store in (other, third):
+        store.close()
+
+
 def test_deleted_job_is_lost_to_its_holder(two):
     one, other = two
     job = make_job()

@@ -1,19 +1,28 @@
 """The largest pictures allowed fit the address space of a decoder child, in every format."""
 
+import io
+import struct
+import zlib
+
 import httpx
 import numpy as np
+import pillow_heif
 import psutil
 import pytest
 from PIL import Image
 
+from service.errors import MediaTooComplex
 from service.media.decoder.client import Decoder
 from service.settings import Settings
 from tests.helpers import encode
+from tests.hostile import chunk, make_png
 from tests.memory import count_bytes
 from tests.profiles import make_profile
+from tests.raw_images import make_tiff
 from tests.stills import LOSSLESS, store
 
 WIDTH, HEIGHT = 7_000, 7_000  # 49 megapixels of the 50 allowed
+ROWS, SHAPE = np.arange(HEIGHT) % 256, (HEIGHT, WIDTH, 3)
 MOST_KEPT_BYTES = 100 << 20
 ROOM = 0.95  # some of the limit is left to machines with more threads and larger libraries
 
@@ -84,3 +93,39 @@ def test_memory_after_thin_pictures_is_that_after_others(live_server, portrait):
         after = count_after(*thin, *thin)
     print(f"MiB after two portraits and six thin pictures: {base >> 20}, {after >> 20}")
     assert after - base < MOST_KEPT_BYTES
+
+
+def make_deep(format: str) -> bytes:
+    """Return a picture of stripes with more than eight bits a sample."""
+    if format == "HEIF":
+        image = np.broadcast_to(
+            np.uint16(257) * ROWS.astype(np.uint16)[:, np.newaxis, np.newaxis], SHAPE
+        )
+        buffer = io.BytesIO()
+        heif = pillow_heif.from_bytes("RGB;16", (WIDTH, HEIGHT), image.tobytes())
+        heif.save(buffer, quality=10, color_primaries=9, transfer_characteristics=16)
+        return buffer.getvalue()
+    count, kind = (4, ">u2") if format == "PNG" else (3, "<u2")
+    rows = (np.full(WIDTH * count, 257 * row, kind).tobytes() for row in ROWS.tolist())
+    if format == "TIFF":
+        samples = np.frombuffer(b"".join(rows), kind).reshape(SHAPE)
+        return make_tiff(samples, 2)
+    packer = zlib.compressobj(1)
+    idat = b"".join(packer.compress(b"\0" + row) for row in rows) + packer.flush()
+    gamma = chunk(b"gAMA", struct.pack("!I", 100_000))
+    return make_png(WIDTH, HEIGHT, depth=16, colour=6, idat=idat, before=gamma)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # encoders take their time
+@pytest.mark.parametrize("format", ["HEIF", "PNG", "TIFF"])
+def test_largest_deep_picture_is_decoded_or_refused_by_name(format):
+    child = Decoder(Settings(decoder_timeout_s=600, decoder_cpu_s=600))
+    try:
+        child.open_image(make_deep(format))
+        assert child.decode_image().image.shape == SHAPE
+    except MediaTooComplex as error:
+        assert "memory" in str(error)
+        assert not child.broken
+    finally:
+        child.close()

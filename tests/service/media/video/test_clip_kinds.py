@@ -25,7 +25,7 @@ from tests.video_copies import LIMITS, read_clip
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_side_data_without_a_name(tmp_path, orientation: int) -> None:
-    clip = read_clip(clip_kinds.make_motion_jpeg(tmp_path / "a.mov", orientation))
+    clip = read_clip(clip_kinds.make_motion_jpeg(tmp_path / "a.mov", *[orientation] * 3))
     assert len(clip.frames) == 3
     exif = Image.Exif()
     exif[0x0112] = orientation

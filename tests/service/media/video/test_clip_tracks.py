@@ -1,12 +1,13 @@
 """What of a file is the clip: animations, items beside tracks, bytes that look like alpha."""
 
 import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from service.media.video.types import UndecodableVideo, UnsupportedVideo
-from tests import clips
+from service.media.video.types import Box, UndecodableVideo, UnsupportedVideo
+from tests import clip_kinds, clips
 from tests.clip_kinds import flat, tag, write_pictures
 from tests.video_copies import read_clip
 
@@ -43,6 +44,23 @@ def test_animation_that_is_not_read_is_named(tmp_path, format: str) -> None:
         read_clip(save_animation(tmp_path / "a.bin", format))
     with pytest.raises(UnsupportedVideo, match="not a video"):
         read_clip(save_animation(tmp_path / "b.bin", format, frames=1))
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"ID3\x04", "MP3"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "WAV"),
+        (b"PK\x03\x04", "ZIP"),
+        (b"%PDF-1.7", "PDF"),
+        (b"<!DOCTYPE html>", "web page"),
+    ],
+)
+def test_what_is_no_clip_is_named(tmp_path, head: bytes, name: str) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(head + bytes(1000))
+    with pytest.raises(UnsupportedVideo, match=f"{name}.*, not a video"):
+        read_clip(path)
 
 
 def test_animated_avif_with_transparency_is_named(tmp_path) -> None:
@@ -90,3 +108,19 @@ def test_dolby_vision_without_a_base_is_named(tmp_path, codes) -> None:
             read_clip(path)
     else:
         assert read_clip(path).info.tone_mapped_from == "BT.2020 HLG"
+
+
+def test_photos_that_are_turned_differently(tmp_path) -> None:
+    """Each is upright, within the shape of the first one."""
+    turns = {1: 0, 6: -1, 8: 1, 3: 2}
+    orientations = [6, 1, 8, 3, 6]
+    clip = read_clip(clip_kinds.make_motion_jpeg(tmp_path / "a.mov", *orientations))
+    assert clip.info.rotation_deg == 90 and (clip.info.width, clip.info.height) == (64, 96)
+    assert clip.repairs.describe() == {"frames_fitted": 2}
+    for number, (orientation, frame) in enumerate(zip(orientations, clip.frames, strict=True)):
+        upright = np.rot90(clips.picture(number, SIZE), turns[orientation])
+        shown = frame.image
+        if orientation in (1, 3):
+            assert frame.box == Box(0, 26, 64, 43)
+            shown, upright = shown[26:69], cv2.resize(upright, (64, 43))
+        assert np.abs(shown - upright.astype(int)).mean() < 8
