@@ -38,7 +38,7 @@ class RenderOptions(MattingOptions, total=False):
     """Options of a kept photo."""
 
     output: Literal["alpha", "cutout", "composite", "foreground", "bundle"]
-    format: Literal["png", "webp", "jpeg", "avif", "zip", "json"] | None
+    format: Literal["png", "webp", "jpeg", "avif", "zip", "psd", "json"] | None
     refine: Literal["auto", "fine", "off"]
     quality: int
     compression: int

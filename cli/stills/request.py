@@ -17,6 +17,7 @@ SUFFIXES: dict[str, Format] = {
     ".jpeg": "jpeg",
     ".avif": "avif",
     ".zip": "zip",
+    ".psd": "psd",
     ".json": "json",
 }
 # Each asks for something behind the person, which only this output has.

@@ -1,8 +1,9 @@
 """Which format a result has: the option `format`, else `Accept` (RFC 9110, section 12.5.1)."""
 
 from service.errors import ImpossibleOutput, InvalidOption, NotAcceptable
+from service.media.image.layers import is_installed
 from service.media.image.writer import CONTENT_TYPES
-from service.stills.encode import JSON_TYPE, ZIP_TYPE
+from service.stills.encode import JSON_TYPE, PSD_TYPE, ZIP_TYPE
 from service.stills.options import Format, ImageOptions, Output
 
 MAX_RANGES = 32
@@ -10,12 +11,13 @@ _MISSPELT = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-pn
 # The formats an output can have and their content types, the default first.
 _WITH_ALPHA: dict[Format, str] = {name: CONTENT_TYPES[name] for name in ("png", "webp", "avif")}
 _WITHOUT_ALPHA: dict[Format, str] = {**_WITH_ALPHA, "jpeg": CONTENT_TYPES["jpeg"]}
+_LAYERS: dict[Format, str] = {"psd": PSD_TYPE} if is_installed() else {}
 OFFERS: dict[Output, dict[Format, str]] = {
     "alpha": {**_WITHOUT_ALPHA, "json": JSON_TYPE},
     "cutout": {**_WITH_ALPHA, "json": JSON_TYPE},
     "composite": {**_WITHOUT_ALPHA, "json": JSON_TYPE},
     "foreground": {**_WITHOUT_ALPHA, "json": JSON_TYPE},
-    "bundle": {"zip": ZIP_TYPE, "json": JSON_TYPE},
+    "bundle": {"zip": ZIP_TYPE, "json": JSON_TYPE, **_LAYERS},
 }
 
 
@@ -31,7 +33,12 @@ def choose_format(options: ImageOptions, accept: str | None) -> Format:
             raise ImpossibleOutput("JPEG cannot carry alpha", hint="ask for png, webp or avif")
     else:
         chosen = negotiate(accept, OFFERS[options.output])
-    bundles = options.output == "bundle"
+    if chosen == "psd" and chosen not in OFFERS["bundle"]:
+        raise InvalidOption(
+            "format=psd is not installed on this server",
+            hint="its operator can: pip install 'matting-service[psd]'",
+        )
+    bundles = options.output == "bundle" and chosen != "psd"
     takes_quality = bundles or chosen in ("jpeg", "webp", "avif")
     takes_compression = bundles or chosen in ("png", "json")
     if options.is_changed("quality") and not takes_quality:

@@ -5,12 +5,14 @@ import io
 import json
 import zipfile
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ImpossibleOutput
 from service.matting.composite import cut_out, quantise_alpha
+from service.media.image import layers
 from service.media.image.writer import CONTENT_TYPES, MAX_SIDE, PixelFormat, encode_image
 from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
@@ -18,6 +20,7 @@ from service.stills.render import FinishedStill
 from service.threads import IsLate, check_time, never
 
 JSON_TYPE, ZIP_TYPE = "application/json", "application/zip"
+PSD_TYPE = "image/vnd.adobe.photoshop"
 # Names that remove.bg's ZIP has too.
 BUNDLE_COLOUR, BUNDLE_ALPHA = "color.jpg", "alpha.png"
 
@@ -51,6 +54,12 @@ def encode_still(
             is_late=is_late,
         )
 
+    if format == "psd":
+        check_side(max(finished.photo.shape), format)
+        check_time(is_late)
+        person = cut_out(finished.colour, finished.alpha)
+        content = layers.encode_layers({"photo": finished.photo, "person": person}, finished.icc)
+        return Encoded({"image.psd": content}, PSD_TYPE)
     if options.output == "bundle":
         colour = encode(finished.colour, "jpeg")
         alpha = encode(quantise_alpha(finished.alpha), "png")
@@ -65,8 +74,8 @@ def encode_still(
     return Encoded({f"image.{kind}": encode(pixels, kind)}, CONTENT_TYPES[kind])
 
 
-def check_side(longest: int, kind: PixelFormat) -> None:
-    most = MAX_SIDE.get(kind)
+def check_side(longest: int, kind: PixelFormat | Literal["psd"]) -> None:
+    most = layers.MAX_SIDE if kind == "psd" else MAX_SIDE.get(kind)
     if most is not None and longest > most:
         raise ImpossibleOutput(
             f"{kind} holds {most} pixels a side, the result has {longest}",

@@ -9,7 +9,7 @@ from service.matting.sizes import check_size
 from service.options import BLUR, MattingOptions, Requirements
 
 Output = Literal["alpha", "cutout", "composite", "foreground", "bundle"]
-Format = Literal["png", "webp", "jpeg", "avif", "zip", "json"]
+Format = Literal["png", "webp", "jpeg", "avif", "zip", "psd", "json"]
 MAX_KEEP_S = 7 * 24 * 3600
 
 
@@ -36,10 +36,12 @@ class ImageOptions(MattingOptions):
         "alpha",
         description="`alpha`: 8-bit grey; `cutout`: straight RGBA; `composite`: over `background`; "
         "`foreground`: the person's colour without the background's, RGB; "
-        "`bundle`: ZIP of color.jpg and alpha.png",
+        "`bundle`: ZIP of color.jpg and alpha.png, or a PSD",
     )
     format: Format | None = Field(
-        None, description="default: from `Accept`, else png; `json` carries the image in base64"
+        None,
+        description="default: from `Accept`, else png; `json` carries the image in base64, `psd` "
+        "has the photo and the person as layers",
     )
     refine: Literal["auto", "fine", "off"] = Field(
         "auto",
@@ -87,8 +89,8 @@ class ImageOptions(MattingOptions):
 
     @model_validator(mode="after")
     def check_output_format(self) -> Self:
-        if self.output == "bundle" and self.format not in (None, "zip", "json"):
-            raise ValueError("output=bundle is a zip; leave out format, or ask for zip or json")
-        if self.format == "zip" and self.output != "bundle":
-            raise ValueError("format=zip needs output=bundle")
+        if self.output == "bundle" and self.format not in (None, "zip", "psd", "json"):
+            raise ValueError("output=bundle is a zip; leave out format, or ask for zip, psd, json")
+        if self.format in ("zip", "psd") and self.output != "bundle":
+            raise ValueError(f"format={self.format} needs output=bundle")
         return self

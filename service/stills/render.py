@@ -31,7 +31,7 @@ class FinishedStill:
     """What is to be encoded: `colour` (H, W, 3) uint8 with its profile, `alpha` (H, W) float32.
 
     `colour` is the composite for output=composite, else the person's straight colour. A cutout's
-    shadow is part of both.
+    shadow is part of both. `photo` is the picture itself, of the same size.
     """
 
     colour: Pixels
@@ -39,6 +39,7 @@ class FinishedStill:
     icc: bytes
     exif: bytes
     subject: Box | None
+    photo: Pixels
 
 
 @dataclass(eq=False)
@@ -115,6 +116,7 @@ def finish_still(
         icc=choose_profile(still, options),
         exif=picture.exif if options.keep_metadata else b"",
         subject=find_subject(person.alpha),
+        photo=layers.colour,
     )
 
 

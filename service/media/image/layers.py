@@ -1,0 +1,37 @@
+"""Write a picture of layers, for image editors."""
+
+import importlib.util
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+MAX_SIDE = 30_000  # pixels, of PSD
+
+
+def is_installed() -> bool:
+    """Whether the extra is there that writes layers."""
+    return importlib.util.find_spec("psd_tools") is not None
+
+
+def encode_layers(layers: dict[str, NDArray[np.uint8]], icc: bytes = b"") -> bytes:
+    """Return a PSD of layers from the lowest to the uppermost, by name.
+
+    They are (H, W, 3) RGB or (H, W, 4) straight RGBA, uint8, all of one size; every pixel comes
+    back exactly. `icc` is the profile of their values.
+    """
+    from psd_tools import PSDImage  # an extra of its own
+    from psd_tools.constants import Resource
+    from psd_tools.psd.image_resources import ImageResource
+
+    height, width = next(iter(layers.values())).shape[:2]
+    document = PSDImage.new("RGBA", (width, height))  # in RGB alpha would become a mask
+    for name, pixels in layers.items():
+        document.create_pixel_layer(Image.fromarray(pixels), name=name)
+    if icc:
+        key = Resource.ICC_PROFILE
+        document.image_resources[key] = ImageResource(key=key, data=icc)
+    file = io.BytesIO()
+    document.save(file)
+    return file.getvalue()

@@ -1,0 +1,41 @@
+"""`format=psd` of `POST /v1/image`: layers as image editors open them."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from service.media.image.layers import is_installed
+from tests.fakes import FakeEngine
+from tests.helpers import assert_problem, decode, encode, post_image
+
+
+def test_layers_are_the_photo_and_the_cutout(make_client, portrait) -> None:
+    psd_tools = pytest.importorskip("psd_tools")
+    client = make_client(FakeEngine())
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    photo = io.BytesIO()
+    Image.fromarray(portrait[:90, :120]).save(photo, "PNG", icc_profile=profile)
+    answer = post_image(client, photo.getvalue(), output="bundle", format="psd", crop="true")
+    assert answer.headers["content-type"] == "image/vnd.adobe.photoshop"
+    document = psd_tools.PSDImage.open(io.BytesIO(answer.content))
+    assert [layer.name for layer in document] == ["photo", "person"]
+    cutout = decode(post_image(client, photo.getvalue(), output="cutout", crop="true").content)
+    assert document.size == cutout.shape[1::-1]
+    below, above = (np.asarray(layer.topil()) for layer in document)
+    assert (above == cutout).all()
+    assert below.shape == cutout.shape and (below[..., 3] == 255).all()
+    icc = document.image_resources.get_data(psd_tools.constants.Resource.ICC_PROFILE)
+    assert icc == profile
+    assert "psd" in client.get("/v1/capabilities").json()["image"]["outputs"]["bundle"]
+
+
+def test_layers_need_a_bundle_and_the_extra(make_client) -> None:
+    client = make_client(FakeEngine())
+    picture = encode(np.zeros((32, 32, 3), np.uint8), "PNG")
+    refused = assert_problem(post_image(client, picture, format="psd"), 422, "invalid-option")
+    assert "format=psd needs output=bundle" in refused["detail"]
+    if not is_installed():
+        answer = post_image(client, picture, output="bundle", format="psd")
+        assert "[psd]" in assert_problem(answer, 422, "invalid-option")["hint"]
