@@ -85,8 +85,8 @@ def _matte(
                 def write(item: MattedFrame) -> None:
                     frame = item.frame
                     if segment.frames[0].pts <= frame.pts <= segment.frames[-1].pts:
-                        get = frames.renderer.render(item).get
-                        files.write_frame(get, frame.pts, frame.duration)
+                        draw = frames.renderer.render(item).draw
+                        files.write_frame(draw, frame.pts, frame.duration)
 
                 returns_alpha = plan.render_options.existing_alpha == "return"
                 how = Segment(network, plan.ofd_threshold, returns_alpha)

@@ -92,7 +92,8 @@ class SegmentRunner(Protocol):
 
 
 def make_key(frame: VideoFrame) -> FrameKey:
-    checksum = zlib.crc32(np.ascontiguousarray(frame.image).data)
+    pixels = frame.image if frame.planes is None else frame.planes.planes
+    checksum = zlib.crc32(np.ascontiguousarray(pixels).data)
     if frame.alpha is not None:
         checksum = zlib.crc32(np.ascontiguousarray(frame.alpha).data, checksum)
     return FrameKey(frame.pts, frame.duration, checksum)
