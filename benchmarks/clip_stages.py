@@ -37,7 +37,7 @@ from service.media.wire.channel import Channel, ChannelClosed
 from service.settings import Settings
 from training.evaluation.results import format_table
 
-STAGES = ("read", "input", "smooth", "refine", "foreground", "compose", "write")
+STAGES = ("read", "input", "smooth", "refine", "compose", "write")
 LIMITS = VideoLimits(max_frames=10_000, max_duration_s=1000, max_frame_megapixels=50, max_side=8192)
 
 
