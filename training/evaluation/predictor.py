@@ -212,6 +212,7 @@ def resize_alpha(alpha: NDArray[np.float32], height: int, width: int) -> NDArray
 def settle_ends(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return alpha that is 0 under FAINT and 1 over 1 - FAINT, without a step: stills are so."""
     slope = np.float32(SETTLED / (SETTLED - FAINT))
-    low = (alpha - np.float32(FAINT)) * slope
-    high = 1 - (np.float32(1 - FAINT) - alpha) * slope
+    shift = np.float32(FAINT) * slope
+    low = alpha * slope - shift
+    high = low + (1 - slope + 2 * shift)
     return np.clip(np.maximum(np.minimum(alpha, low), high), 0, 1)

@@ -185,7 +185,7 @@ def test_clip_over_a_limit_is_refused_with_the_limit(
     ("options", "hint"),
     [
         ({"output": "alpha"}, "outputs"),
-        ({"outputs": "gif"}, "outputs"),
+        ({"outputs": "mp3"}, "outputs"),
         ({"crf": 99}, "crf"),
         ({"ofd_threshold": 0.2, "smoothing": "off"}, "smoothing"),
         ({"background": "red", "outputs": "alpha"}, "composite"),
