@@ -102,9 +102,10 @@ def compare_peaks(
     assert long - short < MAX_DIFFERENCE_BYTES, megabytes
 
 
-def test_peak_memory_of_ten_seconds_is_that_of_two(live_server, tmp_path: Path) -> None:
+def test_peak_memory_of_ten_seconds_is_that_of_four(live_server, tmp_path: Path) -> None:
+    # Shorter than four seconds, 48 frames, a clip does not fill x264's lookahead.
     server = live_server(model_path=export_tiny(tmp_path / "tiny.onnx"))
-    compare_peaks(server, make_clips(tmp_path, (2, 10), (640, 360)), send_request)
+    compare_peaks(server, make_clips(tmp_path, (4, 10), (640, 360)), send_request)
 
 
 @pytest.mark.slow
