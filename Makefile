@@ -28,7 +28,7 @@ serve: $(VENV)/.serve
 setup: $(VENV)/.setup
 
 test: setup browser lint
-	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "not slow" --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # All gates at full size; or one: `make gate PART=soak`, and at a size: `make gate PART=soak COUNT=1000`.
 # Parts: mutants, bombs, soak, overload, restart, document, kill_9, failpoints, read_only, ray, audit;

@@ -4,9 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_runs import TINY, StopAfter, assert_equal, change, change_stage, make_config, read, run
+from small_runs import StopAfter, assert_equal, change, change_stage, make_config, read, run
 
-from training.config import load_config
 from training.data.sampling import PhotoErrors
 from training.data.synthetic import draw_data_set
 from training.loop.report import read_log
@@ -145,22 +144,6 @@ def test_resume_goes_on_with_an_added_stage(cache, tmp_path):
     assert not (tmp_path / "best.pt").exists()  # the matte has not been trained
     assert "finished" in run(config, tmp_path, is_resumed=True)
     assert load_model(tmp_path / "best.pt")
-
-
-@pytest.mark.parametrize(
-    ("share", "detail", "matte"),
-    [(0.5, 0.95, 0.9), pytest.param(1, 0.75, 0.7, marks=pytest.mark.slow)],
-)
-def test_tiny_config_lowers_the_loss(cache, tmp_path, share, detail, matte):
-    config = load_config(TINY)
-    stages = tuple(dataclasses.replace(s, epochs=int(s.epochs * share)) for s in config.stages)
-    data = dataclasses.replace(config.data, cache=cache)
-    run(dataclasses.replace(config, data=data, stages=stages), tmp_path)
-    rows = [row for row in read_log(tmp_path / "log.csv") if row["matte"]]
-    for name, factor in {"detail": detail, "matte": matte}.items():
-        assert float(rows[-1][name]) < factor * float(rows[0][name])
-    scores = [row for row in read_log(tmp_path / "log.csv") if row["val_mad"]]
-    assert float(scores[-1]["val_mad"]) < 0.4
 
 
 def find_moved(before: dict, after: dict) -> set[str]:
