@@ -17,6 +17,7 @@ from removebg import RemoveBg
 from removebg import removebg as client_module
 
 from tests.helpers import encode
+from tests.npm import install_npm_package
 
 KEY = "a-key-of-the-tests"
 NPM_PACKAGE = "remove.bg@1.3.0"
@@ -102,14 +103,7 @@ client[process.argv[3]](options).then(
 @pytest.fixture(scope="module")
 def npm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the client and its dependencies, as npm installs them."""
-    if not (shutil.which("npm") and shutil.which("node")):
-        pytest.skip("there is no npm here")
-    path = tmp_path_factory.mktemp("npm")
-    command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", NPM_PACKAGE]
-    done = subprocess.run(command, cwd=path, capture_output=True, text=True, timeout=240)
-    if done.returncode:
-        pytest.skip("npm cannot install the client here")
-    return path
+    return install_npm_package(tmp_path_factory.mktemp("npm"), NPM_PACKAGE)
 
 
 @pytest.fixture

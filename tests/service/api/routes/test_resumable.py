@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -14,6 +13,7 @@ from service.jobs.uploads.store import UploadStore
 from tests.fakes import FakeEngine
 from tests.helpers import assert_problem, wait_until
 from tests.job_requests import wait_for_end
+from tests.npm import install_npm_package
 
 UPLOADS = "/v1/uploads"
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -171,14 +171,7 @@ def test_server_says_what_it_knows(fake) -> None:
 
 @pytest.fixture(scope="module")
 def npm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not (shutil.which("npm") and shutil.which("node")):
-        pytest.skip("there is no npm here")
-    path = tmp_path_factory.mktemp("npm")
-    command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", NPM_PACKAGE]
-    done = subprocess.run(command, cwd=path, capture_output=True, text=True, timeout=240)
-    if done.returncode:
-        pytest.skip("npm cannot install the client here")
-    return path
+    return install_npm_package(tmp_path_factory.mktemp("npm"), NPM_PACKAGE)
 
 
 def test_official_client_sends_a_clip(npm_folder: Path, live_server, brief: bytes) -> None:
