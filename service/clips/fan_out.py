@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.clips.outputs import OUTPUTS, OutputName, open_writer
+from service.clips.outputs import OUTPUTS, open_writer
+from service.clips.plan import ClipPlan
 from service.errors import InsufficientStorage
 from service.frames.overlap import WriteBehind
 from service.frames.render import PictureName
@@ -53,17 +54,16 @@ class FanOut:
 
     def __init__(
         self,
-        names: tuple[OutputName, ...],
+        plan: ClipPlan,
         folder: Path,
         info: VideoInfo,
-        *,
-        crf: int,
-        preset: str,
         limit_bytes: int,
     ) -> None:
-        self._names = names
+        self._names = plan.outputs
         self._limit_bytes = limit_bytes
-        self._open = partial(open_writer, folder=folder, info=info, crf=crf, preset=preset)
+        self._open = partial(
+            open_writer, folder=folder, info=info, crf=plan.crf, preset=plan.preset
+        )
         self._queues: list[tuple[PictureName, WriteBehind[Item]]] = []
         self._stack = ExitStack()
         self.writers: list[ResultWriter] = []

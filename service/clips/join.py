@@ -46,14 +46,7 @@ def matte_in_segments(
     waiting: deque[tuple[ClipSegment, Future[SegmentResult]]] = deque()
     try:
         with (
-            FanOut(
-                plan.outputs,
-                folder,
-                info,
-                crf=plan.crf,
-                preset=plan.preset,
-                limit_bytes=settings.video_result_max_mb << 20,
-            ) as files,
+            FanOut(plan, folder, info, settings.video_result_max_mb << 20) as files,
             runner.open(clip) as submit,
         ):
 

@@ -105,14 +105,7 @@ def matte_clip(
     looped = open_background(settings, plan, info, background_decoder)
     renderer = Renderer(plan.render_options, info.height, info.width, looped)
     try:
-        with FanOut(
-            plan.outputs,
-            folder,
-            info,
-            crf=plan.crf,
-            preset=plan.preset,
-            limit_bytes=settings.video_result_max_mb << 20,
-        ) as files:
+        with FanOut(plan, folder, info, settings.video_result_max_mb << 20) as files:
 
             def write(item: MattedFrame | AudioPacket) -> None:
                 if isinstance(item, AudioPacket):

@@ -73,14 +73,7 @@ def _matte(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=settings.data_dir)))
         frames = _Frames(settings, file, plan, info, segment, stack, reads_all=reads_all)
         try:
-            with FanOut(
-                plan.outputs,
-                folder,
-                silent,
-                crf=plan.crf,
-                preset=plan.preset,
-                limit_bytes=settings.video_result_max_mb << 20,
-            ) as files:
+            with FanOut(plan, folder, silent, settings.video_result_max_mb << 20) as files:
 
                 def write(item: MattedFrame) -> None:
                     frame = item.frame
