@@ -39,6 +39,10 @@ class Description(BaseModel):
     channel_order: Literal["rgb", "bgr"] = "rgb"
     output: int | str = Field(0, description="number or name of the output that is the matte")
     activation: Literal["none", "sigmoid"] = Field("none", description="applied to the output")
+    bfloat16: bool = Field(
+        False,
+        description="whether precision=auto may run it in bfloat16: not every network's matte stays",
+    )
     stretch: float | None = Field(
         None,
         ge=0,
@@ -136,4 +140,6 @@ def _format_value(value: object) -> str:
         return "{ " + ", ".join(pairs) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_format_value(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from service.inference import openvino
 from service.inference.description import (
     PRESETS,
     DescriptionError,
@@ -17,6 +18,7 @@ from service.settings import Settings
 from tests.fakes import FAKE_INFO
 from tests.networks import U2NETP, describe, take, write_layout, write_recurrent
 from tests.onnx_files import write_model
+from tests.providers import HAS_OPENVINO
 
 PLAIN = {"mean": 0.5, "std": 0.5}
 
@@ -122,6 +124,39 @@ def test_described_network_runs_like_the_exported_one(tmp_path, portrait):
     ]
     assert others.info.name == "b" and others.info.weights_sha256 == others.info.sha256
     assert np.array_equal(*mattes)
+
+
+@pytest.mark.skipif(not HAS_OPENVINO, reason="onnxruntime without OpenVINO")
+def test_network_of_others_stays_in_float32_unless_its_description_allows_less(
+    tmp_path, monkeypatch
+):
+    """On a processor with AMX, where `auto` means bfloat16 for files of `matte export`."""
+    asked = []
+
+    def note(precision, threads):
+        asked.append(precision)
+        return make_options("fp32", threads)
+
+    make_options = openvino.make_options
+    monkeypatch.setattr(openvino, "has_fast_bf16", lambda: True)
+    monkeypatch.setattr(openvino, "make_options", note)
+    monkeypatch.setattr(openvino, "measure_precision", lambda probe: asked[-1])
+    exported = write_model(tmp_path / "a.onnx")
+    plain, allowed = (
+        describe(strip_metadata(tmp_path / name), **PLAIN, ref_size=64, **fields)
+        for name, fields in (("b.onnx", {}), ("c.onnx", {"bfloat16": True}))
+    )
+    settings = {"device": "openvino"}
+    found = [
+        OnnxEngine(Settings(**settings, **more), read_model(path, None)).precision
+        for more, path in (
+            ({}, exported),
+            ({}, plain),
+            ({}, allowed),
+            ({"precision": "bf16"}, plain),
+        )
+    ]
+    assert found == asked == ["bf16", "fp32", "bf16", "bf16"]
 
 
 def test_channels_lie_in_the_order_that_is_told():
