@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from axe_playwright_python.sync_playwright import Axe
@@ -83,3 +84,16 @@ def read_pixels(page: Page, selector: str, width: int, height: int) -> np.ndarra
 def choose_background(page: Page, card: str, kind: str) -> None:
     """Choose one of the backgrounds by its label, as a reader does."""
     page.locator(f"#{card}-background").get_by_role("radio", name=kind).check()
+
+
+def pick(page: Page, content: bytes, name: str = "me.jpg") -> None:
+    """Choose a JPEG by the file picker and wait for its matte."""
+    page.set_input_files("#file", make_file(name, "image/jpeg", content))
+    expect_matted(page, name)
+
+
+def read_download(page: Page, button: str) -> tuple[str, bytes]:
+    """Press a button that downloads; return the file's name and content."""
+    with page.expect_download() as download:
+        page.click(button)
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()

@@ -18,6 +18,8 @@ from tests.start_page import (
     expect_matted,
     make_file,
     open_start_page,
+    pick,
+    read_download,
     read_pixels,
     transfer,
 )
@@ -37,11 +39,6 @@ def count_network_runs(url: str) -> float:
     with httpx.Client(base_url=url) as client:
         name = "matting_stage_duration_seconds_count"
         return read_metric(client, name, stage="inference")
-
-
-def pick(page: Page, content: bytes, name: str = "me.jpg") -> None:
-    page.set_input_files("#file", make_file(name, JPEG, content))
-    expect_matted(page, name)
 
 
 def read_split(page: Page) -> float:
@@ -177,40 +174,6 @@ def test_edges_chosen_while_a_photo_is_on_its_way_count_for_it(
     expect(page.locator("#save-png")).to_be_enabled()
     page.click("#copy-curl")
     assert "feather=6" in page.locator("#command").inner_text()
-
-
-def test_person_is_looked_for_in_the_box_that_is_drawn(page: Page, portrait_jpeg: bytes) -> None:
-    pick(page, portrait_jpeg)
-    with page.expect_response("**/v1/image") as answer:
-        page.locator("#region").check()
-    assert answer.value.ok
-    expect(page.locator("#region-box")).to_be_visible()
-    page.locator("#compare").scroll_into_view_if_needed()
-    box = page.locator("#region-pad").bounding_box()
-    page.mouse.move(box["x"] + box["width"] * 0.05, box["y"] + box["height"] * 0.05)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.8, steps=3)
-    with page.expect_response("**/v1/image") as answer:
-        page.mouse.up()
-    assert answer.value.ok
-    expect(page.locator("#region-right-value")).to_have_text("50 %")
-    expect(page.locator("#region-pad")).to_be_hidden()
-    expect(page.locator("#photo-busy")).to_be_hidden(timeout=WAIT_MS)
-    seen = read_pixels(page, "#after", *SIZE)[..., 3]
-    assert not seen[:, 36:].any() and seen[FACE] > 200, "the right half is gone"
-    page.click("#copy-curl")
-    assert "roi=26,26,230,384" in page.locator("#command").inner_text()
-    with page.expect_response("**/v1/image"):
-        page.locator("#region-right").fill("100")
-    expect(page.locator("#photo-busy")).to_be_hidden(timeout=WAIT_MS)
-    pick(page, portrait_jpeg, "other.jpg")
-    expect(page.locator("#region")).not_to_be_checked()
-
-
-def read_download(page: Page, button: str) -> tuple[str, bytes]:
-    with page.expect_download() as download:
-        page.click(button)
-    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["None", "Colour", "Blur", "Picture"])

@@ -12,9 +12,9 @@ const SHADOWS = {
  * Draw the person before a background; `blurred` is what `blurBackground` made of the photo.
  *
  * `isMirrored` turns the photo's own pixels left to right, not the background chosen for it; `shadow`
- * is the API's option.
+ * is the API's option; `place` is where the whole cutout goes, {x, y, width, height}.
  */
-export function drawComposite(canvas, cutout, background, blurred, { isMirrored = false, shadow = "none" } = {}) {
+export function drawComposite(canvas, cutout, background, blurred, { isMirrored = false, shadow = "none", place = null } = {}) {
   const context = canvas.getContext("2d");
   const { width, height } = canvas;
   context.clearRect(0, 0, width, height);
@@ -28,7 +28,8 @@ export function drawComposite(canvas, cutout, background, blurred, { isMirrored 
   if (background.kind === "blur") context.drawImage(blurred, 0, 0, width, height);
   context.save();
   if (shadow !== "none") setShadow(context, SHADOWS[shadow], Math.max(width, height));
-  context.drawImage(cutout, 0, 0, width, height);
+  const to = place ?? { x: 0, y: 0, width, height };
+  context.drawImage(cutout, to.x, to.y, to.width, to.height);
   context.restore();
   context.resetTransform();
 }

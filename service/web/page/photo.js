@@ -5,6 +5,7 @@ import { copyText, toCurl, toPython } from "./commands.js";
 import { blurBackground, drawComposite } from "./compose.js";
 import { announce, byId, clearProblem, save, showProblem } from "./dom.js";
 import { fillModels, modelOption } from "./models.js";
+import { PlaceChoice, findSubject } from "./place.js";
 import { RegionChoice } from "./region.js";
 import { t } from "./strings.js";
 
@@ -22,6 +23,7 @@ export class PhotoMode {
     this.working = null; // aborts what is under way
     this.background = new BackgroundChoice(byId("photo-background"), "photo", ["none", "colour", "blur", "picture"], () => this.draw());
     this.region = new RegionChoice(() => this.changeRegion());
+    this.place = new PlaceChoice(() => this.draw());
     byId("photo-shadow").addEventListener("change", () => this.draw());
     for (const id of EDGES) byId(id).addEventListener("input", () => this.changeEdges());
     byId("photo-model").addEventListener("change", () => this.photo && this.open(this.photo.file, this.photo.isSample));
@@ -102,7 +104,7 @@ export class PhotoMode {
     photo.width ??= Number(answer.headers.get("X-Width"));
     photo.height ??= Number(answer.headers.get("X-Height"));
     photo.cutout = await fitToScreen(await createImageBitmap(await answer.blob()));
-    photo.blurred = null;
+    photo.blurred = photo.box = null;
     photo.seconds = ((performance.now() - started) / 1000).toFixed(1);
     return answer;
   }
@@ -206,7 +208,9 @@ export class PhotoMode {
     if (value.kind === "blur" && photo.blurred?.share !== value.blur) {
       photo.blurred = { share: value.blur, picture: blurBackground(photo.original, photo.cutout, value.blur / 100) };
     }
-    drawComposite(byId("after"), photo.cutout, isComplete ? value : { kind: "none" }, photo.blurred?.picture, { shadow: byId("photo-shadow").value });
+    if (this.place.isOn) photo.box ??= findSubject(photo.cutout);
+    const look = { shadow: byId("photo-shadow").value, place: this.place.toRectangle(byId("after"), photo.box) };
+    drawComposite(byId("after"), photo.cutout, isComplete ? value : { kind: "none" }, photo.blurred?.picture, look);
     byId("command").hidden = true;
   }
 
@@ -217,7 +221,7 @@ export class PhotoMode {
     const output = [["output", over.length ? "composite" : "cutout"]];
     const shadow = byId("photo-shadow").value;
     const shaded = shadow === "none" ? [] : [["shadow", shadow]];
-    const options = [...output, ["format", format], ...over, ...shaded, ...this.edgeOptions()];
+    const options = [...output, ["format", format], ...over, ...shaded, ...this.place.toOptions(), ...this.edgeOptions()];
     const stem = file.name.replace(/\.[^.]+$/, "").replace(/["\\/:*?<>|]/g, "_"); // as any file system takes it
     return { file, isSample, options, output: `${stem}-${output[0][1]}.${format}` };
   }
