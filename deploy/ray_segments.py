@@ -25,6 +25,7 @@ from service.frames.background_clip import BackgroundClip
 from service.frames.network import FrameNetwork
 from service.inference.batcher import Batcher
 from service.inference.engine import Engine
+from service.inference.fair_queue import Caller
 from service.inference.health import Health
 from service.inference.registry import Models
 from service.media.video.types import VideoInfo
@@ -139,7 +140,8 @@ class Networks:
     async def _make(self, model: str, plan: ClipPlan) -> FrameNetwork:
         chosen = self._models.choose(model)
         await chosen.load()
-        return FrameNetwork(self._settings, chosen, plan.ref_size, plan.render_options.roi)
+        roi = plan.render_options.roi
+        return FrameNetwork(self._settings, chosen, plan.ref_size, roi, Caller("clip"))
 
     def _make_batcher(self, engine: Engine) -> Batcher:
         return Batcher(engine, Metrics(), Health())

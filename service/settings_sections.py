@@ -106,7 +106,7 @@ class InferenceSettings(BaseModel):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="of OpenVINO; auto: bf16 on processors with AMX for networks that bear it, else fp32",
+        description="of OpenVINO; auto: bf16 with AMX for networks that bear it, else fp32",
     )
     threads: int = Field(0, ge=0, description="threads of the network; 0: usable cores")
     max_batch_size: int = Field(

@@ -15,6 +15,7 @@ from service.clips.segments import DistributedClip, SegmentRunner
 from service.clips.slots import VideoSlots
 from service.frames.background_clip import BackgroundClip
 from service.frames.network import FrameNetwork
+from service.inference.fair_queue import Caller
 from service.inference.registry import Model
 from service.runtime import Runtime
 from service.telemetry.record import trace_stage
@@ -57,6 +58,7 @@ async def run_clip(
     *,
     max_s: float,
     runner: SegmentRunner | None = None,
+    owner: str = "",
 ) -> MattedClip:
     """Matte a clip into files in `folder`, in a thread of `slots`, or in segments by `runner`.
 
@@ -67,7 +69,9 @@ async def run_clip(
     """
     stop = threading.Event()
     await model.load()
-    network = FrameNetwork(runtime.settings, model, plan.ref_size, plan.render_options.roi)
+    caller = Caller("clip", owner)
+    roi = plan.render_options.roi
+    network = FrameNetwork(runtime.settings, model, plan.ref_size, roi, caller)
     async with AsyncExitStack() as stack:
         stack.enter_context(trace_stage("clip"))
         decoder = await stack.enter_async_context(runtime.decoders.borrow("video"))
@@ -75,11 +79,11 @@ async def run_clip(
         is_joinable = all(OUTPUTS[name].is_joinable for name in plan.outputs)
         if runner is not None and is_joinable and not model.info.is_recurrent:
             clip = DistributedClip(runtime.settings, model.info.name, plan, file)
-            work = partial(matte_in_segments, runner, clip, decoder, folder, watch, stop)
+            matting = partial(matte_in_segments, runner, clip, decoder, folder, watch, stop)
         else:
             if isinstance(plan.render_options.background, BackgroundClip):
                 background = await stack.enter_async_context(runtime.decoders.borrow("background"))
-            work = partial(
+            matting = partial(
                 matte_clip,
                 runtime.settings,
                 network,
@@ -91,7 +95,7 @@ async def run_clip(
                 stop,
                 background_decoder=background,
             )
-        run = start_in(slots.threads, work, max_s=max_s)
+        run = start_in(slots.threads, matting, max_s=max_s)
 
         def end() -> None:
             stop.set()

@@ -12,6 +12,7 @@ from service.errors import ImpossibleOutput
 from service.frames.options import SmoothedOptions
 from service.inference.batcher import Matte
 from service.inference.engine import State
+from service.inference.fair_queue import SOMEBODY, Caller
 from service.inference.models import ModelInfo
 from service.inference.preprocessing import (
     check_ref_size,
@@ -81,14 +82,20 @@ def prepare_frame(
 class FrameNetwork:
     """A model at one `ref_size`; None: the model's own. Made on the event loop.
 
-    With `roi` it sees that part of each frame alone, and mattes are 0 outside. All frames have one
-    size.
+    `caller` is for whom it runs. With `roi` it sees that part of each frame alone, and mattes are 0
+    outside. All frames have one size.
     """
 
     def __init__(
-        self, settings: Settings, model: Model, ref_size: int | None, roi: Box | None = None
+        self,
+        settings: Settings,
+        model: Model,
+        ref_size: int | None,
+        roi: Box | None = None,
+        caller: Caller = SOMEBODY,
     ) -> None:
         self._roi = roi
+        self._caller = caller
         self._shape = 0, 0
         self._max_megapixels = settings.network_max_megapixels
         self._model = model
@@ -123,7 +130,9 @@ class FrameNetwork:
 
     async def matte(self, tensor: Tensor, state: State) -> Matte:
         """Queue an input on the event loop."""
-        matte = await self._model.infer(tensor, timeout_s=FRAME_TIMEOUT_S, state=state)
+        matte = await self._model.infer(
+            tensor, timeout_s=FRAME_TIMEOUT_S, caller=self._caller, state=state
+        )
         if self._roi is None:
             return matte
         whole = await asyncio.to_thread(embed_matte, matte.alpha, self._roi, self._shape)

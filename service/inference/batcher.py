@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, Draining, MattingError
 from service.inference.engine import OUT_OF_MEMORY, Engine, InferenceError, State
+from service.inference.fair_queue import SOMEBODY, Caller, FairQueue
 from service.inference.health import Health
 from service.metrics import Metrics
 
@@ -42,6 +42,15 @@ class Entry:
     queued_s: float
     future: asyncio.Future[Matte] = field(repr=False)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape
+
+    @property
+    def cost(self) -> int:
+        """Values of the input, the measure of fair shares."""
+        return self.tensor.size
+
 
 class InferenceFailed(MattingError):
     title = "The network failed on this picture"
@@ -50,8 +59,8 @@ class InferenceFailed(MattingError):
 class Batcher:
     """Runs entries of equal size together on the engine's one thread.
 
-    One queue a size, first come first served; the size whose first entry waited longest is next.
-    A batch that fails is run again one by one, so that one picture cannot fail the others. When
+    Whose entry is next says `FairQueue`; those of its size go with it, up to the batch size. A
+    batch that fails is run again one by one, so that one picture cannot fail the others. When
     memory has run out the engine gives it back, and runs half as many at once from then on.
     """
 
@@ -69,7 +78,7 @@ class Batcher:
         self._health = health
         self._on_speed = on_speed
         self._clock = clock
-        self._queues: dict[tuple[int, ...], deque[Entry]] = {}
+        self._queue: FairQueue[Entry] = FairQueue()
         self._counted = 0
         self._arrived = asyncio.Event()
         self._closed = False
@@ -81,7 +90,12 @@ class Batcher:
         self._task = asyncio.get_running_loop().create_task(self._work())
 
     async def infer(
-        self, tensor: NDArray[np.float32], *, timeout_s: float, state: State = ()
+        self,
+        tensor: NDArray[np.float32],
+        *,
+        timeout_s: float,
+        caller: Caller = SOMEBODY,
+        state: State = (),
     ) -> Matte:
         """Return the matte of one (C, h, w) picture; `state` is that of the frame before.
 
@@ -92,8 +106,8 @@ class Batcher:
             raise Draining("the service is shutting down", retry_after_s=1)
         future: asyncio.Future[Matte] = asyncio.get_running_loop().create_future()
         now_s = self._clock()
-        queue = self._queues.setdefault(tensor.shape, deque())
-        queue.append(Entry(tensor, state, now_s + timeout_s, now_s, future))
+        entry = Entry(tensor, state, now_s + timeout_s, now_s, future)
+        self._queue.push(caller, entry)
         self._arrived.set()
         self._count_waiting()
         try:
@@ -102,6 +116,9 @@ class Batcher:
                 return await future
         except TimeoutError:
             raise _refuse_late(timeout_s) from None
+        finally:
+            self._queue.remove(caller, entry)
+            self._count_waiting()
 
     @property
     def run_s(self) -> float:
@@ -114,11 +131,10 @@ class Batcher:
         self._arrived.set()
         if self._task is not None:
             await self._task
-        for queue in self._queues.values():
-            for entry in queue:
-                if not entry.future.done():
-                    entry.future.set_exception(Draining("the service is shutting down"))
-        self._queues.clear()
+        for entry in self._queue:
+            if not entry.future.done():
+                entry.future.set_exception(Draining("the service is shutting down"))
+        self._queue = FairQueue()
         self._count_waiting()
         self._thread.shutdown()
 
@@ -132,13 +148,10 @@ class Batcher:
                 await self._arrived.wait()
 
     def _pop_batch(self) -> list[Entry]:
-        """Take the entries to run next; those nobody waits for, or too late, go out."""
+        """Take the entries to run next; those that are too late go out."""
         entries: list[Entry] = []
-        while self._queues and not entries:
-            shape = min(self._queues, key=lambda shape: self._queues[shape][0].queued_s)
-            queue = self._queues[shape]
-            while queue and len(entries) < self.engine.max_batch_size:
-                entry = queue.popleft()
+        while self._queue and not entries:
+            for entry in self._queue.pop_batch(self.engine.max_batch_size):
                 if entry.future.done():
                     continue
                 if self._clock() > entry.deadline_s:
@@ -146,13 +159,11 @@ class Batcher:
                     entry.future.set_exception(_refuse_late(waited_s))
                     continue
                 entries.append(entry)
-            if not queue:
-                del self._queues[shape]
         self._count_waiting()
         return entries
 
     def _count_waiting(self) -> None:
-        waiting = sum(len(queue) for queue in self._queues.values())
+        waiting = len(self._queue)
         # The queues of all models add up.
         self._metrics.queue_depth.inc(waiting - self._counted)
         self._counted = waiting

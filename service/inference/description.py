@@ -41,7 +41,7 @@ class Description(BaseModel):
     activation: Literal["none", "sigmoid"] = Field("none", description="applied to the output")
     bfloat16: bool = Field(
         False,
-        description="whether precision=auto may run it in bfloat16: not every network's matte stays",
+        description="whether precision=auto may run it in bfloat16, where its matte stays good",
     )
     stretch: float | None = Field(
         None,

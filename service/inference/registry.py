@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from service.errors import InvalidOption, NotReady
 from service.inference.batcher import Batcher, Matte
 from service.inference.engine import Engine, InferenceError, OnnxEngine, State
+from service.inference.fair_queue import SOMEBODY, Caller
 from service.inference.models import ModelError, ModelInfo, inspect_model, read_model
 from service.inference.providers import CUDA, DeviceError
 from service.settings import AUTO_MODEL, Settings
@@ -74,11 +75,16 @@ class Model:
         return (await self._load()).engine
 
     async def infer(
-        self, tensor: NDArray[np.float32], *, timeout_s: float, state: State = ()
+        self,
+        tensor: NDArray[np.float32],
+        *,
+        timeout_s: float,
+        caller: Caller = SOMEBODY,
+        state: State = (),
     ) -> Matte:
         """Return the matte of one picture (see Batcher), loading the model first."""
         batcher = await self._load()
-        return await batcher.infer(tensor, timeout_s=timeout_s, state=state)
+        return await batcher.infer(tensor, timeout_s=timeout_s, caller=caller, state=state)
 
     async def aclose(self) -> None:
         if self._batcher is not None:

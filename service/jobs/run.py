@@ -93,7 +93,7 @@ async def run_job(
         max_s = runtime.settings.video_max_s
         model = choose_frame_model(runtime, options)
         run = partial(run_clip, runtime, slots, model, file, plan, folder, watch)
-        clip = await run(max_s=max_s, runner=runner)
+        clip = await run(max_s=max_s, runner=runner, owner=job.owner)
     runtime.access.charge(job.owner, "video-seconds", clip.duration_s)
     await check_results(runtime, slots, clip)
     described = describe_clip(model, clip)

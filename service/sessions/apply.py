@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from service.errors import Gone, Overloaded
 from service.frames.network import FrameNetwork, choose_frame_model
+from service.inference.fair_queue import Caller
 from service.inference.registry import Model
 from service.media.decoder.client import Decoder
 from service.runtime import Runtime
@@ -78,7 +79,11 @@ async def compute_and_commit(
     model = choose_session_model(runtime, session)
     await model.load()
     network = FrameNetwork(
-        runtime.settings, model, session.options.ref_size, session.options.roi_box
+        runtime.settings,
+        model,
+        session.options.ref_size,
+        session.options.roi_box,
+        Caller("clip", session.owner),
     )
     task = ChunkTask(runtime.settings, network, model, store.answers, session, chunk, decoder)
     run = start_in(store.threads, compute_step, task)

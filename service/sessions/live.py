@@ -13,6 +13,7 @@ from service.frames.network import FrameNetwork
 from service.frames.render import Renderer
 from service.frames.segment import MattedFrame, PreparedFrame, Smoother
 from service.inference.batcher import Matte
+from service.inference.fair_queue import Caller
 from service.media.image.types import Picture
 from service.media.image.writer import encode_image
 from service.media.video.types import Image
@@ -125,7 +126,11 @@ class LiveStream:
         self._model = choose_session_model(runtime, session, is_live=True)
         options = session.options
         self._network = FrameNetwork(
-            runtime.settings, self._model, options.ref_size, options.roi_box
+            runtime.settings,
+            self._model,
+            options.ref_size,
+            options.roi_box,
+            Caller("live", session.owner),
         )
         self._network_state = session.state.segment.network
         self._clock = clock

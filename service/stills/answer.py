@@ -46,7 +46,7 @@ async def make_answer(
     """Decode, matte, finish and encode one image, and keep it when the options say so."""
     await load_fine(runtime, options)
     times = StageTimes(runtime.metrics)
-    still = await matte_still(runtime, files, options, ticket, times)
+    still = await matte_still(runtime, files, options, ticket, times, owner)
     answer = await finish_answer(runtime, still, options, format, times)
     runtime.metrics.frames.labels("image").inc()
     height, width = still.picture.image.shape[:2]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from service.decoding import decode_picture
 from service.errors import InvalidOption
 from service.gate import Ticket
+from service.inference.fair_queue import Caller
 from service.inference.models import ModelInfo
 from service.inference.preprocessing import check_ref_size, prepare_input
 from service.matting.crop import Box, cut
@@ -56,6 +57,7 @@ async def matte_still(
     options: ImageOptions,
     ticket: Ticket,
     times: StageTimes,
+    owner: str = "",
 ) -> MattedStill:
     """Decode the files and run the network; raises the errors of both."""
     with times.measure("decode"):
@@ -69,7 +71,8 @@ async def matte_still(
         tensor, network_image = await runtime.workers.run(
             prepare, model.info, still, options.ref_size, limit, roi
         )
-    matte = await model.infer(tensor, timeout_s=runtime.settings.request_timeout_s)
+    caller = Caller("image", owner)
+    matte = await model.infer(tensor, timeout_s=runtime.settings.request_timeout_s, caller=caller)
     times.add("queue", matte.queue_s, before_s=matte.inference_s)
     times.add("inference", matte.inference_s)
     if roi is not None:

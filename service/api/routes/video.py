@@ -116,7 +116,7 @@ async def matte_video(
             background = await read_background(runtime, upload.extra.get(BACKGROUND))
             model = choose_frame_model(runtime, options)
             plan = make_plan(options, background)
-            work = make_video(runtime, slots, model, upload.file, plan)
+            work = make_video(runtime, slots, model, upload.file, plan, owner)
             video, file = await run_until_disconnect(
                 request, work, timeout_s=runtime.settings.video_timeout_s
             )
@@ -169,7 +169,7 @@ async def check_upload(runtime: Runtime, outgoing: OutgoingCalls, upload: Upload
 
 
 async def make_video(
-    runtime: Runtime, slots: VideoSlots, model: Model, file: BinaryIO, plan: ClipPlan
+    runtime: Runtime, slots: VideoSlots, model: Model, file: BinaryIO, plan: ClipPlan, owner: str
 ) -> tuple[MattedClip, BinaryIO]:
     """Return the facts of a matted clip and its one result, open; its folder is gone already."""
     settings = runtime.settings
@@ -179,7 +179,7 @@ async def make_video(
     with tempfile.TemporaryDirectory(dir=runtime.scratch.path) as folder:
         try:
             clip = await run_clip(
-                runtime, slots, model, file, plan, Path(folder), watch, max_s=max_s
+                runtime, slots, model, file, plan, Path(folder), watch, max_s=max_s, owner=owner
             )
         except MediaLimitExceeded as error:
             if error.limit == sync_s:

@@ -7,6 +7,7 @@ import pytest
 from service.errors import DeadlineExceeded, Draining
 from service.inference.batcher import Batcher, InferenceFailed
 from service.inference.engine import InferenceError
+from service.inference.fair_queue import Caller
 from service.inference.health import Health
 from service.inference.watchdog import watch_network
 from service.metrics import Metrics
@@ -29,8 +30,9 @@ class Bench:
         )
         self.batcher.start()
 
-    def put(self, number: float, *size: int, timeout_s: float = 60) -> asyncio.Task:
-        return asyncio.create_task(self.batcher.infer(picture(number, *size), timeout_s=timeout_s))
+    def put(self, number: float, *size: int, timeout_s: float = 60, **more) -> asyncio.Task:
+        matte = self.batcher.infer(picture(number, *size), timeout_s=timeout_s, **more)
+        return asyncio.create_task(matte)
 
     async def block(self, number: float = -1, *size: int) -> asyncio.Task:
         """Put a picture and return when the engine is busy with it: what comes now must wait."""
@@ -130,8 +132,10 @@ def test_cancelled_entry_never_reaches_the_engine():
         first = await bench.block()
         kept, left = bench.put(1), bench.put(2)
         await settle()
+        assert bench.read("queue_depth") == 2
         left.cancel()
         await settle()
+        assert bench.read("queue_depth") == 1, "it has left the queue, not only been marked"
         bench.engine.release.set()
         await asyncio.gather(first, kept)
         with pytest.raises(asyncio.CancelledError):
@@ -139,6 +143,21 @@ def test_cancelled_entry_never_reaches_the_engine():
         assert bench.engine.batches == [[-1], [1]]
 
     run(story, BlockedEngine(max_batch_size=8))
+
+
+def test_live_frames_overtake_and_owners_take_turns():
+    async def story(bench):
+        tasks = [await bench.block()]
+        for number, caller in enumerate(
+            [Caller("clip", "a"), Caller("clip", "a"), Caller("clip", "b"), Caller("live", "c")]
+        ):
+            tasks.append(bench.put(number, caller=caller))
+            await settle()
+        bench.engine.release.set()
+        await asyncio.gather(*tasks)
+        assert bench.engine.batches == [[-1], [3], [0], [2], [1]]
+
+    run(story, BlockedEngine(max_batch_size=1))
 
 
 def test_entry_cancelled_while_it_runs_leaves_the_others_alone():
