@@ -4,7 +4,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-Edit = tuple[int, int]  # movie ticks that it lasts, media ticks where it begins; -1: nothing there
+# Movie ticks that it lasts, media ticks where it begins (-1: nothing there), and its speed.
+Edit = tuple[int, int] | tuple[int, int, float]
 
 
 def find_box(data: bytes, *kinds: str, start: int = 0, end: int | None = None) -> tuple[int, int]:
@@ -38,7 +39,7 @@ def set_edits(source: Path, target: Path, edits: Mapping[int, Sequence[Edit]]) -
     for number in sorted(edits, reverse=True):
         track, size = list_tracks(data)[number]
         old, old_size = find_box(data, "edts", start=track + 8)
-        body = b"".join(struct.pack("!Iihh", *edit, 1, 0) for edit in edits[number])
+        body = b"".join(_pack(*edit) for edit in edits[number])
         new = struct.pack("!I4sI4sII", 24 + len(body), b"edts", 16 + len(body), b"elst", 0, 0)
         new = new[:20] + struct.pack("!I", len(edits[number])) + body
         data[old : old + old_size] = new
@@ -48,3 +49,7 @@ def set_edits(source: Path, target: Path, edits: Mapping[int, Sequence[Edit]]) -
         data[moov : moov + 4] = struct.pack("!I", moov_size + more)
     target.write_bytes(data)
     return target
+
+
+def _pack(duration: int, media: int, rate: float = 1) -> bytes:
+    return struct.pack("!Iii", duration, media, round(rate * 65536))

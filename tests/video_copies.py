@@ -4,12 +4,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
+
 from service.media.audio.types import AudioPacket
 from service.media.video.reader import read_video
 from service.media.video.repairs import Repairs
 from service.media.video.types import ClipSelection, VideoFrame, VideoInfo, VideoLimits
 from service.media.video.writing.encoders import h264
 from service.media.video.writing.writer import VideoWriter
+from tests import clips
 
 LIMITS = VideoLimits(max_frames=36_000, max_duration_s=600, max_frame_megapixels=9, max_side=4096)
 WANTED = ClipSelection()
@@ -81,3 +85,15 @@ def copy(source: Path, target: Path, wanted=WANTED, **options) -> tuple[int, int
 
 def seconds(frames, info) -> list[Fraction]:
     return [frame.pts * info.time_base for frame in frames]
+
+
+def hear(path) -> np.ndarray:
+    """Return what a player makes of the audio: the level of each 10 ms from zero on."""
+    with av.open(str(path)) as file:
+        heard = np.zeros(round(10 * clips.SAMPLE_RATE))
+        for frame in file.decode(audio=0):
+            at = round(frame.pts * frame.time_base * clips.SAMPLE_RATE)
+            begin = max(0, -at)
+            samples = np.abs(frame.to_ndarray()[0][begin:])
+            heard[at + begin : at + begin + len(samples)] += samples
+    return heard.reshape(-1, clips.SAMPLE_RATE // 100).max(1)

@@ -3,13 +3,14 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
 
 from service.media.video.clock import ClockCorrector
+from service.media.video.edits import read_edits
 from service.media.video.ends import is_cut
 from service.media.video.formats import FORMATS, READ, find_refusal, find_ts_packets
 from service.media.video.frames import check_size
@@ -40,12 +41,23 @@ DECODE_ERRORS = (
 
 
 class _Source:
-    """The clip's bytes without their name: a name may choose a format."""
+    """The clip's bytes without their name: a name may choose a format; some of them changed."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.read = file.read
+    def __init__(self, file: BinaryIO, patches: Mapping[int, bytes]) -> None:
+        self._read = file.read
         self.seek = file.seek
         self.tell = file.tell
+        self._patches = patches
+
+    def read(self, size: int = -1) -> bytes:
+        start = self.tell() if self._patches else 0
+        data = self._read(size)
+        for at, patch in self._patches.items():
+            first, end = max(at, start), min(at + len(patch), start + len(data))
+            if first < end:
+                changed = patch[first - at : end - at]
+                data = data[: first - start] + changed + data[end - start :]
+        return data
 
 
 class Demuxer:
@@ -58,10 +70,13 @@ class Demuxer:
     def __init__(self, file: BinaryIO, limits: VideoLimits) -> None:
         self._file = file
         self._file_bytes = file.seek(0, os.SEEK_END)
-        self.container = _open(file, limits)
+        self._edits = read_edits(file, self._file_bytes)
+        self.container = _open(_Source(file, self._edits.patches), file, limits)
         self.format: str = self.container.format.name
         self.stream = _select_stream(self.container)
         self.audio = tuple(self.container.streams.audio)
+        # Tracks of audio without those whose samples cannot be kept as they are.
+        self.audible = tuple(s for s in self.audio if s.id not in self._edits.unheard)
         self.clock = ClockCorrector(may_jump=self.format in _LIVE_FORMATS)
         context = self.stream.codec_context
         check_size(context.width, context.height, limits)
@@ -87,6 +102,7 @@ class Demuxer:
                 if packet.size:
                     self._packets[packet.stream.index] += 1
                     self._note_cut(packet)
+                    self._edits.move(packet)
                     yield packet
         except MemoryError:
             raise
@@ -125,6 +141,9 @@ class Demuxer:
         """Return the duration that the header claims; None where the library only guesses it."""
         if self.format in _GUESSED_DURATION:
             return None
+        edited_s = self._edits.find_end(self.stream.id)
+        if edited_s is not None:
+            return edited_s
         if self.format == "avi" and self.stream.frames:  # its duration is guessed from the bytes
             return float(self.stream.frames * self.stream.time_base)
         if self.stream.duration:
@@ -156,14 +175,14 @@ class Demuxer:
         return math.floor(min([start_s, *starts_s]) / time_base)
 
 
-def _open(file: BinaryIO, limits: VideoLimits) -> Any:
+def _open(source: _Source, file: BinaryIO, limits: VideoLimits) -> Any:
     refusal = find_refusal(file)
     if refusal is not None:
         raise UnsupportedVideo(refusal)
     options = {"format_whitelist": FORMATS, "max_pixels": _max_pixels(limits)}
     try:
         return av.open(
-            _Source(file),
+            source,
             "r",
             # Which the library does not find in a few packets.
             format="mpegts" if find_ts_packets(file) else None,

@@ -4,7 +4,8 @@ import os
 import struct
 from typing import BinaryIO
 
-from service.media.video.formats import find_ts_packets, read_box
+from service.media.video.boxes import read_box
+from service.media.video.formats import find_ts_packets
 
 _MAX_BOXES = 65_536  # fragments of hours; each is a seek
 _FLV_TAG_HEAD = 11

@@ -1,7 +1,8 @@
 """Which kinds of files are read as clips; the others are refused by their name."""
 
-import struct
 from typing import BinaryIO
+
+from service.media.video.boxes import read_box
 
 CONTAINERS = ("mp4", "mov", "matroska", "webm", "mpegts", "avi", "flv", "gif")
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,gif,avi,flv"  # FFmpeg's names
@@ -122,18 +123,3 @@ def find_ts_packets(file: BinaryIO) -> int:
         if len(marks) >= _LEAST_TS_PACKETS and set(marks) == {_TS_MARK}:
             return size
     return 0
-
-
-def read_box(file: BinaryIO, position: int) -> tuple[bytes, int] | None:
-    """Return kind and end of a box; the end is 0 for one that goes to the end of the file.
-
-    None where there is no whole head of a box.
-    """
-    file.seek(position)
-    head = file.read(16)
-    if len(head) < 8:
-        return None
-    size, kind = struct.unpack("!I4s", head[:8])
-    if size == 1 and len(head) == 16:
-        (size,) = struct.unpack("!Q", head[8:])
-    return kind, position + size if size >= 8 else 0

@@ -98,7 +98,7 @@ class _Reading:
         ahead = peek_packets(packets, self._stream.index)
         rates = choose_rate(self._stream, ahead)
         packets = itertools.chain(ahead, packets)
-        streams = self._demuxer.audio if self._selection.audio else ()
+        streams = self._demuxer.audible if self._selection.audio else ()
         readers, ahead = open_tracks(streams, packets, self._selection.audio)
         tracks = _list_tracks(readers)
         items = self._decode(readers, itertools.chain(ahead, packets))

@@ -1,46 +1,22 @@
 """Find the parts of a fragmented MP4 that can be decoded by themselves (ISO 14496-12)."""
 
 import struct
-from collections.abc import Iterator
 
+from service.media.video.boxes import find_boxes, list_boxes
 from service.media.video.recording.parts import Found
 
 PARTS = (b"moof", b"styp", b"sidx", b"emsg", b"prft")
 _NOT_SYNC = 0x10000  # of the sample flags
 
 
-def _list_boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """Yield kind, start, start of the content and end of boxes that are all there."""
-    while position + 8 <= end:
-        size, kind = struct.unpack_from("!I4s", data, position)
-        content = position + 8
-        if size == 1 and content + 8 <= end:
-            (size,) = struct.unpack_from("!Q", data, content)
-            content += 8
-        if size < content - position or position + size > end:
-            return
-        yield kind, position, content, position + size
-        position += size
-
-
-def _find_box(data: bytes, start: int, end: int, *path: bytes) -> Iterator[tuple[int, int]]:
-    """Yield content and end of all boxes at a path."""
-    for kind, _, content, box_end in _list_boxes(data, start, end):
-        if kind == path[0]:
-            if len(path) == 1:
-                yield content, box_end
-            else:
-                yield from _find_box(data, content, box_end, *path[1:])
-
-
 def scan_mp4(data: bytes) -> Found | None:
     tracks: dict[int, int] = {}
     header_end = key_start = part = None
     end, is_fragmented = 0, False
-    for kind, start, content, box_end in _list_boxes(data, 0, len(data)):
+    for kind, start, content, box_end in list_boxes(data, 0, len(data)):
         if kind == b"moov":
             tracks = _find_mp4_video(data, content, box_end)
-            is_fragmented = any(_find_box(data, content, box_end, b"mvex"))
+            is_fragmented = any(find_boxes(data, content, box_end, b"mvex"))
         if kind in PARTS and part is None:
             part = start
             header_end = start if header_end is None else header_end
@@ -60,15 +36,15 @@ def scan_mp4(data: bytes) -> Found | None:
 def _find_mp4_video(data: bytes, start: int, end: int) -> dict[int, int]:
     """Return the sample flags that count by default, by number of a video track."""
     default = {}
-    for at, _ in _find_box(data, start, end, b"mvex", b"trex"):
+    for at, _ in find_boxes(data, start, end, b"mvex", b"trex"):
         number, flags = struct.unpack_from("!4xI12xI", data, at)
         default[number] = flags
     found = {}
-    for content, box_end in _find_box(data, start, end, b"trak"):
+    for content, box_end in find_boxes(data, start, end, b"trak"):
         kinds = [
-            data[at + 8 : at + 12] for at, _ in _find_box(data, content, box_end, b"mdia", b"hdlr")
+            data[at + 8 : at + 12] for at, _ in find_boxes(data, content, box_end, b"mdia", b"hdlr")
         ]
-        for at, _ in _find_box(data, content, box_end, b"tkhd"):
+        for at, _ in find_boxes(data, content, box_end, b"tkhd"):
             number_at = at + (20 if data[at] == 1 else 12)
             if b"vide" in kinds:
                 number = int.from_bytes(data[number_at : number_at + 4])
@@ -78,8 +54,8 @@ def _find_mp4_video(data: bytes, start: int, end: int) -> dict[int, int]:
 
 def _begins_with_key(data: bytes, start: int, end: int, tracks: dict[int, int]) -> bool | None:
     """Say whether the first picture of a `moof` is a sync sample; None for one without pictures."""
-    for content, box_end in _find_box(data, start, end, b"traf"):
-        (head,) = [at for at, _ in _find_box(data, content, box_end, b"tfhd")]
+    for content, box_end in find_boxes(data, start, end, b"traf"):
+        (head,) = [at for at, _ in find_boxes(data, content, box_end, b"tfhd")]
         told, number = struct.unpack_from("!II", data, head)
         if number not in tracks:
             continue
@@ -87,7 +63,7 @@ def _begins_with_key(data: bytes, start: int, end: int, tracks: dict[int, int]) 
         if told & 0x20:
             skipped = sum(size for bit, size in ((1, 8), (2, 4), (8, 4), (16, 4)) if told & bit)
             (flags,) = struct.unpack_from("!I", data, head + 8 + skipped)
-        for at, _ in _find_box(data, content, box_end, b"trun"):
+        for at, _ in find_boxes(data, content, box_end, b"trun"):
             (told,) = struct.unpack_from("!I", data, at)
             at += 8 + (4 if told & 1 else 0)
             if told & 4:

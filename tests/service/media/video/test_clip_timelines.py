@@ -9,7 +9,7 @@ import pytest
 from service.media.video.types import ClipSelection
 from tests import clip_kinds, clips
 from tests.edit_lists import set_edits
-from tests.video_copies import copy, read_clip
+from tests.video_copies import copy, hear, read_clip
 
 FPS = 25
 
@@ -39,18 +39,6 @@ def edited(plain, tmp_path):
         return set_edits(plain, tmp_path / "edited.mp4", ticks)
 
     return write
-
-
-def hear(path) -> np.ndarray:
-    """Return what a player makes of the audio: the level of each 10 ms from zero on."""
-    with av.open(str(path)) as file:
-        heard = np.zeros(round(10 * clips.SAMPLE_RATE))
-        for frame in file.decode(audio=0):
-            at = round(frame.pts * frame.time_base * clips.SAMPLE_RATE)
-            begin = max(0, -at)
-            samples = np.abs(frame.to_ndarray()[0][begin:])
-            heard[at + begin : at + begin + len(samples)] += samples
-    return heard.reshape(-1, clips.SAMPLE_RATE // 100).max(1)
 
 
 def test_parts_that_an_edit_list_joins(edited) -> None:
