@@ -4,8 +4,16 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests import clips
+
 # Movie ticks that it lasts, media ticks where it begins (-1: nothing there), and its speed.
 Edit = tuple[int, int] | tuple[int, int, float]
+
+
+def make_editable(path: Path, seconds: float, event_s: float) -> Path:
+    """Write an MP4 at 25 frames a second with B-frames, its clocks in ms, 1/12800 s and samples."""
+    options = {"movie_timescale": "1000", "video_track_timescale": "12800"}
+    return clips.make_clip(path, seconds=seconds, fps=25, event_s=event_s, options=options)
 
 
 def find_box(data: bytes, *kinds: str, start: int = 0, end: int | None = None) -> tuple[int, int]:

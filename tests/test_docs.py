@@ -1,5 +1,6 @@
 """Every example of the documents is carried out; every table that can be checked is."""
 
+import dataclasses
 import io
 import json
 import os
@@ -19,6 +20,7 @@ import service.errors
 from service.api.compat.rembg import RembgOptions
 from service.api.compat.removebg import RemoveBgOptions
 from service.errors import MattingError
+from service.media.video.repairs import Repairs
 from service.settings import describe_settings
 from tests.helpers import ROOT, find_free_port, wait_until
 from tests.videos import Clip, read_cutouts
@@ -283,3 +285,12 @@ def test_every_test_that_the_page_on_media_names_is_there() -> None:
     named = set(re.findall(r"`(test_\w+)`", page))
     sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert named and sorted(name for name in named if f"def {name}(" not in sources) == []
+
+
+def test_headers_that_chunks_of_a_session_have_are_the_first_rows() -> None:
+    page = (ROOT / "docs" / "media.md").read_text()
+    members = re.findall(r"^\| `X-[\w-]+` \| `(\w+)` \|", page, re.MULTILINE)
+    repairs = [field.name for field in dataclasses.fields(Repairs)]
+    assert sorted(members[: len(repairs)]) == sorted(repairs)
+    numbers = {14: "fourteen", 15: "fifteen", 16: "sixteen"}
+    assert f"headers of the first {numbers[len(repairs)]} rows" in page

@@ -43,6 +43,8 @@ TOLD = (
     "audio_tracks_lost",
     "ends_early_s",
     "cut_short",
+    "clips_unread",
+    "turn_ignored_deg",
 )
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -11,9 +11,11 @@ import av
 
 from service.media.video.clock import ClockCorrector
 from service.media.video.edits import read_edits
-from service.media.video.ends import is_cut
+from service.media.video.ends import count_unread, is_cut
 from service.media.video.formats import FORMATS, READ, find_refusal, find_ts_packets
+from service.media.video.fragments import find_gaps, find_orphans, is_fragmented
 from service.media.video.frames import check_size
+from service.media.video.patched import PatchedFile
 from service.media.video.types import UndecodableVideo, UnsupportedVideo, VideoLimits
 
 DECODER_THREADS = 2
@@ -40,26 +42,6 @@ DECODE_ERRORS = (
 )
 
 
-class _Source:
-    """The clip's bytes without their name: a name may choose a format; some of them changed."""
-
-    def __init__(self, file: BinaryIO, patches: Mapping[int, bytes]) -> None:
-        self._read = file.read
-        self.seek = file.seek
-        self.tell = file.tell
-        self._patches = patches
-
-    def read(self, size: int = -1) -> bytes:
-        start = self.tell() if self._patches else 0
-        data = self._read(size)
-        for at, patch in self._patches.items():
-            first, end = max(at, start), min(at + len(patch), start + len(data))
-            if first < end:
-                changed = patch[first - at : end - at]
-                data = data[: first - start] + changed + data[end - start :]
-        return data
-
-
 class Demuxer:
     """One clip, open: `stream` is the picture track that is read, `audio` all audio tracks.
 
@@ -71,7 +53,11 @@ class Demuxer:
         self._file = file
         self._file_bytes = file.seek(0, os.SEEK_END)
         self._edits = read_edits(file, self._file_bytes)
-        self.container = _open(_Source(file, self._edits.patches), file, limits)
+        self._is_fragmented = is_fragmented(file, self._file_bytes)
+        orphans = find_orphans(file, self._file_bytes) if self._is_fragmented else []
+        self._orphans = frozenset(orphans)
+        patches = self._edits.patches | {start + 4: b"free" for start in self._orphans}
+        self.container = _open(PatchedFile(file, patches), file, limits)
         self.format: str = self.container.format.name
         self.stream = _select_stream(self.container)
         self.audio = tuple(self.container.streams.audio)
@@ -82,8 +68,10 @@ class Demuxer:
         check_size(context.width, context.height, limits)
         self.decoder = _make_decoder(self.stream, limits)
         self._packets = Counter[int]()  # by track
+        self._skipped = Counter[int]()  # those that the library leaves out
         # Whether reading stopped early or inside a packet, and when a picture in it is shown.
         self._stopped = False
+        self._last_pos = 0
         self.cut_picture: int | None = None
 
     def __enter__(self) -> "Demuxer":
@@ -101,7 +89,9 @@ class Demuxer:
             for packet in self.container.demux([self.stream, *self.audio]):
                 if packet.size:
                     self._packets[packet.stream.index] += 1
+                    self._last_pos = max(self._last_pos, packet.pos or 0)
                     self._note_cut(packet)
+                    self._skipped[packet.stream.index] += packet.is_discard
                     self._edits.move(packet)
                     yield packet
         except MemoryError:
@@ -120,6 +110,26 @@ class Demuxer:
     def is_cut(self) -> bool:
         """Whether the file ends before it should; at the end of reading."""
         return self._stopped or is_cut(self._file, self.format)
+
+    @property
+    def clips_unread(self) -> int:
+        """How many clips lie behind this one in the same file; at the end of reading."""
+        return count_unread(self._file, self.format, self._last_pos)
+
+    def count_missing(
+        self, streams: Collection[Any], start_s: Fraction | None, end_s: Fraction | None
+    ) -> int:
+        """Return how many packets of tracks are missing between fragments, within a part.
+
+        The library leaves out a fragment whose clock goes back. At the end of reading.
+        """
+        if not self._is_fragmented:
+            return 0
+        clocks = {stream.id: Fraction(stream.time_base) for stream in streams}
+        gaps = find_gaps(self._file, self._file_bytes, self._orphans)
+        gaps = [gap for gap in gaps if gap.track in clocks]
+        missing = sum(gap.count_within(clocks[gap.track], start_s, end_s) for gap in gaps)
+        return missing + sum(self._skipped[stream.index] for stream in streams)
 
     def count_lost_tracks(self, read: Collection[int]) -> int:
         """Return how many audio tracks have packets and are not among these streams."""
@@ -175,7 +185,7 @@ class Demuxer:
         return math.floor(min([start_s, *starts_s]) / time_base)
 
 
-def _open(source: _Source, file: BinaryIO, limits: VideoLimits) -> Any:
+def _open(source: PatchedFile, file: BinaryIO, limits: VideoLimits) -> Any:
     refusal = find_refusal(file)
     if refusal is not None:
         raise UnsupportedVideo(refusal)

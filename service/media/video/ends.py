@@ -1,14 +1,14 @@
-"""Whether a clip's file is shorter than its own structure says (decoder child)."""
+"""Whether a clip's file is shorter than its own structure says, or longer (decoder child)."""
 
 import os
 import struct
 from typing import BinaryIO
 
-from service.media.video.boxes import read_box
+from service.media.video.boxes import read_box, read_inside, walk_boxes
 from service.media.video.formats import find_ts_packets
 
 _MAX_BOXES = 65_536  # fragments of hours; each is a seek
-_FLV_TAG_HEAD = 11
+_FLV_TAG_HEAD, _FLV_HEAD, _FLV_TAGS, _MAX_FLV_TAGS = 11, b"FLV\x01", b"\x08\x09\x12", 1 << 20
 _RIFF_HEAD = 8  # which some programs count as part of the chunk
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
@@ -32,6 +32,44 @@ def is_cut(file: BinaryIO, format: str) -> bool:
     if format == "gif":
         return not _read_end(file, file_bytes).rstrip(b"\0").endswith(b";")
     return format == "mpegts" and _ends_inside_packet(file, file_bytes)
+
+
+def count_unread(file: BinaryIO, format: str, last_pos: int) -> int:
+    """Return how many clips lie in a file behind the one that was read, as where files were joined.
+
+    `last_pos`: where the last packet is. Of MP4 only the first clip is read, unless it is in
+    fragments and those behind it are, too; FLV is read up to the next header.
+    """
+    if format == "flv":
+        return _count_flv(file, last_pos)
+    if not format.startswith("mov"):
+        return 0
+    file_bytes = file.seek(0, os.SEEK_END)
+    boxes = [box for box in walk_boxes(file, 0, file_bytes) if box.kind in (b"ftyp", b"moov")]
+    headers = [box for box in boxes if box.kind == b"moov"]
+    if not headers:
+        return 0
+    if read_inside(file, headers[0], b"mvex"):
+        return sum(not read_inside(file, box, b"mvex") for box in headers[1:])
+    return max(len(headers), len(boxes) - len(headers)) - 1
+
+
+def _count_flv(file: BinaryIO, position: int) -> int:
+    """Return how many headers of FLV there are behind the tag at a position."""
+    count = 0
+    for _ in range(_MAX_FLV_TAGS):
+        file.seek(position)
+        head = file.read(_FLV_TAG_HEAD)
+        if len(head) < _FLV_TAG_HEAD:
+            break
+        if head.startswith(_FLV_HEAD):
+            count += 1
+            position += int.from_bytes(head[5:9]) + 4
+        elif head[0] in _FLV_TAGS:
+            position += _FLV_TAG_HEAD + int.from_bytes(head[1:4]) + 4
+        else:
+            break  # rubbish
+    return count
 
 
 def _find_end_of_boxes(file: BinaryIO, file_bytes: int) -> int:

@@ -2,15 +2,15 @@
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
 from service.media.video.pixels import ColourCodes, PixelReader
+from service.media.video.turns import Orientation, measure_rest, states_turn
 from service.media.video.types import (
     Box,
     Image,
@@ -24,21 +24,8 @@ from service.media.wire.fields import MAX_TICKS
 
 _GUESSED_FRAME_RATE = Fraction(25)
 _SAME_SHAPE = 1.02  # sides are whole numbers, and rounded to blocks
-_DISPLAY_MATRIX = SideDataType.DISPLAYMATRIX
 # Codecs of photos in a row: what one says of itself says nothing of the next.
 _EACH_BY_ITSELF = ("mjpeg",)
-N = TypeVar("N")
-
-
-def _make_unnamed(cls: type[SideDataType], number: object) -> SideDataType:
-    member: Any = object.__new__(cls)
-    member._name_, member._value_ = f"UNNAMED_{number}", number
-    made: SideDataType = member
-    return made
-
-
-# FFmpeg has more kinds of side data than the library has names; one of them alone would hide all.
-SideDataType._missing_ = classmethod(_make_unnamed)  # type: ignore[assignment]
 
 
 class FrameReader:
@@ -71,6 +58,7 @@ class FrameReader:
         self.average_rate = rate
         self._untrue_duration = round(1 / untrue_rate / time_base) if untrue_rate else None
         self.orientation = self._turn = Orientation.of(first)
+        self.turn_ignored_deg = measure_rest(first)
         self.moved = self.resized = self.fitted = self.colour_changes = 0
         self._coded_size, self._measure_stretch = size, measure_stretch
         self._container_codes, self._codec, self._tone_maps = codes, codec, tone_maps
@@ -123,7 +111,7 @@ class FrameReader:
 
     def _follow_turn(self, frame: Any) -> None:
         """Turn this frame as it says; where it says nothing, as those before."""
-        if self._codec in _EACH_BY_ITSELF or _states_turn(frame):
+        if self._codec in _EACH_BY_ITSELF or states_turn(frame):
             self._turn = Orientation.of(frame)
 
     def _draw(self, frame: Any, pts: int, duration: int | None) -> VideoFrame:
@@ -191,10 +179,6 @@ def read_peak_nits(frame: Any) -> float | None:
     return None
 
 
-def _states_turn(frame: Any) -> bool:
-    return _DISPLAY_MATRIX in (data.type for data in frame.side_data)
-
-
 def fit_box(size: tuple[int | Fraction, int | Fraction], canvas: tuple[int, int]) -> Box | None:
     """Return where a picture of another shape lies in a canvas, centred; None where it fills it.
 
@@ -215,48 +199,6 @@ def _pad(image: Image, box: Box, canvas: tuple[int, int]) -> Image:
     border = cv2.BORDER_CONSTANT
     padded = cv2.copyMakeBorder(image, box.top, below, box.left, right, border, value=(0, 0, 0))
     return np.asarray(padded, np.uint8)
-
-
-@dataclass(frozen=True)
-class Orientation:
-    """How a stored picture becomes upright: swap rows and columns, then flip."""
-
-    transposed: bool = False
-    flipped_x: bool = False
-    flipped_y: bool = False
-
-    @classmethod
-    def of(cls, frame: Any) -> "Orientation":
-        """Read the display matrix of a frame: x' = a x + c y, y' = b x + d y, in 16.16 numbers."""
-        if not _states_turn(frame):
-            return cls()
-        matrix = np.frombuffer(bytes(frame.side_data[_DISPLAY_MATRIX]), np.int32)
-        a, b, _, c, d = matrix[:5].tolist()
-        if abs(b) + abs(c) > abs(a) + abs(d):
-            return cls(True, flipped_x=c < 0, flipped_y=b < 0)
-        return cls(False, flipped_x=a < 0, flipped_y=d < 0)
-
-    @property
-    def mirrored(self) -> bool:
-        return self.transposed ^ self.flipped_x ^ self.flipped_y
-
-    @property
-    def rotation_deg(self) -> int:
-        """The clockwise turn that follows the left-right flip of a mirrored picture."""
-        if self.transposed:
-            return 90 if self.flipped_x else 270
-        return 180 if self.flipped_y else 0
-
-    def apply(self, image: Image) -> Image:
-        if self.transposed:
-            image = image.swapaxes(0, 1)
-        return np.ascontiguousarray(
-            image[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
-        )
-
-    def turn_size(self, size: tuple[N, N]) -> tuple[N, N]:
-        """Return width and height of a picture before or after the turn, of the other one."""
-        return (size[1], size[0]) if self.transposed else size
 
 
 def check_size(width: int, height: int, limits: VideoLimits) -> None:

@@ -237,6 +237,7 @@ class _Reading:
         losses = self._decoder.losses
         lost = [pts for pts in losses.list_lost() if window.contains(pts * frames.time_base)]
         missing = 0 if window.frames_are_over else demuxer.pictures_missing
+        part_s = window.start_s, window.end_s
         stated_s = demuxer.stated_duration_s()
         early_s, cut = 0.0, not window.frames_are_over and demuxer.is_cut
         if stated_s is not None and self._selection.end_s is None:
@@ -245,18 +246,21 @@ class _Reading:
             early_s = max(stated_s - float(end_s), 0.0)
         sounds = list(filter(None, readers.values()))  # the readers of each stream see the same
         return Repairs(
-            frames_lost=len(lost) + missing,
+            frames_lost=len(lost) + missing + demuxer.count_missing([self._stream], *part_s),
             frames_damaged=losses.count_damaged(demuxer.cut_picture),
             clock_corrections=demuxer.clock.corrections + frames.moved,
             frames_resized=frames.resized,
             frames_fitted=frames.fitted,
             frames_combed=self._decoder.frames_combed,
             colour_changes=frames.colour_changes,
-            audio_packets_lost=sum(max(one.packets_lost for one in some) for some in sounds),
+            audio_packets_lost=sum(max(one.packets_lost for one in some) for some in sounds)
+            + demuxer.count_missing(demuxer.audible if self._selection.audio else (), *part_s),
             audio_changes=sum(max(one.changes for one in some) for some in sounds),
             audio_tracks_lost=demuxer.count_lost_tracks(readers) if self._selection.audio else 0,
             ends_early_s=round(early_s, 3) if cut or early_s > _EARLY_END_S else 0.0,
             cut_short=int(cut),
+            clips_unread=demuxer.clips_unread,
+            turn_ignored_deg=frames.turn_ignored_deg,
         )
 
 

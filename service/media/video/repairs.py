@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from service.media.wire.fields import STRICT, Count, Seconds, to_header
+from service.media.wire.fields import STRICT, Count, Degrees, Seconds, to_header
 
 
 def name_header(member: str) -> str:
@@ -23,7 +23,8 @@ class Repairs:
     `audio_packets_lost` could not be decoded; `audio_changes`: how often the form of the audio
     changed, its layout or rate. `ends_early_s`: by how much the clip is shorter than its header
     says. `audio_tracks_lost` could not be decoded, or are too many. `cut_short` is 1 where the file
-    ends before it should.
+    ends before it should. `clips_unread` lie behind the one that was read, in the same file.
+    `turn_ignored_deg`: what is left of a turn that is not a quarter or a half one.
     """
 
     frames_lost: Count = 0
@@ -38,6 +39,8 @@ class Repairs:
     ends_early_s: Seconds = 0.0
     audio_tracks_lost: Count = 0
     cut_short: Count = 0
+    clips_unread: Count = 0
+    turn_ignored_deg: Degrees = 0.0
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 

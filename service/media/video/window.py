@@ -51,6 +51,11 @@ class FrameSelector:
         """When the part begins, None for all from the beginning."""
         return self._limits_s[0]
 
+    @property
+    def end_s(self) -> Fraction | None:
+        """When the part ends, None for all to the end."""
+        return self._limits_s[1]
+
     def contains(self, time_s: Fraction) -> bool:
         """Say whether a moment lies in the part."""
         start_s, end_s = self._limits_s

@@ -34,6 +34,7 @@ Count = Annotated[int, Interval(ge=0, le=1 << 40)]
 Duration = Annotated[int, Interval(ge=0, le=MAX_TICKS)]
 Time = Annotated[int, Interval(ge=-MAX_TICKS, le=MAX_TICKS)]
 Seconds = Annotated[float, Interval(ge=0, le=1e9)]
+Degrees = Annotated[float, Interval(ge=0, le=90)]
 Ratio = Annotated[Fraction, Predicate(is_ratio)]
 Name = Annotated[str, Predicate(matches(r"[A-Za-z0-9_,.-]{1,64}"))]
 

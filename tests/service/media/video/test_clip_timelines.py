@@ -8,7 +8,7 @@ import pytest
 
 from service.media.video.types import ClipSelection
 from tests import clip_kinds, clips
-from tests.edit_lists import set_edits
+from tests.edit_lists import make_editable, set_edits
 from tests.video_copies import copy, hear, read_clip
 
 FPS = 25
@@ -17,9 +17,7 @@ FPS = 25
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """An MP4 of 3 s with B-frames, its clocks in ms and samples, whose tone begins at 1 s."""
-    path = tmp_path_factory.mktemp("edits") / "plain.mp4"
-    options = {"movie_timescale": "1000", "video_track_timescale": "12800"}
-    return clips.make_clip(path, seconds=3, fps=FPS, event_s=1, options=options)
+    return make_editable(tmp_path_factory.mktemp("edits") / "plain.mp4", seconds=3, event_s=1)
 
 
 @pytest.fixture

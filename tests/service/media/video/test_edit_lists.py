@@ -5,7 +5,7 @@ import pytest
 
 from service.media.video.types import UndecodableVideo
 from tests import clips
-from tests.edit_lists import set_edits
+from tests.edit_lists import make_editable, set_edits
 from tests.video_copies import copy, hear, read_clip
 
 FPS = 25
@@ -15,9 +15,7 @@ MEDIA_ZERO = 1024  # where the media begin, in ticks of both tracks
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """An MP4 of 6 s with B-frames; until its fourth second it is dark and silent."""
-    path = tmp_path_factory.mktemp("edits") / "plain.mp4"
-    options = {"movie_timescale": "1000", "video_track_timescale": "12800"}
-    return clips.make_clip(path, seconds=6, fps=FPS, event_s=3, options=options)
+    return make_editable(tmp_path_factory.mktemp("edits") / "plain.mp4", seconds=6, event_s=3)
 
 
 @pytest.fixture
