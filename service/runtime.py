@@ -14,6 +14,7 @@ from service.inference.providers import count_threads
 from service.inference.registry import Models, ModelSource
 from service.inference.watchdog import watch_network
 from service.media.decoder.pool import DecoderPool
+from service.media.decoder.starter import DecoderStarter
 from service.metrics import Metrics
 from service.scratch import ScratchFolder
 from service.settings import Settings
@@ -22,6 +23,11 @@ from service.threads import Workers
 
 FILE_THREADS = 4
 PREFIX = "matting-work-"
+
+
+def count_stills(settings: Settings) -> int:
+    """Return how many decoder children are kept for stills."""
+    return settings.decoders or max(1, count_threads() // 2)
 
 
 @dataclass(frozen=True)
@@ -58,22 +64,25 @@ class Runtime:
         health: Health | None = None,
         tracing: Tracing | None = None,
         on_stall: Callable[[], None] = lambda: None,
+        starter: DecoderStarter | None = None,
     ) -> "Runtime":
-        """Load the first model unless its engine is given, start the decoder children.
+        """Load the first model unless its engine is given, meanwhile start the decoder children.
 
-        `sources` are the other models, None: read them here. `on_stall` is called when a network
+        An engine that is given has been warmed up. `sources` are the other models, None: read them
+        here. `starter` may have begun decoder children already. `on_stall` is called when a network
         hangs for `engine_stall_s`. Raises ModelError or DeviceError when a model or the device
         cannot be used.
         """
         cores = count_threads()
         health = health or Health()
-        stills = settings.decoders or max(1, cores // 2)
+        stills = count_stills(settings)
         decoders = DecoderPool(
             settings,
             metrics,
             stills=stills,
             videos=settings.max_videos,
             chunks=settings.max_chunks,
+            starter=starter or DecoderStarter(settings, early=stills),
         )
         gate = AdmissionGate(
             max_requests=settings.max_requests,
@@ -88,8 +97,12 @@ class Runtime:
             metrics.model_info.labels(*labels).set(1)
             return Batcher(engine, metrics, health, on_speed=gate.observe)
 
-        models = await Models.start(settings, engine, sources, make_batcher)
-        await decoders.start()  # last: a network that fails above must not leave children behind
+        try:
+            models = await Models.start(settings, engine, sources, make_batcher)
+        except BaseException:
+            await decoders.aclose()  # which have been starting meanwhile
+            raise
+        await decoders.start()
         watching = watch_network(models, health, settings.engine_stall_s, on_stall)
         return cls(
             settings=settings,

@@ -20,7 +20,7 @@ from service.inference.providers import (
 )
 from service.settings import Settings
 
-WARM_UP_SIZE = 512
+WARM_UP_SIZE = 256  # what a first run costs beside its pixels, it costs at any size
 WARM_MEGAPIXELS = 1.5
 COMMON_SHAPES = ((1, 1), (3, 4), (4, 3), (2, 3), (3, 2), (9, 16), (16, 9))  # height to width
 HALF = 0.5

@@ -70,6 +70,11 @@ class Model:
         """Seconds since the run in progress began, 0 when there is none."""
         return 0.0 if self._batcher is None else self._batcher.run_s
 
+    def take(self, engine: Engine) -> None:
+        """Serve by an engine that was loaded and has run once."""
+        self._batcher = self._make_batcher(engine)
+        self._batcher.start()
+
     async def load(self) -> Engine:
         """Load the model and run it once, unless that was done; raises NotReady."""
         return (await self._load()).engine
@@ -93,8 +98,8 @@ class Model:
     async def _load(self) -> Batcher:
         async with self._lock:
             if self._batcher is None:
-                self._batcher = self._make_batcher(await self._open())
-                self._batcher.start()
+                self.take(await self._open())
+            assert self._batcher is not None
             return self._batcher
 
     async def _open(self) -> Engine:
@@ -155,15 +160,14 @@ class Models(Mapping[str, Model]):
         sources: Sequence[ModelSource] | None,
         make_batcher: Callable[[Engine], Batcher],
     ) -> "Models":
-        """Load the first model, unless its engine is given, and warm it up; look at the others.
+        """Load the first model, unless its engine is given and warm; look at the others.
 
-        Raises ModelError or DeviceError.
+        Raises ModelError, DeviceError or InferenceError.
         """
         if sources is None:
             sources = await asyncio.to_thread(find_sources, settings)
         if engine is None:
-            engine = await asyncio.to_thread(OnnxEngine, settings)
-        await asyncio.to_thread(engine.warm_up)
+            engine = await asyncio.to_thread(open_warm, partial(OnnxEngine, settings))
 
         def reopen(source: ModelSource) -> Engine:
             again = OnnxEngine(settings, read_model(source.path, source.info.sha256))
@@ -175,7 +179,7 @@ class Models(Mapping[str, Model]):
         first = Model(engine.info, lambda: opened, make_batcher)
         others = [Model(one.info, partial(reopen, one), make_batcher) for one in sources]
         models = cls([first, *others], settings.fast_model)
-        await first.load()
+        first.take(engine)
         return models
 
     def __getitem__(self, name: str) -> Model:

@@ -76,7 +76,6 @@ class Decoder:
                 pass_fds=[theirs.fileno()],
                 env={
                     "PYTHONPATH": str(Path(service.__file__).parent.parent),
-                    "OPENBLAS_NUM_THREADS": "1",  # each thread would reserve address space
                     **_MALLOC,
                 },
                 cwd="/",

@@ -4,11 +4,11 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from service.errors import MattingError
 from service.media.decoder.client import Decoder
+from service.media.decoder.starter import DecoderStarter
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -35,17 +35,15 @@ class DecoderPool:
         videos: int,
         chunks: int = 0,
         clock: Callable[[], float] = time.monotonic,
+        starter: DecoderStarter | None = None,
     ) -> None:
-        self._settings = settings
         self._metrics = metrics
         self._stills = stills
         counts = {"still": stills, "video": videos, "background": videos, "chunk": chunks}
         self._free = {kind: asyncio.Semaphore(count) for kind, count in counts.items()}
         self._idle: list[tuple[Decoder, float]] = []  # and since when; the latest to come last
         self._clock = clock
-        # The kernel kills a child when the thread that started it ends, so that thread must live
-        # as long as the pool.
-        self._starter = ThreadPoolExecutor(1, thread_name_prefix="decoder-starter")
+        self._starter = starter or DecoderStarter(settings)
 
     async def start(self) -> None:
         """Start the children for stills; raises NotReady."""
@@ -74,14 +72,14 @@ class DecoderPool:
     async def aclose(self) -> None:
         while self._idle:
             self._idle.pop()[0].close()
-        self._starter.shutdown()
+        self._starter.close()
 
     def trim(self) -> None:
         """End children that nobody has needed for a while, but for those that stills will need."""
         latest_s = self._clock() - IDLE_S
         while len(self._idle) > self._stills and self._idle[0][1] <= latest_s:
             decoder, _ = self._idle.pop(0)
-            self._starter.submit(decoder.close)
+            self._starter.end(decoder)
 
     async def _take(self) -> Decoder:
         while self._idle:
@@ -95,7 +93,7 @@ class DecoderPool:
         if not decoder.is_alive():
             self._discard(decoder)
         elif decoder.items >= MAX_ITEMS:
-            self._starter.submit(decoder.close)
+            self._starter.end(decoder)
         else:
             self._idle.append((decoder, self._clock()))
             if len(self._idle) > self._stills:
@@ -103,13 +101,12 @@ class DecoderPool:
 
     def _discard(self, decoder: Decoder) -> None:
         self._metrics.decoder_restarts.inc()
-        self._starter.submit(decoder.close)
+        self._starter.end(decoder)
 
     async def _start_child(self) -> Decoder:
-        starting = self._starter.submit(Decoder, self._settings)
+        starting = self._starter.start()
         try:
             return await asyncio.wrap_future(starting)
         except asyncio.CancelledError:
-            if not starting.cancelled():  # it starts all the same, and nobody would end it
-                self._starter.submit(lambda: starting.result().close())
+            self._starter.end_started(starting)  # it starts all the same
             raise

@@ -1,0 +1,34 @@
+import asyncio
+
+import psutil
+
+from service.media.decoder.pool import DecoderPool
+from service.media.decoder.starter import DecoderStarter
+from service.metrics import Metrics
+from service.settings import Settings
+from tests.helpers import wait_until
+
+
+def test_pool_takes_the_children_that_were_begun_early():
+    async def story():
+        starter = DecoderStarter(Settings(), early=1)
+        early = starter._early[0]
+        pool = DecoderPool(Settings(), Metrics(), stills=1, videos=1, starter=starter)
+        await pool.start()
+        async with pool.borrow("still") as child, pool.borrow("video") as other:
+            assert child is early.result() and other is not child
+        await pool.aclose()
+        assert not psutil.pid_exists(child.pid)
+
+    asyncio.run(story())
+
+
+def test_children_that_nobody_took_end_with_the_starter():
+    before = {child.pid for child in psutil.Process().children()}
+    starter = DecoderStarter(Settings(), early=2)
+    early = list(starter._early)
+    first = early[0].result()
+    assert psutil.pid_exists(first.pid)
+    starter.close()
+    wait_until(lambda: {child.pid for child in psutil.Process().children()} <= before)
+    assert not psutil.pid_exists(first.pid)
