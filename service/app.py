@@ -65,11 +65,10 @@ def create_app(
     runner: SegmentRunner | None = None,
     starter: DecoderStarter | None = None,
 ) -> FastAPI:
-    """Build the ASGI app; an engine or a job store that is not given is opened when it starts;
-    one that is given has been warmed up. `starter` may have begun decoder children already.
+    """Build the ASGI app; an engine or a job store that is not given is opened when it starts.
 
-    `on_stall` is called when the network hangs, which only a new process can help. `runner` mattes
-    the clips of jobs in segments elsewhere, None: here.
+    `starter` may have begun decoder children already. `on_stall` is called when the network hangs, which only a new process can help. `runner` mattes the clips of jobs
+    in segments elsewhere, None: here.
     Starting raises ModelError or DeviceError when the model or the device cannot be used,
     JobStoreError when the jobs cannot. Raises SettingsError for keys that cannot be read, and for
     traces whose extra is not installed.

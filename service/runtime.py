@@ -68,9 +68,8 @@ class Runtime:
     ) -> "Runtime":
         """Load the first model unless its engine is given, meanwhile start the decoder children.
 
-        An engine that is given has been warmed up. `sources` are the other models, None: read them
-        here. `starter` may have begun decoder children already. `on_stall` is called when a network
-        hangs for `engine_stall_s`. Raises ModelError or DeviceError when a model or the device
+        `sources` are the other models, None: read them here. `starter` may have begun decoder
+        children already. `on_stall` is called when a network hangs for `engine_stall_s`. Raises ModelError or DeviceError when a model or the device
         cannot be used.
         """
         cores = count_threads()

@@ -160,14 +160,15 @@ class Models(Mapping[str, Model]):
         sources: Sequence[ModelSource] | None,
         make_batcher: Callable[[Engine], Batcher],
     ) -> "Models":
-        """Load the first model, unless its engine is given and warm; look at the others.
+        """Load the first model, unless its engine is given, and run it; look at the others.
 
         Raises ModelError, DeviceError or InferenceError.
         """
         if sources is None:
             sources = await asyncio.to_thread(find_sources, settings)
         if engine is None:
-            engine = await asyncio.to_thread(open_warm, partial(OnnxEngine, settings))
+            engine = await asyncio.to_thread(OnnxEngine, settings)
+        await asyncio.to_thread(engine.warm_up)
 
         def reopen(source: ModelSource) -> Engine:
             again = OnnxEngine(settings, read_model(source.path, source.info.sha256))
