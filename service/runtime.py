@@ -69,8 +69,8 @@ class Runtime:
         """Load the first model unless its engine is given, meanwhile start the decoder children.
 
         `sources` are the other models, None: read them here. `starter` may have begun decoder
-        children already. `on_stall` is called when a network hangs for `engine_stall_s`. Raises ModelError or DeviceError when a model or the device
-        cannot be used.
+        children already. `on_stall` is called when a network hangs for `engine_stall_s`. Raises
+        ModelError or DeviceError when a model or the device cannot be used.
         """
         cores = count_threads()
         health = health or Health()
