@@ -68,8 +68,8 @@ def create_app(
     """Build the ASGI app; an engine or a job store that is not given is opened when it starts.
 
     `starter` may have begun decoder children already. `on_stall` is called when the network hangs,
-    which only a new process can help. `runner` mattes the clips of jobs in segments elsewhere, None:
-    here.
+    which only a new process can help. `runner` mattes the clips of jobs in segments elsewhere,
+    None: here.
     Starting raises ModelError or DeviceError when the model or the device cannot be used,
     JobStoreError when the jobs cannot. Raises SettingsError for keys that cannot be read, and for
     traces whose extra is not installed.
