@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import av
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,6 +24,7 @@ from service.errors import MattingError
 from service.media.video.repairs import Repairs
 from service.settings import describe_settings
 from tests.helpers import ROOT, find_free_port, wait_until
+from tests.job_requests import wait_for_end
 from tests.videos import Clip, read_cutouts
 
 AT_THE_ROOT = ("README.md", "CONTRIBUTING.md")
@@ -152,11 +154,23 @@ def test_matte_examples_work_in_their_order(page: str, folder: Path, live_server
                 assert (folder / name).stat().st_size > 10_000, example
 
 
-def test_python_example_writes_the_clip_twice_over(folder: Path, live_server) -> None:
-    (code,) = read_blocks("sessions.md", "python")
+def run_python(page: str, folder: Path, live_server) -> str:
+    """Carry out the first Python of a page; return what it printed."""
+    code = read_blocks(page, "python")[0]
     here = code.replace(SERVER, f"127.0.0.1:{live_server().port}")
     done = subprocess.run([sys.executable, "-c", here], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_python_example_uploads_a_clip_that_becomes_a_job(folder: Path, live_server) -> None:
+    job_id = run_python("jobs.md", folder, live_server).strip()
+    job = wait_for_end(httpx.Client(base_url=live_server().url), f"/v1/jobs/{job_id}")
+    assert job["state"] == "succeeded" and job["results"][0]["name"] == "cutout.webm"
+
+
+def test_python_example_writes_the_clip_twice_over(folder: Path, live_server) -> None:
+    run_python("sessions.md", folder, live_server)
     files = ("chunks.mp4", "examples/clip.mp4")
     result, clip = (Clip((folder / name).read_bytes()) for name in files)
     assert result.times == [*clip.times, *(time + clip.duration for time in clip.times)]

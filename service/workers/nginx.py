@@ -37,7 +37,7 @@ http {{
     }}
     map "$uri $http_prefer" $is_job {{
         default 0;
-        "~^/v1/jobs" 1;
+        "~^/v1/(jobs|uploads)" 1;
         "~*^/v1/video .*respond-async" 1;
     }}
     map "$from_id:$is_job:$affinity" $pool {{

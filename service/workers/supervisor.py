@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -27,6 +28,7 @@ from service.workers.nginx import Worker, make_config
 
 EXIT_CANNOT_START = 3
 RESTART_S = 1.0
+MAX_PORT = 65_535
 LOOK_S = 0.2
 log = logging.getLogger(__name__)
 
@@ -44,14 +46,8 @@ class Supervisor:
                 f"MATTING_WORKERS={settings.workers} needs nginx in front of the workers; "
                 "Debian: apt install nginx-light"
             )
-        ports = range(settings.port + 1, settings.port + 1 + settings.workers)
-        if settings.port == 0 or ports.stop > 65_535:
-            raise SettingsError(
-                f"MATTING_PORT={settings.port}: workers need the ports after it, "
-                f"{settings.workers + 1} of them"
-            )
+        *ports, self._metrics_port = find_ports(settings.port, settings.workers + 1)
         self.workers = [Worker(f"w{number}", port) for number, port in enumerate(ports, 1)]
-        self._metrics_port = ports.stop
         check_leftovers(settings)
         self._config = self._write_config()
         self._running: dict[str, asyncio.subprocess.Process] = {}
@@ -172,6 +168,26 @@ class Supervisor:
 
     def _config_flags(self) -> list[str]:
         return ["-p", str(self._config.parent), "-c", str(self._config), "-e", "stderr"]
+
+
+def find_ports(port: int, count: int) -> list[int]:
+    """Return the first ports of loopback after `port` that nobody has; raises SettingsError.
+
+    Near `port` and not where the system would choose: a process that is started again finds its own
+    port free there.
+    """
+    found: list[int] = []
+    for candidate in range(port + 1, MAX_PORT + 1) if port else ():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+        found.append(candidate)
+        if len(found) == count:
+            return found
+    raise SettingsError(f"MATTING_PORT={port}: workers need ports after it, {count} of them")
 
 
 def has_quotas(settings: Settings) -> bool:

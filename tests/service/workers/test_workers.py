@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ import httpx
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tusclient.client import TusClient
 
 from service.settings import Settings, SettingsError
 from service.workers.nginx import Worker, make_config
-from service.workers.supervisor import check_leftovers
+from service.workers.supervisor import check_leftovers, find_ports
 from tests.clips import make_clip
 from tests.fakes import FakeEngine
 from tests.helpers import (
@@ -27,7 +29,7 @@ from tests.helpers import (
     run_service,
     wait_until,
 )
-from tests.job_requests import ASYNC, bring
+from tests.job_requests import ASYNC, bring, wait_for_end
 from tests.sockets import LiveSession
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -133,6 +135,25 @@ def test_jobs_survive_a_kill_and_are_found_listed_and_made_once(fleet, tmp_path)
 
 
 @needs_nginx
+def test_uploads_find_their_process_and_their_jobs_are_listed(fleet, tmp_path):
+    clip = make_clip(tmp_path / "clip.mp4", seconds=0.2, fps=10, tone=False)
+    client = TusClient(f"{fleet.url}/v1/uploads", headers={"X-API-Key": KEYS[0]})
+    metadata = {"filename": clip.name, "ref_size": "64"}
+    jobs = []
+    for _ in range(4):
+        with clip.open("rb") as file:
+            uploader = client.uploader(file_stream=file, chunk_size=2000, metadata=metadata)
+            uploader.upload()
+        jobs.append(uploader.request.response_headers["x-job-id"])
+    with call(fleet) as http:
+        listed = [job["id"] for job in http.get("/v1/jobs").json()["jobs"]]
+        assert listed[:4] == jobs[::-1], "one process has all jobs of a key"
+        for job in jobs:
+            assert wait_for_end(http, f"/v1/jobs/{job}")["state"] == "succeeded"
+            assert http.delete(f"/v1/jobs/{job}").status_code == 204
+
+
+@needs_nginx
 def test_metrics_are_those_of_all_processes(fleet):
     with call(fleet) as client:
         wait_until(lambda: read_up(client) == {"w1": 1.0, "w2": 1.0}, START_TIMEOUT_S)
@@ -203,7 +224,18 @@ def test_folder_with_jobs_of_another_number_of_workers_is_refused(tmp_path: Path
 @needs_nginx
 def test_port_that_the_system_chooses_is_refused() -> None:
     done = run_service("--workers", "2", "--port", "0")
-    assert done.returncode == 3 and "need the ports after it" in done.stderr
+    assert done.returncode == 3 and "workers need ports after it" in done.stderr
+
+
+def test_ports_that_others_have_are_passed_over() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = find_ports(port - 1, 2)
+    assert port not in found and port < found[0] < found[1]
+    with pytest.raises(SettingsError, match="workers need ports after it, 3 of them"):
+        find_ports(65_533, 3)
 
 
 def test_ids_of_a_single_process_have_no_name(make_client, portrait):
