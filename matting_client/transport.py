@@ -88,7 +88,7 @@ class BlockingTransport:
 
     @asynccontextmanager
     async def stream(self, request: httpx.Request) -> AsyncIterator[Body]:
-        response = self._http.send(request, stream=True)
+        response = self._http.send(request, stream=True, follow_redirects=may_follow(request))
         try:
             yield BlockingBody(response)
         finally:
@@ -150,7 +150,7 @@ class AsyncTransport:
 
     @asynccontextmanager
     async def stream(self, request: httpx.Request) -> AsyncIterator[Body]:
-        response = await self._http.send(request, stream=True)
+        response = await self._http.send(request, stream=True, follow_redirects=may_follow(request))
         try:
             yield AsyncBody(response)
         finally:
@@ -179,6 +179,14 @@ class AsyncTransport:
 
     async def aclose(self) -> None:
         await self._http.aclose()
+
+
+def may_follow(request: httpx.Request) -> bool:
+    """Say whether a redirect is followed, as downloads from object storage need.
+
+    To another host httpx sends no `Authorization` on.
+    """
+    return request.method == "GET"
 
 
 def socket_options(protocols: list[str], headers: Mapping[str, str]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from service.inference.registry import ModelSource
 from service.jobs.deliveries import Deliveries
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
-from service.jobs.postgres import open_job_store
+from service.jobs.opening import open_job_store
 from service.jobs.store import JobStore
 from service.jobs.uploads.store import UploadStore
 from service.media.decoder.starter import DecoderStarter

@@ -195,6 +195,10 @@ class NotReady(MattingError):
     status, slug, title = 503, "not-ready", "The service is not ready"
 
 
+class StorageUnavailable(NotReady):
+    """The object storage of jobs does not answer, refuses, or has not kept what it was given."""
+
+
 class Draining(MattingError):
     status, slug, title = 503, "draining", "The service is shutting down"
 

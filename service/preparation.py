@@ -35,7 +35,7 @@ def prepare(settings: Settings) -> Prepared:
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="models") as thread:
             opening = thread.submit(open_models, settings)
-            from service.jobs.postgres import open_job_store
+            from service.jobs.opening import open_job_store
 
             importlib.import_module("service.app")
             importlib.import_module("service.api.protocol.server")

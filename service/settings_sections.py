@@ -1,6 +1,5 @@
 """Sections of the settings: each field with its default, its range and its meaning."""
 
-import binascii
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,26 +8,9 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic.networks import IPvAnyNetwork
 from pydantic_settings import NoDecode
 
+from service.settings_values import check_secret, check_storage
+
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "modnet-fast.onnx"
-
-
-SECRET_PREFIX = "whsec_"
-
-
-def check_secret(value: str) -> str:
-    decode_secret(value)
-    return value
-
-
-def decode_secret(value: str) -> bytes:
-    """Return the bytes of a webhook secret; raises ValueError."""
-    try:
-        secret = binascii.a2b_base64(value.removeprefix(SECRET_PREFIX), strict_mode=True)
-    except binascii.Error:
-        raise ValueError("must be whsec_ and base64") from None
-    if not value.startswith(SECRET_PREFIX) or not 24 <= len(secret) <= 64:
-        raise ValueError("must be whsec_ and 24 to 64 bytes in base64")
-    return secret
 
 
 class ServerSettings(BaseModel):
@@ -186,6 +168,14 @@ class JobSettings(BaseModel):
     )
     jobs_dir: Path | None = Field(
         None, description="folder of the files of jobs that services on one database share"
+    )
+    storage_url: Annotated[str, AfterValidator(check_storage)] | None = Field(
+        None,
+        description="object storage for the files of jobs, such as `s3://bucket/prefix`; needs the "
+        "extra `storage`, and credentials in `AWS_*`; none: they are in a folder",
+    )
+    storage_redirect: bool = Field(
+        True, description="lead downloads of results to the storage by signed URLs"
     )
     job_lease_s: float = Field(
         30,

@@ -12,6 +12,7 @@ from service.app import start_services, stop_services
 from service.jobs.files import INPUT
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
+from service.jobs.opening import open_job_store
 from service.jobs.store import Job, JobStore
 from service.metrics import Metrics
 from service.settings import Settings
@@ -98,7 +99,7 @@ async def open_jobs(
     elsewhere = data_dir / "of-the-app"  # whose own jobs have clocks that nobody sets
     elsewhere.mkdir(exist_ok=True)
     app = await start_services(own, Metrics(), engine, JobStore.open(elsewhere))
-    store = JobStore.open(data_dir)
+    store = open_job_store(own)
     runtime = replace(app.runtime, metrics=Metrics())
     jobs = Jobs(store, runtime, app.slots, clock=clock.tell_day, timer=clock.tell_elapsed)
     intake = JobIntake(jobs, runtime, clock=clock.tell_day)

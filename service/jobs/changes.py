@@ -1,6 +1,7 @@
 """Changes of jobs: their rows, their files, those who watch them, and the counts, kept in line."""
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -8,12 +9,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from service.errors import InsufficientStorage, NotFound, NotReady
+from service.errors import InsufficientStorage, NotFound, NotReady, StorageUnavailable
 from service.jobs.store import Job, JobStore
 from service.runtime import Runtime
 from service.telemetry.record import annotate
 from service.threads import wait_for_thread
 
+log = logging.getLogger(__name__)
 RETRY_S = 1.0
 TOLD = ("state", "frames_done", "error")  # columns for the log
 
@@ -93,7 +95,6 @@ class Changes:
 
     def __init__(self, store: JobStore, runtime: Runtime, watchers: Watchers) -> None:
         self._store = store
-        self._disk = runtime.files
         self._metrics = runtime.metrics
         self._watchers = watchers
 
@@ -118,13 +119,16 @@ class Changes:
         `frees` removes the files that the job no longer needs after the change, and before it
         where there is no room for the row: else nothing on a full disk would ever make room.
         """
-        disk = self._disk
+        disk = self._store.disk
         try:
             await wait_for_thread(self._store.ask(change))
         except InsufficientStorage:
             await wait_for_thread(disk.run(frees, job_id))
             await wait_for_thread(self._store.ask(change))
-        await wait_for_thread(disk.run(frees, job_id))
+        try:
+            await wait_for_thread(disk.run(frees, job_id))
+        except StorageUnavailable:  # they go when the job expires, or as orphans
+            log.warning("files of a job were left", extra={"fields": {"job": job_id}})
         await self.count_states()
         self._watchers.notify(job_id)
 

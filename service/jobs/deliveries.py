@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import MattingError
-from service.jobs.files import RESULTS
 from service.jobs.options import JobOptions
 from service.jobs.store import Job, JobStore, LeaseLost
 from service.outgoing.calls import CallFailed, OutgoingCalls, describe_failure
 from service.outgoing.guard import hide_query
 from service.runtime import Runtime
-from service.settings_sections import decode_secret
+from service.settings_values import decode_secret
 
 log = logging.getLogger(__name__)
 AT_ONCE = 8
@@ -58,7 +57,6 @@ class Deliveries:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._disk = runtime.files
         self._settings = runtime.settings
         self._metrics = runtime.metrics
         self._outgoing = outgoing
@@ -170,8 +168,7 @@ class Deliveries:
             headers |= sign(self._settings.webhook_secret or "", message_id, second, body)
             return await self._outgoing.post(target.url, body, headers)
         result = job.results[target.result]
-        path = self._store.files.path(job.id, RESULTS, result.name)
-        with await self._disk.run(path.open, "rb") as file:
+        with await self._store.disk.run(self._store.files.open_result, job.id, result) as file:
             return await self._outgoing.put(target.url, file, result.bytes, result.content_type)
 
     def _make_event(self, job: Job) -> dict[str, Any]:

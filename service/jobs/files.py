@@ -3,14 +3,18 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 from service.errors import InsufficientStorage, translate_disk_errors
 from service.scratch import check_free_space
 from service.settings import Settings
+
+if TYPE_CHECKING:  # the process that starts the others needs no decoders
+    from service.clips.matte import ResultFile
 
 PIECE_BYTES = 1 << 20
 PART = ".part"
@@ -18,12 +22,25 @@ PART = ".part"
 INPUT, BACKGROUND, RESULTS = "input", "background", "results"
 
 
+@dataclass(frozen=True)
+class JobResult:
+    """One finished file of a job."""
+
+    name: str
+    content_type: str
+    bytes: int
+    sha256: str
+
+
 class JobFiles:
     """A folder for each job, 0700, with files of 0600: the uploads, later `results/`.
 
     A file or folder is written under a name that ends in `.part` and renamed when it is complete.
     Methods block; those that write raise InsufficientStorage when the disk is full or fails.
+    `service.jobs.objects` has the same methods over object storage: `are_remote`.
     """
+
+    are_remote: ClassVar[bool] = False
 
     def __init__(self, folder: Path, part: str = PART) -> None:
         self.folder = folder
@@ -33,8 +50,42 @@ class JobFiles:
         return self.folder.joinpath(job_id, *names)
 
     def list_ids(self) -> list[str]:
-        """Return the ids of all jobs that have a folder."""
+        """Return the ids of all jobs that have files."""
         return os.listdir(self.folder) if self.folder.is_dir() else []
+
+    def list_old(self, older_than_s: float) -> list[str]:
+        """Return the ids of jobs whose files have not changed since a time, seconds since 1970."""
+        found = []
+        for job_id in self.list_ids():
+            with suppress(FileNotFoundError):
+                if self.path(job_id).stat().st_mtime < older_than_s:
+                    found.append(job_id)
+        return found
+
+    def list_all(self) -> dict[str, dict[str, int]]:
+        """Return the files of all jobs by id, as `list_job` does."""
+        return {job_id: self.list_job(job_id) for job_id in self.list_ids()}
+
+    def list_job(self, job_id: str) -> dict[str, int]:
+        """Return the bytes of each file of a job by its name: `input`, `results/alpha.mp4`."""
+        folder = self.path(job_id)
+        return {str(path.relative_to(folder)): size for path, size in measure_files(folder)}
+
+    def name_result(self, result: JobResult) -> str:
+        """Return the name of a result among the files of its job."""
+        return f"{RESULTS}/{result.name}"
+
+    def open_upload(self, job_id: str, name: str) -> BinaryIO:
+        """Open an upload for a run, which calls `leave` at its end; raises FileNotFoundError."""
+        return self.path(job_id, name).open("rb")
+
+    def open_result(self, job_id: str, result: JobResult) -> BinaryIO:
+        """Open a result; raises FileNotFoundError."""
+        return self.path(job_id, RESULTS, result.name).open("rb")
+
+    def sign_result(self, job_id: str, result: JobResult) -> str | None:
+        """Return a URL that gives a result to whoever has it, None: the service must send it."""
+        return None
 
     def receive(self, job_id: str, uploads: Mapping[str, BinaryIO]) -> dict[str, str]:
         """Store the uploads of a new job under their names; return the SHA-256 of each.
@@ -64,28 +115,33 @@ class JobFiles:
             folder.mkdir(0o700)
         return folder
 
-    def publish_results(self, job_id: str, paths: Iterable[Path]) -> list[str]:
-        """Make the results of a run final; return the SHA-256 of each."""
+    def publish_results(
+        self, job_id: str, results: Iterable["ResultFile"]
+    ) -> tuple[JobResult, ...]:
+        """Make the results of a run final; return what a row says of them."""
         part = self.path(job_id, RESULTS + self._part)
         with translate_disk_errors():
-            digests = []
-            for path in paths:
-                with path.open("rb") as file:
+            published = []
+            for result in results:
+                with result.path.open("rb") as file:
                     os.fchmod(file.fileno(), 0o600)
-                    digests.append(hash_file(file))
+                    published.append(describe_result(result, hash_file(file)))
                     os.fsync(file.fileno())
             sync_folder(part)
             os.rename(part, self.path(job_id, RESULTS))
             sync_folder(self.path(job_id))
-        return digests
+        return tuple(published)
+
+    def leave(self, job_id: str) -> None:
+        """Take in that a run has ended here; what it had fetched is no longer needed."""
 
     def drop_results(self, job_id: str) -> None:
         """Remove the results, complete or not."""
         for path in self.path(job_id).glob(RESULTS + "*"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def keep_results_only(self, job_id: str) -> None:
-        """Remove what a finished job no longer needs."""
+    def keep_results_only(self, job_id: str, results: Sequence[JobResult]) -> None:
+        """Remove what a finished job with these results no longer needs."""
         for path in self.path(job_id).iterdir():
             if path.name != RESULTS:
                 remove_tree(path)
@@ -94,14 +150,12 @@ class JobFiles:
         """Remove all files of a job."""
         remove_tree(self.path(job_id))
 
+    def close(self) -> None:
+        """Take in that the process ends."""
+
     def measure_bytes(self) -> int:
         """Return the bytes of all files of all jobs."""
-        total = 0
-        for folder, _, names in os.walk(self.folder):
-            for name in names:
-                with suppress(FileNotFoundError):  # jobs end while their bytes are counted
-                    total += os.lstat(os.path.join(folder, name)).st_size
-        return total
+        return sum(size for _, size in measure_files(self.folder))
 
 
 def check_room(settings: Settings, files: JobFiles, uploads: Mapping[str, BinaryIO]) -> None:
@@ -128,6 +182,21 @@ def check_budget(settings: Settings, files: JobFiles, upload_bytes: int = 0) -> 
             actual=used,
             retry_after_s=60,
         )
+
+
+def describe_result(result: "ResultFile", sha256: str) -> JobResult:
+    """Return what the row of a job says of a result."""
+    return JobResult(result.path.name, result.content_type, result.bytes, sha256)
+
+
+def measure_files(folder: Path) -> list[tuple[Path, int]]:
+    """Return the files in a folder and those below it, with their bytes."""
+    found = []
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            with suppress(FileNotFoundError):  # jobs end while their bytes are counted
+                found.append((path, path.lstat().st_size))
+    return found
 
 
 def remove_tree(path: Path) -> None:

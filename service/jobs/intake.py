@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -12,6 +12,7 @@ from service.errors import (
     InProgress,
     InsufficientStorage,
     Overloaded,
+    StorageUnavailable,
 )
 from service.jobs.files import check_room, hash_uploads
 from service.jobs.jobs import Jobs
@@ -45,7 +46,7 @@ class JobIntake:
         self._store = jobs.store
         self._settings = runtime.settings
         self._metrics = runtime.metrics
-        self._files = runtime.files
+        self._disk = jobs.store.disk
         self._clock = clock
         self._arriving = 0
         self._keys_in_use: set[tuple[str, str]] = set()
@@ -91,13 +92,14 @@ class JobIntake:
         options: dict[str, Any],
         outputs: tuple[str, ...],
     ) -> Job:
-        """Return a new job once it is safe on the disk, or the one that the key has made.
+        """Return a new job once it is safe on the disk or in the storage, or the one of the key.
 
         `uploads` are open files by their names in `service.jobs.files`. Raises
-        InsufficientStorage, and IdempotencyKeyReused when the key came with another request.
+        InsufficientStorage, StorageUnavailable, and IdempotencyKeyReused when the key came with
+        another request.
         """
         if admission.earlier is not None:
-            digests = await self._files.run(hash_uploads, uploads)
+            digests = await self._disk.run(hash_uploads, uploads)
             if digest_request(options, digests) != admission.earlier.request_digest:
                 raise IdempotencyKeyReused(
                     "this Idempotency-Key came with another clip or other options before",
@@ -105,9 +107,9 @@ class JobIntake:
                 )
             return self._as_accepted(admission.earlier)
         files = self._store.files
-        await self._files.run(check_room, self._settings, files, uploads)
+        await self._disk.run(check_room, self._settings, files, uploads)
         job_id = self._settings.name_id(make_id())
-        digests = await wait_for_thread(self._files.run(files.receive, job_id, uploads))
+        digests = await wait_for_thread(self._disk.run(files.receive, job_id, uploads))
         now_s = self._clock()
         job = Job(
             id=job_id,
@@ -123,7 +125,8 @@ class JobIntake:
         try:
             await wait_for_thread(self._store.ask(self._store.insert, job, now_s - IDEMPOTENCY_S))
         except (InProgress, InsufficientStorage):
-            await self._files.run(files.remove, job_id)
+            with suppress(StorageUnavailable):  # they go as orphans
+                await self._disk.run(files.remove, job_id)
             raise
         await self._jobs.enqueue(job_id)
         return job
@@ -156,7 +159,7 @@ class JobIntake:
             )
         self._arriving += 1
         try:
-            await self._files.run(check_room, self._settings, self._store.files, {})
+            await self._disk.run(check_room, self._settings, self._store.files, {})
             yield
         finally:
             self._arriving -= 1

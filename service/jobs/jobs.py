@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from service.clips.segments import SegmentRunner
@@ -15,6 +15,7 @@ from service.jobs.queue import SharedQueue, make_queue
 from service.jobs.record import record_run
 from service.jobs.recovery import (
     EXPIRED_S,
+    Orphans,
     count_life_s,
     crash_error,
     fail,
@@ -22,7 +23,7 @@ from service.jobs.recovery import (
     refuse_long_run,
 )
 from service.jobs.retries import Retries
-from service.jobs.run import Progress, run_job, write_progress
+from service.jobs.run import Progress, choose_rest, run_job, write_progress
 from service.jobs.store import Job, JobStore, LeaseLost
 from service.runtime import Runtime
 from service.threads import wait_for_thread
@@ -68,6 +69,7 @@ class Jobs:
         self.queue = make_queue(store)
         self._is_waiting = asyncio.Event()
         self._running: dict[str, _Run] = {}
+        self._orphans = Orphans(store, clock, timer)
         self._due: dict[str, float] = {}  # when a finished job goes a step further, by `timer`
         self._retries = Retries(self._settings, self._append)
         self._watchers = Watchers()
@@ -79,7 +81,6 @@ class Jobs:
         """Go on where the last process ended."""
         loop = asyncio.get_running_loop()
         if isinstance(self.queue, SharedQueue):
-            await self.queue.start(self._clock())
             self._tasks = [loop.create_task(self.queue.share(self._look, self._lose))]
         else:
             await self._recover()
@@ -177,6 +178,7 @@ class Jobs:
             expire = partial(self.store.update, job_id, state="expired", results=())
             await self._changes.apply(job_id, expire, self.store.files.remove)
             self._due[job_id] = now_s + EXPIRED_S
+        await self._orphans.sweep()
 
     async def _sweep_for_ever(self) -> None:
         while True:
@@ -286,15 +288,11 @@ class Jobs:
         self._retries.forget(job.id)
         ttl_s = self._settings.job_ttl_s
         columns["expires_s"] = self._clock() + ttl_s
-        frees = files.remove if columns["state"] == "failed" else files.keep_results_only
-        await self._changes.write(job.id, frees, **columns)
+        await self._changes.write(job.id, choose_rest(files, columns), **columns)
         self._due[job.id] = self._timer() + ttl_s
         if (ended := await self.store.ask(self.store.load, job.id)) is not None:
             self._on_end(ended)
 
     def _with_progress(self, job: Job) -> Job:
         run = self._running.get(job.id)
-        if run is None or job.state != "running":
-            return job
-        progress = run.progress
-        return replace(job, frames_done=progress.frames_done, frames_total=progress.frames_total)
+        return job if run is None or job.state != "running" else run.progress.apply_to(job)

@@ -14,7 +14,6 @@ from service.jobs.files import PART, JobFiles
 from service.jobs.recovery import EXPIRED_S
 from service.jobs.schema import JobStoreError
 from service.jobs.store import FILES, FOLDER, JobStore, LeaseLost, make_id
-from service.settings import Settings
 
 if TYPE_CHECKING:
     import psycopg
@@ -57,25 +56,15 @@ MIGRATIONS = (
     CREATE UNIQUE INDEX jobs_by_key ON jobs (owner, idempotency_key)
         WHERE idempotency_key IS NOT NULL;
     """,
+    """
+    CREATE TABLE matting_storage (name TEXT NOT NULL);
+    INSERT INTO matting_storage VALUES (md5(random()::text || clock_timestamp()::text));
+    """,
 )
 
 
-def open_job_store(settings: Settings) -> JobStore:
-    """Open the jobs where the settings say they are; raises JobStoreError."""
-    if settings.database_url is None:
-        return JobStore.open(settings.data_dir)
-    if settings.jobs_dir is None:
-        raise JobStoreError(
-            "MATTING_DATABASE_URL needs MATTING_JOBS_DIR: a folder for the files of jobs that all "
-            "services on the database share"
-        )
-    return PostgresJobStore.open_shared(
-        settings.database_url, settings.jobs_dir, settings.job_lease_s
-    )
-
-
 class PostgresJobStore(JobStore):
-    """Jobs that several services share: rows in PostgreSQL, files in a shared folder.
+    """Jobs that several services share: rows in PostgreSQL, files in a folder or object storage.
 
     A job that was claimed is held by a lease that `renew` prolongs. Changes of a job that this
     store holds raise LeaseLost once another holds it or it is gone.
@@ -126,6 +115,7 @@ class PostgresJobStore(JobStore):
 
     def close(self) -> None:
         """Let others have the jobs that are held."""
+        self.close_files()
         self._thread.submit(self._give_up).result()
         self._thread.shutdown()
 
@@ -194,14 +184,6 @@ class PostgresJobStore(JobStore):
             now_s - EXPIRED_S,
         )
         return [job_id for (job_id,) in rows]
-
-    def remove_orphans(self, older_than_s: float) -> None:
-        """Remove files that were stored before a time, and whose row was never written."""
-        for job_id in self.files.list_ids():
-            with suppress(FileNotFoundError):
-                old = self.files.path(job_id).stat().st_mtime < older_than_s
-                if old and self.load(job_id) is None:
-                    self.files.remove(job_id)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -10,7 +10,6 @@ from service.jobs.postgres import PostgresJobStore
 from service.jobs.store import JobStore
 
 LOOK_S = 1.0
-ORPHAN_S = 86_400.0
 
 
 class LocalQueue:
@@ -48,10 +47,6 @@ class SharedQueue:
         self._to_release.add(job_id)
 
     end = remove = put
-
-    async def start(self, now_s: float) -> None:
-        """Remove files of uploads that were never acknowledged."""
-        await self._store.ask(self._store.remove_orphans, now_s - ORPHAN_S)
 
     async def list_due(self, now_s: float) -> list[str]:
         return await self._store.ask(self._store.list_due, now_s)

@@ -1,15 +1,16 @@
 """Recovery at start: bring job rows and files back in line after a crash."""
 
-import os
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from service.errors import Gone, MattingError, MediaTooComplex
-from service.jobs.files import INPUT, RESULTS
+from service.jobs.files import INPUT, JobFiles
 from service.jobs.store import Job, JobStore
 
 # A job that has expired is still named for so long.
 EXPIRED_S = 86_400.0
+ORPHAN_S = 86_400.0
+ORPHANS_S = 3600.0
 
 
 def recover(store: JobStore, max_attempts: int, expires_s: float) -> list[Job]:
@@ -19,19 +20,19 @@ def recover(store: JobStore, max_attempts: int, expires_s: float) -> list[Job]:
     ended for the `max_attempts`th time, have failed and are kept until `expires_s`. What belongs
     to no job goes. Returns all jobs, oldest first.
     """
-    jobs = store.list_all()
-    for job_id in set(store.files.list_ids()) - {job.id for job in jobs}:
+    jobs, present = store.list_all(), store.files.list_all()
+    for job_id in set(present) - {job.id for job in jobs}:
         store.files.remove(job_id)
     with store.transaction():
         for job in jobs:
-            error = find_loss(store, job)
+            error = find_loss(store.files, job, present.get(job.id, {}))
             if job.state == "running" and job.attempts >= max_attempts:
                 error = crash_error(job.attempts)
             if error is not None:
                 store.files.remove(job.id)
                 store.update(job.id, **fail(job, error), expires_s=expires_s)
             elif job.state == "succeeded":
-                store.files.keep_results_only(job.id)
+                store.files.keep_results_only(job.id, job.results)
             elif job.is_finished:
                 store.files.remove(job.id)
             else:
@@ -40,15 +41,40 @@ def recover(store: JobStore, max_attempts: int, expires_s: float) -> list[Job]:
     return store.list_all()
 
 
-def find_loss(store: JobStore, job: Job) -> MattingError | None:
-    """Return the error of a job whose files are not those that its row speaks of."""
-    paths: dict[Path, int | None] = {store.files.path(job.id, INPUT): None}
+def find_loss(files: JobFiles, job: Job, present: Mapping[str, int]) -> MattingError | None:
+    """Return the error of a job whose files are not those that its row speaks of.
+
+    `present` are its files, as `JobFiles.list_job` tells them.
+    """
+    expected: dict[str, int | None] = {INPUT: None}
     if job.is_finished:
-        paths = {store.files.path(job.id, RESULTS, r.name): r.bytes for r in job.results}
-    for path, size in paths.items():
-        if not path.is_file() or size not in (None, os.stat(path).st_size):
-            return Gone("files of this job have been removed from the disk of the service")
+        expected = {files.name_result(result): result.bytes for result in job.results}
+    for name, size in expected.items():
+        if name not in present or size not in (None, present[name]):
+            return Gone("files of this job have been removed from the storage of the service")
     return None
+
+
+class Orphans:
+    """Files whose row was never written or is gone; `clock` and `timer` are those of `Jobs`."""
+
+    def __init__(
+        self, store: JobStore, clock: Callable[[], float], timer: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._timer = timer
+        self._due_s = timer()
+
+    async def sweep(self) -> None:
+        """Remove them once an hour, when they are so old that no upload is under way."""
+        if self._timer() < self._due_s:
+            return
+        store = self._store
+        for job_id in await store.disk.run(store.files.list_old, self._clock() - ORPHAN_S):
+            if await store.ask(store.load, job_id) is None:
+                await store.disk.run(store.files.remove, job_id)
+        self._due_s = self._timer() + ORPHANS_S
 
 
 def crash_error(attempts: int) -> MattingError:

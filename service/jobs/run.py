@@ -1,10 +1,11 @@
 """One attempt at a job: matte its clip, verify and publish the results."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic import ValidationError
 
@@ -13,17 +14,26 @@ from service.clips.plan import make_plan, read_background
 from service.clips.run import describe_clip, run_clip
 from service.clips.segments import SegmentRunner
 from service.clips.slots import VideoSlots
-from service.errors import InsufficientStorage, InvalidOption, MattingError, NotReady
+from service.errors import (
+    Gone,
+    InsufficientStorage,
+    InvalidOption,
+    MattingError,
+    NotReady,
+    StorageUnavailable,
+)
 from service.frames.network import choose_frame_model
 from service.jobs.check import check_results
-from service.jobs.files import BACKGROUND, INPUT, check_budget
+from service.jobs.files import BACKGROUND, INPUT, JobFiles, check_budget, hash_uploads
 from service.jobs.options import JobOptions
 from service.jobs.recovery import find_loss
-from service.jobs.store import Job, JobResult, JobStore, LeaseLost
+from service.jobs.store import Job, JobStore, LeaseLost, digest_request
 from service.runtime import Runtime
 from service.threads import wait_for_thread
 
 PROGRESS_S = 1.0
+STORAGE_S = 5.0  # between two tries of a storage that is away
+T = TypeVar("T")
 
 
 class Progress:
@@ -49,6 +59,10 @@ class Progress:
             self.frames_total = max(self.frames_total, self.frames_done)
         if self.refusal is not None:
             raise self.refusal
+
+    def apply_to(self, job: Job) -> Job:
+        """Return a running job as it is now."""
+        return replace(job, frames_done=self.frames_done, frames_total=self.frames_total)
 
     def estimate_s(self) -> float | None:
         """Return the seconds until the last frame, None while they are unknown."""
@@ -77,7 +91,27 @@ async def run_job(
         raise InvalidOption(
             "an option of this job no longer exists", hint="send the clip again"
         ) from None
-    disk, files = runtime.files, store.files
+    try:
+        model = choose_frame_model(runtime, options)
+        clip = await matte_uploads(runtime, slots, store, job, options, progress, runner)
+        runtime.access.charge(job.owner, "video-seconds", clip.duration_s)
+        await check_results(runtime, slots, clip)
+        described = describe_clip(model, clip)
+        return await insist(store, partial(publish, runtime, store, job, clip, described))
+    finally:
+        await wait_for_thread(store.disk.run(store.files.leave, job.id))
+
+
+async def matte_uploads(
+    runtime: Runtime,
+    slots: VideoSlots,
+    store: JobStore,
+    job: Job,
+    options: JobOptions,
+    progress: Progress,
+    runner: SegmentRunner | None,
+) -> MattedClip:
+    """Matte the clip of a job into its folder of results."""
     frames = runtime.metrics.frames.labels("video")
 
     def count_frame() -> None:
@@ -85,53 +119,71 @@ async def run_job(
         progress.count_frame()
 
     with ExitStack() as stack:
-        file, background = await wait_for_thread(disk.run(open_uploads, store, job, stack))
-        folder = await wait_for_thread(disk.run(files.begin_results, job.id))
+        file, background = await insist(store, partial(open_uploads, store, job, stack))
+        folder = await wait_for_thread(store.disk.run(store.files.begin_results, job.id))
         picture = await read_background(runtime, background)
         plan = make_plan(options, picture)
         watch = ProgressCallbacks(on_open=progress.open, on_frame=count_frame)
         max_s = runtime.settings.video_max_s
         model = choose_frame_model(runtime, options)
         run = partial(run_clip, runtime, slots, model, file, plan, folder, watch)
-        clip = await run(max_s=max_s, runner=runner, owner=job.owner)
-    runtime.access.charge(job.owner, "video-seconds", clip.duration_s)
-    await check_results(runtime, slots, clip)
-    described = describe_clip(model, clip)
-    return await wait_for_thread(disk.run(publish, runtime, store, job, clip, described))
+        return await run(max_s=max_s, runner=runner, owner=job.owner)
+
+
+async def insist(store: JobStore, work: Callable[[], T]) -> T:
+    """Return what `work` returns in a thread for files; a storage that is away is waited for.
+
+    A clip that was acknowledged, and the work on it, are not thrown away for that.
+    """
+    while True:
+        try:
+            return await wait_for_thread(store.disk.run(work))
+        except StorageUnavailable:
+            await asyncio.sleep(STORAGE_S)
 
 
 def open_uploads(store: JobStore, job: Job, stack: ExitStack) -> tuple[BinaryIO, BinaryIO | None]:
     """Return the clip and what may be behind the person, open until `stack` closes.
 
-    Raises Gone.
+    Raises Gone for files that are not there, or that are not those that were acknowledged.
     """
-    if error := find_loss(store, job):
+    files = store.files
+    present = files.list_job(job.id)
+    if error := find_loss(files, job, present):
         raise error
-    background = store.files.path(job.id, BACKGROUND)
-    return (
-        stack.enter_context(store.files.path(job.id, INPUT).open("rb")),
-        stack.enter_context(background.open("rb")) if background.exists() else None,
-    )
+    opened = {
+        name: stack.enter_context(files.open_upload(job.id, name))
+        for name in (INPUT, BACKGROUND)
+        if name in present
+    }
+    if files.are_remote:
+        if digest_request(job.options, hash_uploads(opened)) != job.request_digest:
+            raise Gone("the storage has not kept the clip of this job as it was sent")
+        for file in opened.values():
+            file.seek(0)
+    return opened[INPUT], opened.get(BACKGROUND)
 
 
 def publish(
     runtime: Runtime, store: JobStore, job: Job, clip: MattedClip, report: dict[str, Any]
 ) -> dict[str, Any]:
-    """Make the results final on the disk; return what the row says of them."""
+    """Make the results final; return what the row says of them."""
     check_budget(runtime.settings, store.files)
-    digests = store.files.publish_results(job.id, [result.path for result in clip.results])
-    results = tuple(
-        JobResult(result.path.name, result.content_type, result.bytes, digest)
-        for result, digest in zip(clip.results, digests, strict=True)
-    )
     frames = clip.report.frames
     return {
         "state": "succeeded",
-        "results": results,
+        "results": store.files.publish_results(job.id, clip.results),
         "report": report,
         "frames_done": frames,
         "frames_total": frames,
     }
+
+
+def choose_rest(files: JobFiles, columns: Mapping[str, Any]) -> Callable[[str], None]:
+    """Return what removes the files that a job with these columns no longer needs at its end."""
+    if columns["state"] == "failed":
+        return files.remove
+    return partial(files.keep_results_only, results=columns["results"])
 
 
 async def write_progress(
@@ -146,7 +198,7 @@ async def write_progress(
     while True:
         await asyncio.sleep(PROGRESS_S)
         try:
-            await runtime.files.run(check_budget, runtime.settings, store.files)
+            await store.disk.run(check_budget, runtime.settings, store.files)
             if progress.frames_done != written:
                 written = progress.frames_done
                 total = progress.frames_total

@@ -38,6 +38,10 @@ MIGRATIONS = (
     """
     ALTER TABLE jobs ADD COLUMN deliveries TEXT NOT NULL DEFAULT '[]';
     """,
+    """
+    CREATE TABLE matting_storage (name TEXT NOT NULL);  -- of its files in object storage
+    INSERT INTO matting_storage VALUES (lower(hex(randomblob(16))));
+    """,
 )
 
 

@@ -14,29 +14,20 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, Self, TypeVar, get_args
 
 from service.errors import InsufficientStorage, NotReady
-from service.jobs.files import JobFiles
+from service.jobs.files import JobFiles, JobResult
 from service.jobs.schema import MIGRATIONS, JobStoreError, lock_folder, open_database
-from service.threads import start_in
+from service.threads import Workers, start_in
 
 FOLDER = "matting-jobs"
 DATABASE = "jobs.sqlite3"
 FILES = "files"
 ID_BYTES = 16
+FILE_THREADS = 4
 State = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
 STATES: tuple[State, ...] = get_args(State)
 UNFINISHED: tuple[State, ...] = ("queued", "running")
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """One finished file of a job."""
-
-    name: str
-    content_type: str
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -91,6 +82,7 @@ class JobStore:
     """All rows and files of jobs below one data folder, for one process at a time.
 
     Methods block and run in the store's one thread: `await store.ask(store.load, job_id)`.
+    `disk` has the threads for files, so that a storage that is slow holds up nothing but jobs.
     `kept` are finished jobs that have something left to send; `is_shared` says whether other
     services have the jobs too.
     """
@@ -106,6 +98,7 @@ class JobStore:
             self._connection = connection
         self._lock = lock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="job-store")
+        self.disk = Workers(FILE_THREADS, "job-files")
 
     @classmethod
     def open(cls, data_dir: Path, migrations: Sequence[str] = MIGRATIONS) -> Self:
@@ -143,9 +136,14 @@ class JobStore:
 
     def close(self) -> None:
         """Wait for what is being written, and let another process have the folder."""
+        self.close_files()
         self._thread.shutdown()
         self._connection.close()
         os.close(self._lock)
+
+    def close_files(self) -> None:
+        self.disk.close()
+        self.files.close()
 
     def insert(self, job: Job, key_free_s: float) -> None:
         """Add a job; a key of its that came before `key_free_s` no longer names an older one."""
@@ -205,6 +203,11 @@ class JobStore:
         found = self._execute("SELECT state, count(*) FROM jobs GROUP BY state")
         counts: dict[str, int] = dict.fromkeys(STATES, 0)
         return counts | dict(found.fetchall())
+
+    def find_storage_name(self) -> str:
+        """Return what the files of this database are called in object storage."""
+        (name,) = self._execute("SELECT name FROM matting_storage").fetchone()
+        return str(name)
 
     def _select(self, rest: str, *values: object) -> list[Job]:
         rows = self._execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs {rest}", *values)

@@ -15,8 +15,9 @@ from matting_client import (
     Retry,
     Unreachable,
 )
-from tests.fakes import SlowEngine
+from tests.fakes import FakeEngine, SlowEngine
 from tests.sockets import serve
+from tests.storage import needs_storage, run_s3
 from tests.tcp_proxy import Cut, Proxy, open_proxy
 from tests.videos import Clip
 
@@ -190,3 +191,22 @@ def test_interrupted_clip_leaves_no_job(connect, long_clip, tmp_path: Path) -> N
         with pytest.raises(KeyboardInterrupt):
             client.matte_video(long_clip, tmp_path / "out.mp4", progress=interrupt)
         assert list_jobs(str(http.base_url), "a") == set()
+
+
+@needs_storage
+def test_download_follows_to_the_storage_and_takes_no_key_there(
+    connect, clip, tmp_path: Path, monkeypatch
+) -> None:
+    with run_s3() as server, open_proxy(server.port) as proxy:
+        for name, value in server.environ.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        url = server.make_bucket()
+        with serve(FakeEngine(), api_keys=("the-key-of-a",), storage_url=url) as http:
+            client = connect(str(http.base_url), "the-key-of-a")
+            video = client.matte_video(clip, tmp_path / "out.mp4")
+            client.close()
+        assert Clip(video.path.read_bytes()).times == Clip(clip).times
+    downloads = [request for request in proxy.requests if b"X-Amz-Signature" in request]
+    assert len(downloads) == 1 and b"GET /bucket" in downloads[0]
+    assert not any(b"the-key-of-a" in request for request in proxy.requests)

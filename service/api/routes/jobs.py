@@ -9,18 +9,18 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from service.access import ANONYMOUS
 from service.api.dependencies import JobsDependency, RuntimeDependency
-from service.api.downloads import send_file
+from service.api.downloads import is_known, send_file
 from service.api.routes.job_documents import JOBS, JobDocument, JobList, describe_job
 from service.api.uploads import Upload
 from service.clips.plan import make_plan
 from service.errors import BadRequest, Conflict, Gone, NotFound, Unauthorized
 from service.jobs import files as job_files
+from service.jobs.files import JobResult
 from service.jobs.intake import Admission, JobIntake
 from service.jobs.jobs import Jobs
 from service.jobs.options import JobOptions
-from service.jobs.store import Job, JobResult
+from service.jobs.store import Job
 from service.options import BACKGROUND
-from service.threads import Workers
 
 router = APIRouter(tags=["jobs"])
 MAX_LISTED = 100
@@ -79,18 +79,28 @@ async def follow_job(request: Request, jobs: JobsDependency, job_id: str) -> Res
     JOBS + "/{job_id}/results/{name}",
     summary="A result file of a job",
     response_class=Response,
-    responses={200: {"content": {"*/*": {}}}, 206: {"description": "the range asked for"}},
+    responses={
+        200: {"content": {"*/*": {}}},
+        206: {"description": "the range asked for"},
+        307: {"description": "the file is at `Location`, in object storage"},
+    },
 )
 @router.head(JOBS + "/{job_id}/results/{name}", include_in_schema=False)
 async def send_result(
     request: Request, jobs: JobsDependency, runtime: RuntimeDependency, job_id: str, name: str
 ) -> Response:
-    """Send a file; `Range` and `If-None-Match` are honoured, the `ETag` is its SHA-256."""
+    """Send a file; `Range` and `If-None-Match` are honoured, the `ETag` is its SHA-256. Where
+    results lie in object storage the answer may be 307 with a URL there, good for some minutes."""
     job = await jobs.find(request.scope["owner"], job_id)
     result = choose_result(job, name)
-    file = await open_result(jobs, runtime.files, job, result)
+    store = jobs.store
+    if runtime.settings.storage_redirect and may_lead_elsewhere(request, result):
+        if url := await store.disk.run(store.files.sign_result, job.id, result):
+            headers = {"Location": url, "Cache-Control": "no-store"}
+            return Response(status_code=307, headers=headers)
+    file = await open_result(jobs, job, result)
     return await send_file(
-        request, runtime.files, file, result.name, result.content_type, result.bytes, result.sha256
+        request, store.disk, file, result.name, result.content_type, result.bytes, result.sha256
     )
 
 
@@ -118,14 +128,29 @@ def choose_result(job: Job, name: str) -> JobResult:
     raise NotFound("the job has no such result", hint=f"its results: {names}")
 
 
-async def open_result(jobs: Jobs, disk: Workers, job: Job, result: JobResult) -> BinaryIO:
+def may_lead_elsewhere(request: Request, result: JobResult) -> bool:
+    """Say whether a client finds its way to another host, and takes nothing there that is ours.
+
+    A script in a page asks for this origin alone, `X-API-Key` would be sent on, and what `If-Range`
+    and `If-None-Match` name is an ETag of the service.
+    """
+    headers = request.headers
+    return (
+        request.method == "GET"
+        and headers.get("sec-fetch-mode", "navigate") == "navigate"
+        and not any(name in headers for name in ("x-api-key", "if-range"))
+        and not is_known(request, f'"{result.sha256}"')
+    )
+
+
+async def open_result(jobs: Jobs, job: Job, result: JobResult) -> BinaryIO:
     """Open a result; raises Gone when the job has expired in this moment.
 
-    Once it is open the whole file can be sent, whatever becomes of the job.
+    Once it is open the whole file can be sent, whatever becomes of the job, if it is on disk.
     """
-    path = jobs.store.files.path(job.id, job_files.RESULTS, result.name)
+    store = jobs.store
     try:
-        return await disk.run(path.open, "rb")
+        return await store.disk.run(store.files.open_result, job.id, result)
     except FileNotFoundError:
         raise Gone("the results of this job have been removed") from None
 

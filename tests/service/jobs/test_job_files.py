@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from service.clips.matte import ResultFile
 from service.errors import InsufficientStorage
 from service.jobs.files import (
     BACKGROUND,
     INPUT,
     JobFiles,
+    JobResult,
     check_budget,
     check_room,
     hash_uploads,
@@ -31,6 +33,11 @@ def files(tmp_path: Path) -> JobFiles:
 
 def receive(files: JobFiles, job_id: str = "job") -> dict[str, str]:
     return files.receive(job_id, {INPUT: io.BytesIO(CONTENT), BACKGROUND: io.BytesIO(b"b")})
+
+
+def publish(files: JobFiles, *paths: Path) -> tuple[JobResult, ...]:
+    results = [ResultFile(path, "video/mp4", path.stat().st_size) for path in paths]
+    return files.publish_results("job", results)
 
 
 class DiskRecorder:
@@ -87,7 +94,10 @@ def test_results_are_on_the_disk_before_their_name_and_their_name_before_the_end
     for path in paths:
         path.write_bytes(CONTENT)
     disk = DiskRecorder(monkeypatch, tmp_path)
-    assert files.publish_results("job", paths) == [DIGEST, DIGEST]
+    assert publish(files, *paths) == (
+        JobResult("composite.mp4", "video/mp4", len(CONTENT), DIGEST),
+        JobResult("alpha.mp4", "video/mp4", len(CONTENT), DIGEST),
+    )
     assert disk.steps == [
         "fsync files/job/results.part/composite.mp4",
         "fsync files/job/results.part/alpha.mp4",
@@ -101,7 +111,7 @@ def test_nobody_else_may_read(files):
     receive(files)
     path = files.begin_results("job") / "composite.mp4"
     path.write_bytes(CONTENT)
-    files.publish_results("job", [path])
+    publish(files, path)
     modes = {True: set(), False: set()}
     for found in files.path("job").rglob("*"):
         modes[found.is_dir()].add(stat.S_IMODE(found.stat().st_mode))
@@ -135,7 +145,7 @@ def test_results_of_an_earlier_run_go_and_the_upload_stays(files):
         folder = files.begin_results("job")
         assert list(folder.iterdir()) == []
         (folder / "composite.mp4").write_bytes(b"half")
-    files.publish_results("job", [folder / "composite.mp4"])
+    publish(files, folder / "composite.mp4")
     files.begin_results("job")
     names = sorted(path.name for path in files.path("job").iterdir())
     assert names == [BACKGROUND, INPUT, "results.part"]
@@ -145,8 +155,8 @@ def test_finished_job_keeps_its_results_only(files):
     receive(files)
     path = files.begin_results("job") / "composite.mp4"
     path.write_bytes(CONTENT)
-    files.publish_results("job", [path])
-    files.keep_results_only("job")
+    publish(files, path)
+    files.keep_results_only("job", ())
     assert [path.name for path in files.path("job").iterdir()] == ["results"]
     files.remove("job")
     files.remove("job")

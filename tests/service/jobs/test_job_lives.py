@@ -62,12 +62,12 @@ def test_download_in_progress_outlives_the_job(tmp_path, clip):
     async def story(bench: Bench):
         job = await bench.wait(await bench.bring(clip))
         (result,) = job.results
-        disk = bench.services.runtime.files
-        file = await open_result(bench.jobs, disk, job, result)
+        disk = bench.store.disk
+        file = await open_result(bench.jobs, job, result)
         bench.clock.elapsed_s += 60
         await bench.jobs.sweep()
         with pytest.raises(Gone):
-            await open_result(bench.jobs, disk, job, result)
+            await open_result(bench.jobs, job, result)
         with pytest.raises(Gone):
             choose_result(await bench.jobs.find("a", job.id), result.name)
         content = b"".join([piece async for piece in stream_file(disk, file)])

@@ -12,14 +12,13 @@ import psycopg
 import pytest
 
 from service.errors import InsufficientStorage
-from service.jobs.files import INPUT, JobFiles
+from service.jobs.files import INPUT, JobFiles, JobResult
 from service.jobs.postgres import PostgresJobStore
 from service.jobs.schema import MIGRATIONS, JobStoreError
 from service.jobs.store import (
     DATABASE,
     FOLDER,
     Job,
-    JobResult,
     JobStore,
     digest_request,
     make_id,

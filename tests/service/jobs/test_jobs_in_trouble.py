@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 
+from service.clips.matte import ResultFile
 from service.errors import InsufficientStorage
 from service.jobs import changes
 from service.jobs import run as job_run
@@ -169,7 +170,7 @@ def test_start_brings_rows_and_files_in_line(tmp_path, clip):
     store.update(ids["published"], state="running", attempts=1)
     path = files.begin_results(ids["published"]) / "composite.mp4"
     path.write_bytes(b"whole, but the row was not written")
-    files.publish_results(ids["published"], [path])
+    files.publish_results(ids["published"], [ResultFile(path, "video/mp4", 34)])
     files.remove(ids["lost"])
     files.path(ids["lost_result"], "results", "composite.mp4").unlink()
     files.path(ids["done"], "input").write_bytes(b"not yet removed")

@@ -1,4 +1,4 @@
-"""Two real services on one database and one folder of jobs: a kill of either loses nothing."""
+"""Two real services on one database and one place for files: a kill of either loses nothing."""
 
 import base64
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from service.jobs.bucket import open_bucket
 from tests.clips import make_clip
 from tests.gate.figures import choose, follow, report
 from tests.helpers import LiveServer, start_live_server, wait_until
@@ -16,6 +17,7 @@ from tests.onnx_files import write_model
 from tests.postgres import Postgres, needs_postgres
 from tests.receiver import Reply, open_receiver
 from tests.service.jobs.test_job_crashes import Client, bring, call
+from tests.storage import needs_storage
 
 pytestmark = needs_postgres
 END_S = 120
@@ -35,13 +37,18 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 class Machines:
-    """Services that share a database and a folder of jobs, each with a data folder of its own."""
+    """Services that share a database and files of jobs, each with a data folder of its own.
 
-    def __init__(self, url: str, folder: Path, model: Path) -> None:
+    The files are in a folder that they share, or in the storage at `storage_url`.
+    """
+
+    def __init__(self, url: str, folder: Path, model: Path, storage_url: str | None) -> None:
         self.url, self.folder = url, folder
         self.settings = {"model_path": model, "database_url": url, "job_lease_s": LEASE_S}
-        self.settings |= {"jobs_dir": folder / "shared", "max_videos": 1, "job_max_attempts": 1000}
-        (folder / "shared").mkdir()
+        self.settings |= {"max_videos": 1, "job_max_attempts": 1000, "storage_url": storage_url}
+        if storage_url is None:
+            self.settings["jobs_dir"] = folder / "shared"
+            (folder / "shared").mkdir()
         self.running: list[LiveServer] = []
         self.started = 0
 
@@ -64,15 +71,26 @@ class Machines:
         with psycopg.connect(self.url) as connection:
             return dict(connection.execute("SELECT id, state FROM jobs").fetchall())
 
+    def list_files(self) -> list[str]:
+        """Return the names of all files of jobs."""
+        if self.settings["storage_url"] is not None:
+            objects = open_bucket(self.settings["storage_url"]).list("")
+            return [one.key.rpartition("/")[2] for one in objects]
+        return [path.name for path in (self.folder / "shared").rglob("*") if path.is_file()]
+
     def count_attempts(self, job_id: str) -> int:
         with psycopg.connect(self.url) as connection:
             query = "SELECT attempts FROM jobs WHERE id = %s"
             return connection.execute(query, [job_id]).fetchone()[0]
 
 
-@pytest.fixture
-def machines(postgres: Postgres, tmp_path: Path, model: Path) -> Iterator[Machines]:
-    started = Machines(postgres.make_database(), tmp_path, model)
+@pytest.fixture(params=["folder", pytest.param("storage", marks=needs_storage)])
+def machines(
+    request: pytest.FixtureRequest, postgres: Postgres, tmp_path: Path, model: Path
+) -> Iterator[Machines]:
+    in_storage = request.param == "storage"
+    storage_url = request.getfixturevalue("storage_url") if in_storage else None
+    started = Machines(postgres.make_database(), tmp_path, model, storage_url)
     yield started
     for server in list(started.running):
         started.kill(server)
@@ -103,8 +121,7 @@ def test_job_is_deleted_by_a_machine_that_does_not_run_it(machines, long, clip) 
     again = bring(one, clip, "k")
     wait_for_end(other, Client(long), again)
     assert machines.find_states() == {again: "succeeded"}
-    shared = {path.name for path in (machines.folder / "shared").rglob("*") if path.is_file()}
-    assert shared == {"composite.mp4"}
+    assert machines.list_files() == ["composite.mp4"]
 
 
 def test_drained_machine_hands_its_job_over_without_an_attempt(machines, long) -> None:
@@ -163,4 +180,5 @@ def test_shared_jobs_survive_kill_9_of_either_machine(machines, clip: bytes) -> 
         wait_for_end(left, client, job_id)
     assert set(machines.find_states()) == set(acknowledged)
     figures = {"kills": kills, "jobs acknowledged": len(acknowledged), "jobs lost": 0}
-    report("kill -9 of one of two services on one PostgreSQL", figures)
+    place = "a bucket" if machines.settings["storage_url"] else "a folder"
+    report(f"kill -9 of one of two services on one PostgreSQL and {place}", figures)

@@ -10,8 +10,9 @@ import pytest
 
 from service.errors import InProgress, NotReady
 from service.jobs.files import INPUT
-from service.jobs.postgres import MIGRATIONS, PostgresJobStore, open_job_store
-from service.jobs.recovery import EXPIRED_S
+from service.jobs.opening import open_job_store
+from service.jobs.postgres import MIGRATIONS, PostgresJobStore
+from service.jobs.recovery import EXPIRED_S, ORPHAN_S, Orphans
 from service.jobs.schema import JobStoreError
 from service.jobs.store import LeaseLost
 from service.settings import Settings
@@ -142,7 +143,7 @@ def test_only_old_files_without_a_row_are_orphans(two):
         store.files.path(job_id, INPUT).touch()
     for job_id in (job.id, "old"):
         os.utime(store.files.path(job_id), (1000, 1000))
-    store.remove_orphans(2000)
+    asyncio.run(Orphans(store, lambda: 2000 + ORPHAN_S, lambda: 0.0).sweep())
     assert set(store.files.list_ids()) == {job.id, "new"}
 
 
@@ -176,5 +177,5 @@ def test_newer_version_and_what_does_not_answer_are_refused_without_the_password
 
 
 def test_shared_folder_must_be_named():
-    with pytest.raises(JobStoreError, match="MATTING_JOBS_DIR"):
+    with pytest.raises(JobStoreError, match="MATTING_STORAGE_URL, or the folder MATTING_JOBS_DIR"):
         open_job_store(Settings(database_url="postgresql://localhost/x"))
