@@ -65,7 +65,7 @@ audit: setup
 # The exact packages of the images, by their hashes.
 lock: setup
 	for kind in cpu openvino gpu; do $(LOCK) pyproject.toml --extra $$kind --extra client --extra postgres \
-	  --output-file deploy/requirements-$$kind.txt || exit 1; done
+	  --extra storage --output-file deploy/requirements-$$kind.txt || exit 1; done
 	$(LOCK) deploy/requirements-build.in --output-file deploy/requirements-build.txt
 LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
   --only-binary :all: --upgrade --no-header --no-emit-index-url

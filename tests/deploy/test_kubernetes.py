@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from service.metrics import Metrics
-from service.settings import ENV_PREFIX, Settings
+from service.settings import ENV_PREFIX, Settings, load_settings
 from tests.helpers import ROOT
 
 chart = pytest.importorskip("helm_python.chart", reason="there is no wheel of Helm here")
@@ -42,6 +42,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "passwordSecret": "matting-database",
             "port": 5433,
             "jobsClaim": "matting-jobs",
+        },
+    },
+    "stored": {
+        "database": {"url": "postgresql://matting@db.databases/matting"},
+        "storage": {
+            "url": "s3://matting/jobs",
+            "endpoint": "http://minio.storage:9000",
+            "region": "eu-central-1",
+            "secret": "matting-storage",
+            "port": 9000,
+            "redirect": False,
         },
     },
 }
@@ -98,6 +109,7 @@ def test_manifest_with_a_wrong_field_does_not_fit(default) -> None:
 
 def test_variants_name_settings_that_are_there() -> None:
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {"PGPASSWORD"}
+    known |= {"AWS_ENDPOINT_URL", "AWS_REGION"}
     for values in VARIANTS.values():
         _, container = read_pod(render(values))
         assert {variable["name"] for variable in container["env"]} <= known
@@ -172,6 +184,20 @@ def test_pods_share_their_jobs_in_a_database() -> None:
     assert [port["port"] for rule in rules for port in rule["ports"]] == [5433, 53, 53]
 
 
+def test_pods_with_a_storage_need_no_common_volume() -> None:
+    documents = render(VARIANTS["stored"])
+    pod, container = read_pod(documents)
+    env = {variable["name"]: variable["value"] for variable in container["env"]}
+    settings = load_settings({}, storage_url=env["MATTING_STORAGE_URL"], data_dir="/tmp")
+    assert (settings.storage_url, env["MATTING_STORAGE_REDIRECT"]) == ("s3://matting/jobs", "false")
+    assert env["AWS_ENDPOINT_URL"] == "http://minio.storage:9000"
+    assert env["AWS_REGION"] == "eu-central-1" and "MATTING_JOBS_DIR" not in env
+    assert container["envFrom"] == [{"secretRef": {"name": "matting-storage"}}]
+    assert "jobs" not in {volume["name"] for volume in pod["volumes"]}
+    rules = find(documents, "NetworkPolicy")["spec"]["egress"]
+    assert [port["port"] for rule in rules for port in rule["ports"]] == [5432, 9000, 53, 53]
+
+
 @pytest.mark.parametrize(
     "values, reason",
     [
@@ -180,6 +206,7 @@ def test_pods_share_their_jobs_in_a_database() -> None:
         ({"settings": {"queue_s": "1"}}, "queue_s"),
         ({"database": {"url": "postgresql://db/matting"}}, "jobsClaim"),
         ({"database": {"url": "mysql://db/matting"}}, "url"),
+        ({"storage": {"url": "https://bucket"}}, "url"),
     ],
 )
 def test_values_that_cannot_be_meant_are_refused(values: dict, reason: str) -> None:

@@ -16,7 +16,6 @@ from service.jobs.files import (
     INPUT,
     JobFiles,
     JobResult,
-    check_budget,
     check_room,
     hash_uploads,
 )
@@ -168,17 +167,6 @@ def test_digests_of_uploads_do_not_depend_on_where_they_were_read(files):
     upload.seek(77)
     assert hash_uploads({INPUT: upload}) == {INPUT: DIGEST}
     assert hash_uploads({INPUT: upload}) == {INPUT: DIGEST}
-
-
-def test_bytes_of_all_jobs_are_bounded(files):
-    receive(files, "one")
-    receive(files, "two")
-    used = 2 * (len(CONTENT) + 1)
-    assert files.measure_bytes() == used
-    check_budget(Settings(jobs_max_bytes=used), files)
-    with pytest.raises(InsufficientStorage) as caught:
-        check_budget(Settings(jobs_max_bytes=used), files, 1)
-    assert (caught.value.limit, caught.value.actual) == (used, used + 1)
 
 
 @pytest.mark.parametrize(
