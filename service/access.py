@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -50,10 +50,23 @@ class Holder:
     quotas: dict[Unit, float | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class QuotaUse:
+    """What a key has used of a quota a minute, in the unit of the quota."""
+
+    owner: str
+    unit: Unit
+    quota: float
+    amount: float
+
+
 @dataclass
 class _Balance:
+    """What was `left` of a quota at a time; `unshared` of it is known to this process alone."""
+
     left: float
     at_s: float
+    unshared: float = 0.0
 
 
 class Access:
@@ -126,7 +139,37 @@ class Access:
         add_amount(unit.replace("-", "_"), amount)
         quota = holder.quotas.get(unit)
         if quota is not None:
-            self._settle(owner, unit, quota).left -= amount
+            balance = self._settle(owner, unit, quota)
+            balance.left -= amount
+            balance.unshared += amount
+
+    @property
+    def has_quotas(self) -> bool:
+        """Whether any key has a quota."""
+        return any(quota for one in self._list_holders() for quota in one.quotas.values())
+
+    def take_uses(self) -> list[QuotaUse]:
+        """Return what was used since the last call, to be told to other services."""
+        uses = []
+        for (owner, unit), balance in self._balances.items():
+            quota = self._find_quota(owner, unit)
+            if quota is not None and balance.unshared:
+                uses.append(QuotaUse(owner, unit, quota, balance.unshared))
+                balance.unshared = 0.0
+        return uses
+
+    def give_back(self, uses: Iterable[QuotaUse]) -> None:
+        """Take in that uses could not be told."""
+        for use in uses:
+            self._balances[use.owner, use.unit].unshared += use.amount
+
+    def take_in(self, balances: Mapping[tuple[str, Unit], float]) -> None:
+        """Count on from what all services together have left of the quotas; others are whole."""
+        for owner, unit in {*self._balances, *balances}:
+            quota = self._find_quota(owner, unit)
+            if quota is not None:
+                balance = self._settle(owner, unit, quota)
+                balance.left = balances.get((owner, unit), quota) - balance.unshared
 
     def find_name(self, owner: str) -> str:
         """Return the name of the key whose owner is known by his digest."""
@@ -148,6 +191,10 @@ class Access:
             (b"ratelimit-policy", ", ".join(policies).encode()),
             (b"ratelimit", ", ".join(states).encode()),
         ]
+
+    def _find_quota(self, owner: str, unit: Unit) -> float | None:
+        holder = self._holders.get(owner)
+        return None if holder is None else holder.quotas.get(unit)
 
     def _settle(self, owner: str, unit: Unit, quota: float) -> _Balance:
         """Return the balance of now: a full quota comes back evenly in a minute."""

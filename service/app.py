@@ -40,6 +40,7 @@ from service.jobs.deliveries import Deliveries
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
 from service.jobs.opening import open_job_store
+from service.jobs.quotas import SharedQuotas
 from service.jobs.store import JobStore
 from service.jobs.uploads.store import UploadStore
 from service.media.decoder.starter import DecoderStarter
@@ -200,9 +201,11 @@ async def start_services(
         outgoing=outgoing,
         deliveries=deliveries,
         uploads=UploadStore(settings, job_store.files),
+        quotas=SharedQuotas(runtime.access, job_store),
     )
     await jobs.start()
     deliveries.start()
+    services.quotas.start()
     runtime.health.started = True
     metrics.ready.set(1)
     return services
@@ -223,6 +226,7 @@ async def stop_services(services: Services) -> None:
     runtime = services.runtime
     drain(services)
     await services.deliveries.aclose()
+    await services.quotas.aclose()
     await services.jobs.aclose()
     await services.outgoing.aclose()
     await runtime.stop_network()

@@ -10,6 +10,7 @@ from service.clips.slots import VideoSlots
 from service.jobs.deliveries import Deliveries
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
+from service.jobs.quotas import SharedQuotas
 from service.jobs.uploads.store import UploadStore
 from service.outgoing.calls import OutgoingCalls
 from service.runtime import Runtime
@@ -30,6 +31,7 @@ class Services:
     outgoing: OutgoingCalls
     deliveries: Deliveries
     uploads: UploadStore
+    quotas: SharedQuotas
 
 
 def get_services(connection: HTTPConnection) -> Services:

@@ -4,11 +4,12 @@ Needs the extra `postgres` (psycopg 3), which is imported when a database is ope
 """
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from service.access import QuotaUse, Unit
 from service.errors import InProgress, InsufficientStorage, MattingError, NotReady
 from service.jobs.files import PART, JobFiles
 from service.jobs.recovery import EXPIRED_S
@@ -26,6 +27,11 @@ OPTIONS: dict[str, Any] = {  # a server that has gone away is noticed within hal
     "keepalives_count": 3,
     "client_encoding": "utf8",  # whatever the encoding of the database
 }
+# What is left of a quota: it comes back evenly in a minute, by the clock of the database.
+LEFT = (
+    "LEAST(q.quota, q.balance + q.quota / 60 *"
+    " GREATEST(0, EXTRACT(EPOCH FROM clock_timestamp() - q.at)::float8))"
+)
 SCHEMA_LOCK = 0x6D617474  # any number that all services agree on
 # As in `service.jobs.schema`; `worker` holds the job until `lease_until`.
 MIGRATIONS = (
@@ -59,6 +65,16 @@ MIGRATIONS = (
     """
     CREATE TABLE matting_storage (name TEXT NOT NULL);
     INSERT INTO matting_storage VALUES (md5(random()::text || clock_timestamp()::text));
+    """,
+    """
+    CREATE TABLE matting_quotas (
+        owner TEXT NOT NULL,
+        unit TEXT NOT NULL,
+        quota DOUBLE PRECISION NOT NULL,
+        balance DOUBLE PRECISION NOT NULL,
+        at TIMESTAMPTZ NOT NULL,
+        PRIMARY KEY (owner, unit)
+    );
     """,
 )
 
@@ -184,6 +200,21 @@ class PostgresJobStore(JobStore):
             now_s - EXPIRED_S,
         )
         return [job_id for (job_id,) in rows]
+
+    def exchange_quotas(self, uses: Sequence[QuotaUse]) -> dict[tuple[str, Unit], float]:
+        """Take off what was used; return what is left of quotas by owner and unit, if not all."""
+        with self.transaction():
+            for use in sorted(uses, key=lambda one: (one.owner, one.unit)):  # no two wait in a ring
+                self._execute(
+                    "INSERT INTO matting_quotas AS q (owner, unit, quota, balance, at)"
+                    " VALUES (?, ?, ?, ?, clock_timestamp()) ON CONFLICT (owner, unit) DO UPDATE"
+                    f" SET balance = {LEFT} - ?, quota = excluded.quota, at = clock_timestamp()",
+                    *(use.owner, use.unit, use.quota, use.quota - use.amount, use.amount),
+                )
+            rows = self._execute(
+                f"SELECT owner, unit, {LEFT} FROM matting_quotas AS q WHERE {LEFT} < quota"
+            )
+            return {(owner, unit): left for owner, unit, left in rows}
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
