@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from service.errors import BadRequest, refuse_size
 
+MAX_COMMAS = 1000  # base64 has none, and there are some tens of options
+
 
 class TakesJson(Protocol):
     """The part of `uploads.Accepted` that this file reads."""
@@ -57,7 +59,12 @@ def name_member(part: str) -> str:
 
 
 def load_pairs(content: bytes, hint: str) -> list[tuple[str, Any]]:
-    """Return the members of a JSON object with duplicates; raises BadRequest with the hint."""
+    """Return the members of a JSON object with duplicates; raises BadRequest with the hint.
+
+    A document of very many values is refused unread: the interpreter lock is held while it is read.
+    """
+    if content.count(b",") > MAX_COMMAS:
+        raise BadRequest(f"the JSON has more than {MAX_COMMAS} commas", hint=hint)
     try:
         # Pairs, not a dict: a member given twice must not hide the first.
         pairs = json.loads(content, object_pairs_hook=list)

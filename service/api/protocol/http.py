@@ -17,6 +17,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.api.problems import problem_response
+from service.api.protocol.socket import SocketProtocol
 from service.errors import (
     BadRequest,
     HeadersTooLarge,
@@ -98,6 +99,9 @@ class HttpProtocol(H11Protocol):
         self._stop_timers()
         self._is_upgraded = True
         super().handle_websocket_upgrade(event)
+        protocol = self.transport.get_protocol()
+        if isinstance(protocol, SocketProtocol) and (reason := protocol.refusal) is not None:
+            self._refuse(explain_head(BadRequest.status, self._limits, is_socket=True), str(reason))
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -218,8 +222,13 @@ def split_host(value: str) -> str:
     return name.partition(":")[0]
 
 
-def explain_head(status: int, limits: _Limits) -> MattingError:
-    """Return the error of a head that is refused with `status`."""
+def explain_head(status: int, limits: _Limits, *, is_socket: bool = False) -> MattingError:
+    """Return the error of a head that is refused with `status`; `is_socket`: of an upgrade."""
+    if is_socket:
+        return BadRequest(
+            "the request for a socket cannot be read",
+            hint="send GET without a body, 128 headers at most, 8 KiB each at most",
+        )
     if status == HeadersTooLarge.status:
         return HeadersTooLarge(
             f"the head of the request has over {limits.header_bytes} bytes",

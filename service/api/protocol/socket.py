@@ -12,6 +12,7 @@ from websockets.frames import CloseCode, Frame
 
 MAX_FRAGMENTS = 1024  # of one message: each costs memory beyond its bytes
 LAST_BYTES_S = 10.0  # for what is still to be sent to a peer that is let go
+READ_BYTES = 8192  # in one step of the loop: tiny frames take far longer than their bytes
 UNSENT_BYTES = 64 * 1024  # what may wait in the kernel: frames that lie there grow old
 
 # What uvicorn writes about sockets has paths with session ids in it, and at `debug` whole headers.
@@ -31,9 +32,15 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
+        setattr(transport, "max_size", READ_BYTES)  # noqa: B010 (asyncio's, and in no stub)
         transport.get_extra_info("socket").setsockopt(
             socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES
         )
+
+    @property
+    def refusal(self) -> Exception | None:
+        """Why the head of the request was not read: the peer has heard nothing, and never would."""
+        return None if self.handshake_initiated else self.conn.handshake_exc
 
     def data_received(self, data: bytes) -> None:
         self._was_heard = True

@@ -139,6 +139,7 @@ async def receive_frames(
             return Closing(TOO_LARGE, f"a message may have {limit_bytes} bytes")
         sessions.touch(session)
         stream.offer(data)
+        await asyncio.sleep(0)  # what has come already is received without a pause for others
 
 
 async def send_answers(websocket: WebSocket, stream: LiveStream, patience_s: float) -> NoReturn:

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from websockets.frames import Frame, Opcode
 
 from tests.clips import make_clip
 from tests.conftest import open_client
 from tests.fakes import FakeEngine
 from tests.helpers import encode, wait_until
+from tests.sockets import LiveSession, read_close, serve
 
 LIMIT_S = 0.1
 
@@ -139,4 +141,14 @@ def test_chunks_of_a_session(opened, small, monkeypatch) -> None:
         response = opened.put(f"{path}/chunks/0", files=frames)
         assert response.status_code == 200, response.text
         assert opened.post(f"{path}/finish").status_code == 200
+    assert not slow
+
+
+def test_flood_of_tiny_frames(monkeypatch) -> None:
+    flood = Frame(Opcode.BINARY, b"").serialize(mask=True) * 60_000
+    with serve(FakeEngine()) as client, watch_loops(monkeypatch) as slow:
+        with LiveSession(client).connect() as socket:
+            socket.socket.sendall(flood)
+            socket.send("no frame")
+            assert read_close(socket)[0] == 1003
     assert not slow

@@ -137,6 +137,26 @@ def test_malformed_request_is_a_problem_document(patient, sent: bytes) -> None:
         assert raw.is_closed_by_server()
 
 
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        (b"GET", b"Content-Length: 5\r\n\r\nhello"),
+        (b"POST", b"Content-Length: 5\r\n\r\nhello"),
+        (b"GET", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        (b"GET", b"X-A: b\r\n" * 150 + b"\r\n"),
+        (b"GET", b"X-A: " + b"b" * 9000 + b"\r\n\r\n"),
+    ],
+    ids=["body", "method", "chunks", "many headers", "long header"],
+)
+def test_socket_whose_head_cannot_be_read_is_answered(patient, method: bytes, more: bytes) -> None:
+    with connect(patient.base_url.port) as raw:
+        raw.send(method + b" /v1/sessions/x/live HTTP/1.1\r\nHost: localhost\r\n")
+        raw.send(b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n")
+        raw.send(b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n" + more)
+        assert "socket" in read_problem(raw, 400, "bad-request")["detail"]
+        assert raw.is_closed_by_server()
+
+
 def test_malformed_chunk_ends_the_connection(patient) -> None:
     with connect(patient.base_url.port) as raw:
         raw.send_head("POST /v1/image", X_API_Key="key-1", Transfer_Encoding="chunked")

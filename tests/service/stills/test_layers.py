@@ -1,12 +1,13 @@
 """`format=psd` of `POST /v1/image`: layers as image editors open them."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from service.media.image.layers import is_installed
+from service.media.image.layers import encode_layers, is_installed
 from tests.fakes import FakeEngine
 from tests.helpers import assert_problem, decode, encode, post_image
 
@@ -28,7 +29,23 @@ def test_layers_are_the_photo_and_the_cutout(make_client, portrait) -> None:
     assert below.shape == cutout.shape and (below[..., 3] == 255).all()
     icc = document.image_resources.get_data(psd_tools.constants.Resource.ICC_PROFILE)
     assert icc == profile
+    assert (decode(answer.content)[..., :3] == below[..., :3]).all(), "for readers without layers"
     assert "psd" in client.get("/v1/capabilities").json()["image"]["outputs"]["bundle"]
+
+
+def test_layers_take_few_bytes_a_pixel() -> None:
+    pytest.importorskip("psd_tools")
+    rows = np.arange(1000, dtype=np.uint8)[:, np.newaxis, np.newaxis]
+    photo = np.broadcast_to(rows, (1000, 1000, 3)).copy()
+    person = np.broadcast_to(rows, (1000, 1000, 4)).copy()
+    encode_layers({"photo": photo, "person": person})  # what is loaded late does not count
+    tracemalloc.start()
+    try:
+        encode_layers({"photo": photo, "person": person})
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 20 * photo[:, :, 0].size
 
 
 def test_layers_need_a_bundle_and_the_extra(make_client) -> None:

@@ -64,6 +64,8 @@ def test_member_given_twice_with_different_values_is_refused(client, photo):
         (b"", "not JSON"),
         (b"{", "not JSON"),
         (b"[" * 100_000, "not JSON"),
+        (b"[" + b"[]," * 1000 + b"1" * 5000 + b"]", "not JSON"),
+        (b"[" + b"[]," * 1001 + b"1" * 5000 + b"]", "more than 1000 commas"),
         (b"[1]", "not an object"),
         (b'"text"', "not an object"),
         (b"{}", "image_b64"),
