@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -31,7 +32,8 @@ from service.errors import (
 from service.jobs import files as job_files
 from service.jobs.intake import JobIntake
 from service.jobs.options import JobOptions
-from service.jobs.uploads.store import CHECKSUMS, OpenUpload, PartialUpload, UploadStore
+from service.jobs.uploads.opened import CHECKSUMS, OpenUpload
+from service.jobs.uploads.store import PartialUpload, UploadStore
 from service.options import parse_options
 from service.runtime import Runtime
 from service.threads import wait_for_thread
@@ -186,8 +188,9 @@ async def make_job(
             files = {job_files.INPUT: file.file}
             job = await intake.submit(admission, files, upload.options, outputs)
         upload = replace(upload, job_id=job.id)
-        await runtime.files.run(uploads.save, upload)
-        await runtime.files.run(uploads.drop_data, upload)
+        with suppress(FileNotFoundError):  # the upload was forgotten meanwhile; the job stays
+            await runtime.files.run(uploads.save, upload)
+            await runtime.files.run(uploads.drop_data, upload)
         return upload
     finally:
         await wait_for_thread(runtime.files.run(file.close))

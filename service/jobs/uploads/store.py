@@ -1,33 +1,31 @@
 """Clips that arrive piece by piece: a folder for each, until it has become a job."""
 
-import fcntl
-import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from service.access import ANONYMOUS
 from service.errors import (
-    Conflict,
     Gone,
     InsufficientStorage,
-    Locked,
     NotFound,
     Overloaded,
     translate_disk_errors,
 )
 from service.jobs.files import JobFiles, sync_folder
 from service.jobs.store import make_id
+from service.jobs.uploads.opened import DATA, OpenUpload, measure_upload, write_whole
 from service.scratch import check_free_space
 from service.settings import Settings
 
 FOLDER = "uploads"
-DATA, RECORD = "data", "record.json"
-CHECKSUMS = ("sha1", "sha256", "md5")
+RECORD = "record.json"
+ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class UploadStore:
 
     def create(self, owner: str, length: int, options: dict[str, Any]) -> PartialUpload:
         """Begin an upload of `length` bytes; raises Overloaded and InsufficientStorage."""
-        self._check_room(length)
+        self._check_room(owner, length)
         upload = PartialUpload(
             id=self._settings.name_id(make_id()),
             owner=owner,
@@ -84,35 +82,31 @@ class UploadStore:
 
     def save(self, upload: PartialUpload) -> None:
         """Write what is known of an upload, whole or not at all."""
-        path = self._folder / upload.id / RECORD
-        part = path.with_suffix(".part")
         record = asdict(upload)
         del record["offset"]  # the file itself says it
         with translate_disk_errors():
-            with part.open("w") as file:
-                json.dump(record, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-            sync_folder(path.parent)
+            write_whole(self._folder / upload.id / RECORD, json.dumps(record))
 
     def find(self, owner: str, upload_id: str) -> PartialUpload:
         """Return an upload as it is now; raises NotFound, and Gone for one that has expired."""
         upload = self._read(upload_id)
         if upload is None or upload.owner != owner:
-            raise NotFound("there is no such upload", hint="begin a new one: POST /v1/uploads")
+            raise refuse_unknown()
         if upload.expires_s < self._clock():
             self.remove(upload.id)
             raise Gone("the upload has expired", hint="begin a new one: POST /v1/uploads")
         return upload
 
-    def open(self, owner: str, upload_id: str) -> tuple[PartialUpload, "OpenUpload"]:
+    def open(self, owner: str, upload_id: str) -> tuple[PartialUpload, OpenUpload]:
         """Take an upload for one request alone, which closes it.
 
         Raises NotFound and Gone, and Locked while another request has it.
         """
         upload = self.find(owner, upload_id)
-        opened = OpenUpload(self._folder / upload.id / DATA)
+        try:
+            opened = OpenUpload(self._folder / upload.id)
+        except FileNotFoundError:  # forgotten in this moment
+            raise refuse_unknown() from None
         try:
             return self.find(owner, upload_id), opened  # as it is now that nobody else has it
         except BaseException:
@@ -127,18 +121,18 @@ class UploadStore:
         shutil.rmtree(self._folder / upload_id, ignore_errors=True)
 
     def _read(self, upload_id: str) -> PartialUpload | None:
+        if not ID.fullmatch(upload_id):
+            return None
         folder = self._folder / upload_id
-        if folder.parent != self._folder or not upload_id or upload_id.startswith("."):
-            return None  # no name of ours
         try:
             upload = PartialUpload(**json.loads((folder / RECORD).read_text()))
-            offset = (folder / DATA).stat().st_size
+            offset = measure_upload(folder)
         except OSError:
             return None
         offset = upload.length if upload.job_id else min(offset, upload.length)
         return PartialUpload(**asdict(upload) | {"offset": offset})
 
-    def _check_room(self, length: int) -> None:
+    def _check_room(self, owner: str, length: int) -> None:
         settings = self._settings
         check_free_space(
             self._jobs.folder.parent,
@@ -152,74 +146,40 @@ class UploadStore:
             uploads.remove(upload)
             self.remove(upload.id)
         waiting = [upload for upload in uploads if upload.job_id is None]
-        if len(waiting) >= settings.max_queued_jobs:
+        own = [upload for upload in waiting if upload.owner == owner]
+        most = choose_share(owner, settings.max_queued_jobs, len(waiting), len(own))
+        if len(own) >= most:
             raise Overloaded(
-                f"{len(waiting)} uploads have begun, the limit is {settings.max_queued_jobs}",
+                f"{len(own)} uploads have begun, the limit is {most}",
                 hint="finish them, or DELETE those that are not wanted any more",
-                limit=settings.max_queued_jobs,
-                actual=len(waiting),
+                limit=most,
+                actual=len(own),
                 retry_after_s=30,
             )
-        used = self._jobs.measure_bytes() + length + sum(upload.length for upload in waiting)
-        if used > settings.jobs_max_bytes:
+        taken = self._jobs.measure_bytes() + sum(upload.length for upload in waiting)
+        own_bytes = sum(upload.length for upload in own)
+        most = choose_share(owner, settings.jobs_max_bytes, taken, own_bytes)
+        if not own:
+            most = settings.jobs_max_bytes - taken
+        if own_bytes + length > most:
             raise InsufficientStorage(
-                f"jobs and uploads would have {used} bytes, the limit is {settings.jobs_max_bytes}",
+                f"uploads would have {own_bytes + length} bytes with this one, there is room for "
+                f"{most} beside what others have",
                 hint="delete jobs and uploads that are no longer needed",
-                limit=settings.jobs_max_bytes,
-                actual=used,
+                limit=most,
+                actual=own_bytes + length,
                 retry_after_s=60,
             )
 
 
-class OpenUpload:
-    """The bytes of one upload, locked until `close`; methods block."""
+def choose_share(owner: str, limit: int, taken: int, own: int) -> int:
+    """Return how much of a limit one owner may have: half of what the others leave.
 
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("r+b")
-        self._algorithm: str | None = None
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.file.close()
-            raise Locked(
-                "another request is writing to this upload",
-                hint="ask for its offset with HEAD once that has ended",
-                retry_after_s=1,
-            ) from None
-        self.start = self.offset = self.file.seek(0, os.SEEK_END)
+    So nobody can take all, however many there are. Anonymous clients are one owner and have it all.
+    """
+    left = limit - (taken - own)
+    return left if owner == ANONYMOUS else -(-left // 2)
 
-    def expect(self, offset: int, algorithm: str | None) -> None:
-        """Begin at an offset, with a checksum to come; raises Conflict for another offset."""
-        if offset != self.offset:
-            raise Conflict(
-                f"the upload has {self.offset} bytes, Upload-Offset says {offset}",
-                hint="ask for its offset with HEAD and go on from there",
-            )
-        self._digest = hashlib.new(algorithm or "sha1", usedforsecurity=False)
-        self._algorithm = algorithm
 
-    def write(self, piece: bytes) -> None:
-        with translate_disk_errors():
-            self.file.write(piece)
-            self.file.flush()  # whoever asks is told of it
-        self.offset += len(piece)
-        if self._algorithm is not None:
-            self._digest.update(piece)
-
-    def verify(self, checksum: bytes) -> bool:
-        """Say whether the bytes of this request have this checksum; then they stay."""
-        is_right = self._digest.digest() == checksum
-        if is_right:
-            self._algorithm = None
-        return is_right
-
-    def close(self) -> None:
-        """Bring the bytes to the disk, without those whose checksum was not confirmed."""
-        try:
-            if self._algorithm is not None:
-                self.file.seek(self.start)
-                self.file.truncate()
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        finally:
-            self.file.close()
+def refuse_unknown() -> NotFound:
+    return NotFound("there is no such upload", hint="begin a new one: POST /v1/uploads")

@@ -1,7 +1,10 @@
 """Fixtures of several files of tests of routes."""
 
 import functools
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +63,15 @@ def brief(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Half a second of a clip."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     return make_clip(path, seconds=0.5, fps=12).read_bytes()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder on a disk of its own, of a mebibyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("this user cannot mount a disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
