@@ -55,9 +55,11 @@ def open_engines(
 
 
 def make_batch(info: ModelInfo, size: tuple[int, int]) -> np.ndarray:
-    """Return noise, (1, C, h, w) float32; networks of one size get that."""
-    noise = np.random.default_rng(0).uniform(-1, 1, (1, info.channels, *(info.fixed_size or size)))
-    return noise.astype(np.float32)
+    """Return noise as the network takes it, one picture; networks of one size get that."""
+    blank, rng = info.make_blank(1, info.fixed_size or size), np.random.default_rng(0)
+    if info.takes_pixels:
+        return rng.integers(0, 256, blank.shape, np.uint8)
+    return rng.uniform(-1, 1, blank.shape).astype(np.float32)
 
 
 def time_engines(engines: Engines, rounds: int) -> list[list[str]]:

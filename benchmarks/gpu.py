@@ -1,10 +1,10 @@
 """`python -m benchmarks.gpu`: what a GPU does, in under eight minutes on a fresh machine.
 
-Latency of one picture, pictures a second over batches, in single and half precision, and clips from
-file to file. Each figure is measured for `--seconds`, those of the clips for one clip each; what
-does not fit into `--budget` any more is left out and says so. Half precision is made of the model
-by `export.precision`, which needs the extra `export`. `--write` puts the tables in the place of the
-older ones in RESULTS.md.
+Latency of one picture, pictures a second over batches, in single and half precision and with pixels
+for input, and clips from file to file. Each figure is measured for `--seconds`, those of the clips
+for one clip each; what does not fit into `--budget` any more is left out and says so. Half precision
+and the input of pixels are made of the model by `export`, which needs the extra of that name.
+`--write` puts the tables in the place of the older ones in RESULTS.md.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from benchmarks.engines import make_batch
 from benchmarks.serving import describe_run
 from benchmarks.video import make_clip, time_clip
 from service.inference.engine import InferenceError, OnnxEngine
-from service.inference.models import read_model
+from service.inference.models import inspect_model, read_model
 from service.inference.preprocessing import choose_size
 from service.inference.providers import DeviceError
 from service.metrics import Metrics
@@ -55,16 +55,24 @@ def open_engine(path: Path, device: str, most: int) -> OnnxEngine:
     return OnnxEngine(settings, read_model(path, None))
 
 
-def make_half(path: Path, folder: Path) -> Path | None:
-    """Return the model in half precision, None where the extra `export` is missing."""
+def make_variants(path: Path, folder: Path) -> dict[str, Path | None]:
+    """Return the model as it is, in half precision, and that with pixels for input.
+
+    None where the extra `export` is missing.
+    """
+    variants: dict[str, Path | None] = {"fp32": path, "fp16": None, "fp16, uint8": None}
     try:
+        from export.pixels import take_pixels
         from export.precision import halve
     except ImportError:
-        return None
-    half = folder / f"{path.stem}-fp16.onnx"
+        return variants
+    half, pixels = (folder / f"{path.stem}-{name}.onnx" for name in ("fp16", "uint8"))
     half.write_bytes(path.read_bytes())
     halve(half)
-    return half
+    pixels.write_bytes(half.read_bytes())
+    info = inspect_model(read_model(path, None))
+    take_pixels(pixels, mean=float(info.mean), std=float(info.std))
+    return variants | {"fp16": half, "fp16, uint8": pixels}
 
 
 def time_runs(engine: OnnxEngine, batch: np.ndarray, seconds: float) -> list[float]:
@@ -134,8 +142,7 @@ def measure(args: argparse.Namespace) -> str:
     budget, rows, provider = Budget(args.budget), [], ""
     batches = tuple(number for number in BATCHES if number <= args.batch)
     with tempfile.TemporaryDirectory() as folder:
-        half = make_half(args.model, Path(folder))
-        for path, precision in ((args.model, "fp32"), (half, "fp16")):
+        for precision, path in make_variants(args.model, Path(folder)).items():
             if path is None:
                 rows.append([precision, *[NOT_MEASURED] * (3 + len(batches))])
                 continue

@@ -39,6 +39,9 @@ def export(
         str, typer.Option(metavar="SPDX", help="of the weights, an SPDX name")
     ] = "Apache-2.0",
     precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="fp16 is for CUDA")] = "fp32",
+    uint8_input: Annotated[
+        bool, typer.Option("--uint8-input", help="take pixels as they are; for GPUs")
+    ] = False,
 ) -> None:
     """Turn a checkpoint into one verified ONNX file."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
@@ -46,7 +49,7 @@ def export(
         # Imported here: torch takes seconds, and `--help` or a slip of the pen need not wait.
         from export.pipeline import Options, export_checkpoint
 
-        options = Options(checkpoint, out, name, version, ref_size, licence, precision)
+        options = Options(checkpoint, out, name, version, ref_size, licence, precision, uint8_input)
         export_checkpoint(options, console)
     except ExportError as error:
         fail(str(error))

@@ -1,4 +1,4 @@
-"""The stages of an export: load, fold, export, halve if asked for, verify.
+"""The stages of an export: load, fold, export, halve or take pixels if asked for, verify.
 
 Both files appear at the very end.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from export import ExportError
+from export.pixels import take_pixels
 from export.precision import halve
 from export.to_onnx import MatteOnly, Metadata, fold, write_onnx
 from export.verify import verify
@@ -34,6 +35,7 @@ class Options:
     ref_size: int
     licence: str
     precision: str
+    uint8_input: bool = False
 
 
 def export_checkpoint(options: Options, console: Console) -> None:
@@ -58,6 +60,9 @@ def export_checkpoint(options: Options, console: Console) -> None:
             if channels not in (3, 4):
                 problem = f"takes {channels} channels; 3 (RGB) or 4 (and a trimap) can be served"
                 raise ExportError(f"{options.checkpoint}: {problem}")
+            if options.uint8_input and channels != 3:
+                problem = "takes a trimap, which is not a picture: leave out --uint8-input"
+                raise ExportError(f"{options.checkpoint}: {problem}")
         metadata = Metadata(
             name=options.name or DEFAULT_NAMES[model.name],
             version=options.version,
@@ -73,10 +78,14 @@ def export_checkpoint(options: Options, console: Console) -> None:
         if options.precision == "fp16":
             with stage(console, "halve"):
                 halve(onnx_path)
+        if options.uint8_input:
+            with stage(console, "pixels"):
+                take_pixels(onnx_path, float(metadata.mean), float(metadata.std))
         with stage(console, "verify"):
             # Against the network as it was read, so that a mistake in folding shows too.
             original = MatteOnly(model)
-            report = verify(original, onnx_path, checkpoint.path.name, metadata, out.name)
+            name = checkpoint.path.name
+            report = verify(original, onnx_path, name, metadata, out.name, options.uint8_input)
         json_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         os.replace(onnx_path, out)
         os.replace(json_path, report_path)

@@ -14,6 +14,8 @@ The file's metadata_props (all values are strings) are all that the service know
     ref_size    shorter side in pixels at which the weights work best
     licence     SPDX name of the licence of the weights
     precision   fp32
+    input       "uint8" where the file takes pictures as they are (`export.pixels`): uint8
+                N x H x W x 3 in RGB, normalised inside; else it is not there
 """
 
 import logging

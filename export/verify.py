@@ -67,9 +67,12 @@ class Case:
     mean_abs: float
 
 
-def compare(network: MatteOnly, onnx_bytes: bytes, seed: int = 0) -> list[Case]:
+def compare(
+    network: MatteOnly, onnx_bytes: bytes, seed: int = 0, takes_pixels: bool = False
+) -> list[Case]:
     """Return the difference of `network(image)` and the ONNX matte for every shape of CASES.
 
+    `takes_pixels`: the file is one of `export.pixels`, and does the network's normalisation.
     Raises VerificationError if the file cannot run one of the shapes or the sizes disagree.
     """
     options = onnxruntime.SessionOptions()
@@ -86,10 +89,15 @@ def compare(network: MatteOnly, onnx_bytes: bytes, seed: int = 0) -> list[Case]:
     for batch, height, width in CASES:
         shape = (batch, network.in_channels, height, width)
         image = torch.rand(shape, generator=generator) * 2 - 1
+        given = image.numpy()
+        if takes_pixels:
+            pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+            image = pixels / 127.5 - 1
+            given = pixels.numpy().transpose(0, 2, 3, 1)
         with torch.inference_mode():
             expected = network(image).numpy()
         try:
-            matte = session.run(["output"], {"input": image.numpy()})[0]
+            matte = session.run(["output"], {"input": given})[0]
         except ORT_ERRORS as error:
             raise VerificationError(f"{tuple(image.shape)}: {error}") from error
         if matte.shape != expected.shape:
@@ -100,14 +108,20 @@ def compare(network: MatteOnly, onnx_bytes: bytes, seed: int = 0) -> list[Case]:
 
 
 def verify(
-    network: MatteOnly, onnx_path: Path, checkpoint_file: str, metadata: Metadata, onnx_file: str
+    network: MatteOnly,
+    onnx_path: Path,
+    checkpoint_file: str,
+    metadata: Metadata,
+    onnx_file: str,
+    takes_pixels: bool = False,
 ) -> dict[str, Any]:
     """Return the report of the module's docstring, or raise VerificationError.
 
-    `onnx_file` is the name the file will have, `onnx_path` where it lies now.
+    `onnx_file` is the name the file will have, `onnx_path` where it lies now; `takes_pixels` as
+    for `compare`.
     """
     onnx_bytes = onnx_path.read_bytes()
-    cases = compare(network, onnx_bytes)
+    cases = compare(network, onnx_bytes, takes_pixels=takes_pixels)
     max_abs = max(case.max_abs for case in cases)
     tolerance = HALF_TOLERANCE if metadata.precision == "fp16" else TOLERANCE
     # `not <=` so that a NaN fails too

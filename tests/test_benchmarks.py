@@ -29,7 +29,7 @@ def test_gpu_figures_take_the_place_of_older_ones(tmp_path, monkeypatch, capsys)
     text = results.read_text()
     assert text.count("## GPU") == 1 and text.endswith("\n## Clips\n\nothers\n")
     rows = [line.split() for line in text.splitlines() if line.startswith("| fp")]
-    assert [row[1:4:2] for row in rows] == [["fp32", "64"], ["fp16", "64"]]
+    assert [row[1:4:2] for row in rows] == [["fp32", "64"], ["fp16", "64"], ["fp16,", "|"]]
     assert "composite |      4 |" in text
     assert "not measured" not in text and capsys.readouterr().out in text + "\n"
 

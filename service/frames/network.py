@@ -5,15 +5,12 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from service.errors import ImpossibleOutput
 from service.frames.options import SmoothedOptions
 from service.inference.batcher import Matte
 from service.inference.engine import State
 from service.inference.fair_queue import SOMEBODY, Caller
-from service.inference.models import ModelInfo
+from service.inference.models import ModelInfo, NetworkInput
 from service.inference.preprocessing import (
     check_ref_size,
     choose_input_size,
@@ -32,7 +29,7 @@ from service.settings import Settings
 
 FRAME_TIMEOUT_S = 60.0
 
-Tensor = NDArray[np.float32]
+Tensor = NetworkInput
 
 
 class Network(Protocol):

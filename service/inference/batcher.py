@@ -14,6 +14,7 @@ from service.errors import DeadlineExceeded, Draining, MattingError
 from service.inference.engine import OUT_OF_MEMORY, Engine, InferenceError, State
 from service.inference.fair_queue import SOMEBODY, Caller, FairQueue
 from service.inference.health import Health
+from service.inference.models import NetworkInput
 from service.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -34,9 +35,9 @@ class Matte:
 
 @dataclass
 class Entry:
-    """One picture that waits: (C, h, w) float32, the state before it, and whom to tell."""
+    """One picture that waits, as the network takes it, the state before it, and whom to tell."""
 
-    tensor: NDArray[np.float32]
+    tensor: NetworkInput
     state: State
     deadline_s: float
     queued_s: float
@@ -91,13 +92,13 @@ class Batcher:
 
     async def infer(
         self,
-        tensor: NDArray[np.float32],
+        tensor: NetworkInput,
         *,
         timeout_s: float,
         caller: Caller = SOMEBODY,
         state: State = (),
     ) -> Matte:
-        """Return the matte of one (C, h, w) picture; `state` is that of the frame before.
+        """Return the matte of one input of `prepare_input`; `state` is that of the frame before.
 
         Raises DeadlineExceeded when it waited longer than `timeout_s`, InferenceFailed when the
         network cannot do it, Draining at shutdown. Cancelling the call takes it out of the queue.
@@ -169,12 +170,12 @@ class Batcher:
         self._counted = waiting
 
     def _run_engine(self, entries: list[Entry]) -> tuple[NDArray[np.float32], State]:
-        batch = np.stack([entry.tensor for entry in entries])
+        batch: NetworkInput = np.stack([entry.tensor for entry in entries])
         if self.engine.info.is_recurrent:
             alphas, state = self.engine.run_next(batch, entries[0].state)
         else:
             alphas, state = self.engine.run(batch), ()
-        if np.shape(alphas) != (batch.shape[0], *batch.shape[2:]):
+        if np.shape(alphas) != (batch.shape[0], *self.engine.info.read_size(batch)):
             raise InferenceError("shape", f"mattes {np.shape(alphas)} for input {batch.shape}")
         return alphas, state
 

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from service.inference.binding import BoundRuns
 from service.inference.description import Description
-from service.inference.models import ModelError, ModelFile, ModelInfo, read_info, read_model
+from service.inference.models import (
+    ModelError,
+    ModelFile,
+    ModelInfo,
+    NetworkInput,
+    read_info,
+    read_model,
+)
 from service.inference.preprocessing import choose_size
 from service.inference.providers import (
     CUDA,
@@ -53,11 +60,14 @@ class Engine(Protocol):
     note: str | None
     max_batch_size: int
 
-    def run(self, batch: Floats) -> Floats:
-        """Return (N, h, w) float32 in [0, 1] for (N, C, h, w); raises InferenceError."""
+    def run(self, batch: NetworkInput) -> Floats:
+        """Return (N, h, w) float32 in [0, 1] for (N, C, h, w); raises InferenceError.
+
+        Where `info.takes_pixels` the batch is (N, h, w, 3) uint8.
+        """
         ...
 
-    def run_next(self, batch: Floats, state: State) -> tuple[Floats, State]:
+    def run_next(self, batch: NetworkInput, state: State) -> tuple[Floats, State]:
         """Do what `run` does for a batch of one and a recurrent network, `state` after frame t."""
         ...
 
@@ -134,10 +144,10 @@ class OnnxEngine:
             raise DeviceError(f"{self.info.name} would run on {opened.provider} from now on")
         self._bind()
 
-    def run(self, batch: Floats) -> Floats:
+    def run(self, batch: NetworkInput) -> Floats:
         return self.run_next(batch, ())[0]
 
-    def run_next(self, batch: Floats, state: State) -> tuple[Floats, State]:
+    def run_next(self, batch: NetworkInput, state: State) -> tuple[Floats, State]:
         inputs: dict[str, Any] = {self.info.input: batch, **self._constants}
         if self.info.states:
             first = (np.zeros((1, 1, 1, 1), np.float32),) * len(self.info.states)
@@ -148,14 +158,14 @@ class OnnxEngine:
                 self._reopen()
             assert self._session is not None
             if self._bound is not None:
-                output, after = self._bound.run(batch), []
+                output, after = self._bound.run(batch, self.info.read_size(batch)), []
             else:
                 output, *after = self._session.run(self._outputs, inputs)
         except ORT_ERRORS as error:
             raise InferenceError(find_kind(str(error)), str(error)) from error
         except (DeviceError, ModelError) as error:
             raise InferenceError("device", str(error)) from error
-        if output.shape != (batch.shape[0], 1, *batch.shape[2:]):
+        if output.shape != (batch.shape[0], 1, *self.info.read_size(batch)):
             raise InferenceError("shape", f"output {output.shape} for input {batch.shape}")
         if not all(np.isfinite(array).all() for array in (output, *after)):
             raise InferenceError("not-finite", "the matte has values that are not numbers")
@@ -164,7 +174,7 @@ class OnnxEngine:
     def warm_up(self) -> None:
         for size in list_warm_sizes(self.info, self.provider):
             for batch_size in {1, self.max_batch_size}:
-                self.run(np.zeros((batch_size, self.info.channels, *size), np.float32))
+                self.run(self.info.make_blank(batch_size, size))
 
 
 def choose_precision(wanted: Precision, description: Description | None) -> Precision:

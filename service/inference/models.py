@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from service.inference.description import (
     Description,
@@ -29,7 +31,10 @@ REQUIRED = (
     "precision",
 )
 INPUT, OUTPUT = "input", "output"  # tensors of files with metadata
+PIXELS = "uint8"
 Numbers = float | tuple[float, float, float]
+# A picture or a batch of them as the network takes it.
+NetworkInput = NDArray[np.float32 | np.uint8]
 
 
 class ModelError(RuntimeError):
@@ -51,6 +56,7 @@ class ModelInfo:
     """What the file says of itself; `weights_sha256` is the checkpoint's it was exported from.
 
     `takes_trimap`: the input has a fourth channel for a trimap (-1 background, 0, 1 foreground).
+    `takes_pixels`: the input is uint8 (N, h, w, 3) RGB and normalised inside, else (N, C, h, w).
     `fixed_size` is (height, width) where the network takes no other. `states` pairs the inputs and
     outputs of a recurrent network; `constants` are inputs that never change. The other fields are
     those of `Description`.
@@ -67,6 +73,7 @@ class ModelInfo:
     licence: str
     precision: str
     takes_trimap: bool = False
+    takes_pixels: bool = False
     fixed_size: tuple[int, int] | None = None
     channel_order: Literal["rgb", "bgr"] = "rgb"
     input: str = INPUT
@@ -81,6 +88,17 @@ class ModelInfo:
     def channels(self) -> int:
         """Channels of the input."""
         return 4 if self.takes_trimap else 3
+
+    def make_blank(self, count: int, size: tuple[int, int]) -> NetworkInput:
+        """Return an input of `count` pictures of (height, width) without anything in them."""
+        if self.takes_pixels:
+            return np.zeros((count, *size, 3), np.uint8)
+        return np.zeros((count, self.channels, *size), np.float32)
+
+    def read_size(self, batch: NetworkInput) -> tuple[int, int]:
+        """Return the (height, width) of the pictures in an input."""
+        height, width = batch.shape[1:3] if self.takes_pixels else batch.shape[2:]
+        return height, width
 
     @property
     def is_recurrent(self) -> bool:
@@ -159,9 +177,13 @@ def read_info(session: ort.InferenceSession, file: ModelFile) -> ModelInfo:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if [tensor.name for tensor in inputs] != [INPUT] or outputs[0].name != OUTPUT:
         raise ModelError("the model's tensors are not `input` and `output`")
-    channels = inputs[0].shape[1]
-    if channels not in (3, 4):
+    takes_pixels = metadata.get("input") == PIXELS
+    channels = inputs[0].shape[-1 if takes_pixels else 1]
+    if channels not in ((3,) if takes_pixels else (3, 4)):
         raise ModelError(f"the model's input has {channels} channels, not 3 or 4")
+    kind = "tensor(uint8)" if takes_pixels else "tensor(float)"
+    if inputs[0].type != kind:
+        raise ModelError(f"the model's input is {inputs[0].type}, its metadata says {kind}")
     try:
         fields: dict[str, Any] = {name: metadata[name] for name in REQUIRED}
         del fields["sha256"]
@@ -182,6 +204,7 @@ def read_info(session: ort.InferenceSession, file: ModelFile) -> ModelInfo:
         licence=said.licence,
         precision=said.precision,
         takes_trimap=channels == 4,
+        takes_pixels=takes_pixels,
     )
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidOption
-from service.inference.models import ModelInfo, Numbers
+from service.inference.models import ModelInfo, NetworkInput, Numbers
 from service.matting.resize import resize_image
 
 MIN_SIDE = 32
@@ -67,8 +67,10 @@ def fit_to_network(
     ref_size: int | None,
     max_megapixels: float,
     trimap: NDArray[np.uint8] | None = None,
-) -> NDArray[np.float32]:
-    """Return the network's input, (C, h, w) float32, for an (H, W, 3) uint8 RGB picture.
+) -> NetworkInput:
+    """Return the network's input for an (H, W, 3) uint8 RGB picture: (C, h, w) float32.
+
+    Where `info.takes_pixels` it is (h, w, 3) uint8.
 
     `ref_size` None takes the model's own. `trimap` is (H, W) uint8, dark: background, bright:
     foreground, between: unknown; for a model that takes one.
@@ -105,7 +107,7 @@ def prepare_input(
     ref_size: int | None,
     max_megapixels: float,
     trimap: NDArray[np.uint8] | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+) -> tuple[NetworkInput, NDArray[np.uint8]]:
     """Return what `fit_to_network` does and the picture (h, w, 3) uint8 that it was made of.
 
     Raises InvalidOption for a `ref_size` where the network takes one size alone.
@@ -118,8 +120,13 @@ def prepare_input(
     return tensor, network_image
 
 
-def normalise(network_image: NDArray[np.uint8], info: ModelInfo) -> NDArray[np.float32]:
-    """Return (3, h, w) float32 for an (h, w, 3) uint8 RGB picture of the network's size."""
+def normalise(network_image: NDArray[np.uint8], info: ModelInfo) -> NetworkInput:
+    """Return (3, h, w) float32 for an (h, w, 3) uint8 RGB picture of the network's size.
+
+    Where `info.takes_pixels` the network does that itself, and gets the picture.
+    """
+    if info.takes_pixels:
+        return network_image
     height, width = network_image.shape[:2]
     return make_tensor(
         network_image,

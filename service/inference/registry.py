@@ -8,14 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from service.errors import InvalidOption, NotReady
 from service.inference.batcher import Batcher, Matte
 from service.inference.engine import Engine, InferenceError, OnnxEngine, State
 from service.inference.fair_queue import SOMEBODY, Caller
-from service.inference.models import ModelError, ModelInfo, inspect_model, read_model
+from service.inference.models import (
+    ModelError,
+    ModelInfo,
+    NetworkInput,
+    inspect_model,
+    read_model,
+)
 from service.inference.providers import CUDA, DeviceError
 from service.settings import AUTO_MODEL, Settings
 
@@ -81,7 +84,7 @@ class Model:
 
     async def infer(
         self,
-        tensor: NDArray[np.float32],
+        tensor: NetworkInput,
         *,
         timeout_s: float,
         caller: Caller = SOMEBODY,

@@ -10,7 +10,7 @@ from service.decoding import decode_picture
 from service.errors import InvalidOption
 from service.gate import Ticket
 from service.inference.fair_queue import Caller
-from service.inference.models import ModelInfo
+from service.inference.models import ModelInfo, NetworkInput
 from service.inference.preprocessing import check_ref_size, prepare_input
 from service.matting.crop import Box, cut
 from service.matting.hint import embed_matte, make_hint, read_strokes
@@ -177,7 +177,7 @@ def prepare(
     ref_size: int | None,
     max_megapixels: float,
     roi: Box | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+) -> tuple[NetworkInput, NDArray[np.uint8]]:
     """Return the network's input for a decoded still, and as a picture; raises InvalidOption.
 
     With `roi` it is that part of the still.

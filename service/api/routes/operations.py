@@ -5,7 +5,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
-from numpy import float32, zeros
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.exposition import choose_encoder
 
@@ -82,7 +81,7 @@ async def ready(
 async def probe(runtime: Runtime, model: Model) -> None:
     """Run one small image; the batcher tells the health what came of it."""
     size = model.info.fixed_size or (PROBE_SIDE, PROBE_SIDE)
-    tensor = zeros((model.info.channels, *size), float32)
+    (tensor,) = model.info.make_blank(1, size)
     try:
         await model.infer(tensor, timeout_s=runtime.settings.request_timeout_s)
     except MattingError:

@@ -63,7 +63,7 @@ def test_bound_runs_give_what_plain_runs_give(tmp_path) -> None:
     kept = []
     for number, size in [(1, (32, 64)), (2, (32, 64)), (1, (64, 32)), (2, (32, 64))]:
         batch = make_batch(number, size)
-        kept.append((batch, bound.run(batch)))
+        kept.append((batch, bound.run(batch, size)))
     for batch, output in kept:  # later runs have not written over earlier answers
         assert np.array_equal(output[:, 0].clip(0, 1), engine.run(batch))
 
@@ -72,7 +72,8 @@ def test_buffers_of_old_shapes_go(tmp_path) -> None:
     engine = load(write_model(tmp_path / "tiny.onnx"))
     bound = BoundRuns(engine._session, "input", "output", "cpu")
     for number in range(MAX_SHAPES + 3):
-        bound.run(make_batch(1, (32, 32 * (number + 1))))
+        size = 32, 32 * (number + 1)
+        bound.run(make_batch(1, size), size)
     assert len(bound._bound) == MAX_SHAPES
 
 
