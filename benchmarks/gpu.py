@@ -2,9 +2,9 @@
 
 Latency of one picture, pictures a second over batches, in single and half precision and with pixels
 for input, and clips from file to file. Each figure is measured for `--seconds`, those of the clips
-for one clip each; what does not fit into `--budget` any more is left out and says so. Half precision
-and the input of pixels are made of the model by `export`, which needs the extra of that name.
-`--write` puts the tables in the place of the older ones in RESULTS.md.
+for one clip each; what does not fit into `--budget` any more is left out and says so. Half
+precision and the input of pixels are made of the model by `export`, an extra. `--write`
+puts the tables in the place of the older ones in RESULTS.md.
 """
 
 import argparse
