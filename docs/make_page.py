@@ -1,6 +1,6 @@
 """Make the sample of the start page and docs/page*.jpg, the page in Chromium.
 
-python docs/make_page.py
+python -m docs.make_page
 """
 
 import io

@@ -87,8 +87,12 @@ class Settings(
     @field_validator("data_dir")
     @classmethod
     def check_folder(cls, value: Path) -> Path:
-        if not value.is_dir() or not os.access(value, os.W_OK | os.X_OK):
-            raise ValueError("not a folder that can be written to")
+        if not value.exists():
+            raise ValueError(f"there is no such folder; make it: mkdir -p {value}")
+        if not value.is_dir():
+            raise ValueError("this is not a folder")
+        if not os.access(value, os.W_OK | os.X_OK):
+            raise ValueError("the user of the service cannot write to this folder")
         return value
 
 

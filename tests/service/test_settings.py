@@ -226,7 +226,8 @@ def test_start_with_an_unknown_variable_is_one_line_and_exit_3():
 
 
 def test_start_without_the_data_folder_is_one_line_and_exit_3():
-    assert_refuses_to_start("MATTING_DATA_DIR", "/no/such/folder", data_dir="/no/such/folder")
+    asks = "there is no such folder; make it: mkdir -p /no/such/folder"
+    assert_refuses_to_start("MATTING_DATA_DIR", asks, data_dir="/no/such/folder")
 
 
 def test_start_without_any_folder_to_write_to_is_one_line(monkeypatch):
