@@ -1,10 +1,20 @@
 """Headers of files, format by format: what is described, what has to be mended."""
 
+import contextlib
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
+from service.media.image.damage import (
+    DAMAGED,
+    ends_too_soon,
+    find_jpeg_flaw,
+    has_av1_or_hevc_flaw,
+    spoil_end,
+    sum_up,
+)
 from service.media.image.formats.bmp import BmpFile, decode_fields, read_bmp
 from service.media.image.formats.gif import check_blocks
 from service.media.image.formats.heif import open_heif
@@ -17,7 +27,6 @@ from service.media.image.truncated import (
     accept_truncated,
     find_missing_jpeg,
     load_with_noise,
-    looks_cut,
     repeat_rows,
 )
 from service.media.image.types import UndecodableImage
@@ -36,10 +45,10 @@ def open_source(data: bytes | bytearray, format: str) -> Source:
             return _open_bmp(data)
         case "GIF":
             return _open_gif(data)
-        case "WEBP" if is_cut(data):
-            return _open_cut_webp(data)
+        case "WEBP":
+            return _open_webp(data)
         case "AVIF" | "HEIF":
-            return open_heif(data)
+            return _watch_heif(open_heif(data), data)
     return take_file(open_file(data, format))
 
 
@@ -58,13 +67,17 @@ def _open_jpeg(data: bytes | bytearray) -> Source:
     def load() -> Pixels:
         if scans.lacks_colour:
             raise UndecodableImage("the JPEG is cut short: it ends before all of its colours came")
+        flaw = find_jpeg_flaw(jpeg.data)
         file.load()
-        if scans.is_closed and not (scans.is_progressive or looks_cut(file)):
+        if flaw is None and scans.is_closed and not scans.is_progressive:
             return Pixels(file)
-        missing = find_missing_jpeg(bytes(jpeg.data), file)
+        missing = find_missing_jpeg(jpeg, file)
+        is_cut = bool(missing.any()) or scans.lacks_bits
+        if flaw is not None and not (is_cut and ends_too_soon(flaw)):
+            source.notes.append(DAMAGED)
         if missing.any() and not scans.has_all_rows:
             return Pixels(file, missing=missing)
-        if missing.any() or scans.lacks_bits:
+        if is_cut:
             source.notes.append("the file ends early: the picture is coarser than it was")
         return Pixels(file)
 
@@ -181,17 +194,38 @@ def _open_gif(data: bytes | bytearray) -> Source:
     return source
 
 
-def _open_cut_webp(data: bytes | bytearray) -> Source:
-    source = take_file(open_file(close_webp(data), "WEBP"))
+def _watch_heif(source: Source, data: bytes | bytearray) -> Source:
+    load = source.load
+
+    def load_watched() -> Pixels:
+        if has_av1_or_hevc_flaw(data):
+            source.notes.append(DAMAGED)
+        return load()
+
+    source.load = load_watched
+    return source
+
+
+def _open_webp(data: bytes | bytearray) -> Source:
+    whole = close_webp(data) if is_cut(data) else data
+    source = take_file(open_file(whole, "WEBP"))
     file = source.file
     assert file is not None
 
     def load() -> Pixels:
+        spoiled, other = spoil_end(whole), None
+        if spoiled is not None:
+            with contextlib.suppress(OSError, EOFError):
+                other = sum_up(open_file(spoiled, "WEBP"))
         try:
             file.load()
         except (OSError, EOFError):
+            if whole is data:
+                raise
             image, missing = decode_cut(data)
             return Pixels(image, missing=missing)
+        if other is not None and sum_up(file) == other:
+            source.notes.append(DAMAGED)
         return Pixels(file)
 
     source.load = load

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from service.media.image.formats.jpeg import add_garbage
+from service.media.image.formats.jpeg import JpegFile, add_garbage
 from service.media.image.types import UndecodableImage
 
 LEAST_SHARE = 0.5  # of the rows; with fewer a file is refused
@@ -49,12 +49,12 @@ def fill_missing(pixels: NDArray[np.uint8], marks: NDArray[np.uint8]) -> None:
     pixels[marks == 2] = np.uint8(round(float(pixels[marks == 1].mean())))
 
 
-def find_missing_jpeg(data: bytes, image: Image.Image) -> Missing:
+def find_missing_jpeg(jpeg: JpegFile, image: Image.Image) -> Missing:
     """Return (H,) rows that a mended JPEG does not have; `image` is what it decodes to.
 
-    What noise before the end marker changes was made up by the decoder.
+    What noise where its data ends changes was made up by the decoder.
     """
-    with Image.open(io.BytesIO(add_garbage(data)), formats=["JPEG"]) as other:
+    with Image.open(io.BytesIO(add_garbage(jpeg)), formats=["JPEG"]) as other:
         other.load()
         return find_changed_rows(image, other)
 
@@ -70,13 +70,6 @@ def find_changed_rows(image: Image.Image, other: Image.Image) -> Missing:
             missing[top + changed[0] :] = True
             break
     return missing
-
-
-def looks_cut(image: Image.Image) -> bool:
-    """Say whether the last block of a JPEG is what libjpeg paints where data has run out."""
-    width, height = image.size
-    block = np.asarray(image.crop((max(0, width - 4), max(0, height - 4), width, height)))
-    return bool(np.isin(block, (127, 128)).all())
 
 
 def load_with_noise(file: ImageFile.ImageFile) -> Missing:

@@ -4,12 +4,15 @@ Pillow and libjpeg refuse a file for a segment of an application that they canno
 they are given only the ones that are needed and whole.
 """
 
+import re
 from dataclasses import dataclass
 
 from service.media.image.formats.jpeg_scans import EOI, Scans, read_scans, walk_segments
 
 _SOS, _COMMENT = 0xDA, 0xFE
-END = b"\xff\xd9"
+END, _SCAN = b"\xff\xd9", b"\xff\xda"
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+_STRAY = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # after which no more is decoded
 _ICC, _ADOBE = b"ICC_PROFILE\0", b"Adobe"
 _EXIF, _XMP = b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0"
 
@@ -58,9 +61,20 @@ def mend_jpeg(data: bytes | bytearray) -> JpegFile:
     return JpegFile(b"".join(kept), scans, tuple(dropped))
 
 
-def add_garbage(data: bytes) -> bytes:
-    """Return a mended JPEG with noise before its end: pixels that this changes were not there."""
-    return data[: data.rindex(END)] + b"\x55\xa3\x1c\x96\x5a" * 200 + END
+def add_garbage(jpeg: JpegFile) -> bytes:
+    """Return a mended JPEG with noise where its data ends: pixels that this changes were not there.
+
+    It ends with its end marker, or before it with a marker that has no place among pixels.
+    """
+    data = bytes(jpeg.data)
+    end = data.rindex(END)
+    if not jpeg.scans.is_progressive:
+        last = data.rindex(_SCAN)
+        pixels = last + 2 + int.from_bytes(data[last + 2 : last + 4])
+        stray = _STRAY.search(data, pixels)
+        # Behind a restart decoding begins anew.
+        end = stray.start() if stray and not _RESTART.search(data, pixels) else end
+    return data[:end] + b"\x55\xa3\x1c\x96\x5a" * 200 + data[end:]
 
 
 def _judge(marker: int, content: bytes) -> bool | None:

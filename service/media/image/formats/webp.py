@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,22 +22,32 @@ def is_cut(data: bytes | bytearray) -> bool:
     return len(data) < 8 + int.from_bytes(data[4:8], "little")
 
 
+def walk_chunks(data: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of the content of each chunk, the last one cut off at the end.
+
+    Raises TooComplexImage.
+    """
+    at = 12
+    for _ in range(MAX_CHUNKS):
+        if at + 8 > len(data):
+            return
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        yield bytes(data[at : at + 4]), at + 8, min(at + 8 + size, len(data))
+        at += 8 + size + size % 2
+    raise TooComplexImage("WebP", "chunks", MAX_CHUNKS, MAX_CHUNKS + 1)
+
+
 def close_webp(data: bytes | bytearray, tail: bytes = b"") -> bytes:
     """Return the file with the sizes of what is there; `tail` goes behind the last pixels.
 
     Raises TooComplexImage.
     """
-    chunks, at = list[bytes](), 12
-    while at + 8 <= len(data):
-        if len(chunks) >= 2 * MAX_CHUNKS:
-            raise TooComplexImage("WebP", "chunks", MAX_CHUNKS, MAX_CHUNKS + 1)
-        size = int.from_bytes(data[at + 4 : at + 8], "little")
-        content = bytes(data[at + 8 : at + 8 + size])
-        if len(content) < size:
+    chunks = list[bytes]()
+    for kind, start, end in walk_chunks(data):
+        content = bytes(data[start:end])
+        if end - start < int.from_bytes(data[start - 4 : start], "little"):
             content += tail
-        chunks.append(bytes(data[at : at + 4]) + struct.pack("<I", len(content)) + content)
-        chunks.append(bytes(len(content) % 2))
-        at += 8 + size + size % 2
+        chunks.append(kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2))
     body = b"WEBP" + b"".join(chunks)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
