@@ -1,7 +1,5 @@
 """Headers of files, format by format: what is described, what has to be mended."""
 
-import contextlib
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +10,7 @@ from service.media.image.damage import (
     ends_too_soon,
     find_jpeg_flaw,
     has_av1_or_hevc_flaw,
-    spoil_end,
-    sum_up,
+    has_webp_flaw,
 )
 from service.media.image.formats.bmp import BmpFile, decode_fields, read_bmp
 from service.media.image.formats.gif import check_blocks
@@ -21,7 +18,13 @@ from service.media.image.formats.heif import open_heif
 from service.media.image.formats.jpeg import mend_jpeg
 from service.media.image.formats.png import PngFile, count_rows, mend_png
 from service.media.image.formats.tiff import choose_page, fix_palette
-from service.media.image.formats.webp import close_webp, decode_cut, is_cut
+from service.media.image.formats.webp import (
+    close_webp,
+    count_stated,
+    decode_cut,
+    is_cut,
+    lacks_pixels,
+)
 from service.media.image.source import Deep, Pixels, Source, open_file, take_file
 from service.media.image.truncated import (
     accept_truncated,
@@ -30,6 +33,8 @@ from service.media.image.truncated import (
     repeat_rows,
 )
 from service.media.image.types import UndecodableImage
+
+_LAST_BYTES = 8  # of a WebP that its decoder may not need
 
 
 def open_source(data: bytes | bytearray, format: str) -> Source:
@@ -102,15 +107,32 @@ def _open_png(data: bytes | bytearray) -> Source:
 def _load_png(png: PngFile, file: ImageFile.ImageFile) -> Pixels:
     if not png.is_whole:
         return _load_cut_png(png, file)
-    if png.bits == 16 and not png.colour.is_srgb and not png.has_key:
-        deep = cv2.imdecode(np.frombuffer(png.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    is_keyed = bool(png.key) and png.is_deep_colour
+    if png.bits == 16 and (is_keyed or not (png.colour.is_srgb or png.key)):
+        codes = png.drop_key() if is_keyed else png.data
+        deep = cv2.imdecode(np.frombuffer(codes, np.uint8), cv2.IMREAD_UNCHANGED)
         if deep is not None and deep.dtype == np.uint16:
-            return Pixels(deep=_order_channels(deep))
+            return _take_deep(_order_channels(deep), png)
     try:
         file.load()
     except OSError:
         return _load_cut_png(png, open_file(png.data, "PNG"))
     return Pixels(file)
+
+
+def _take_deep(deep: Deep, png: PngFile) -> Pixels:
+    """Return codes of 16 bits; sRGB in the upper eight, as Pillow has it."""
+    alpha = None
+    if png.key:
+        red, green, blue = np.frombuffer(png.key, ">u2").tolist()
+        hidden = (deep[..., 0] == red) & (deep[..., 1] == green) & (deep[..., 2] == blue)
+        alpha = np.where(hidden, np.uint16(0), np.uint16(65535))
+    if not png.colour.is_srgb:
+        return Pixels(deep=deep if alpha is None else np.dstack([deep, alpha]))
+    shallow = np.empty((*deep.shape[:2], 4), np.uint8)
+    shallow[..., 3] = 255 if alpha is None else alpha >> 8
+    shallow[..., :3] = np.right_shift(deep, 8, out=deep)
+    return Pixels(Image.fromarray(shallow))
 
 
 def _load_cut_png(png: PngFile, file: ImageFile.ImageFile) -> Pixels:
@@ -158,7 +180,8 @@ def _open_bmp(data: bytes | bytearray) -> Source:
         source = take_file(open_file(data, "BMP"))
     else:
         source = _open_fields(data, header)
-    source.icc = header.icc if header else None
+    if header is not None:
+        source.icc, source.colour = header.icc, header.colour
     return source
 
 
@@ -213,18 +236,13 @@ def _open_webp(data: bytes | bytearray) -> Source:
     assert file is not None
 
     def load() -> Pixels:
-        spoiled, other = spoil_end(whole), None
-        if spoiled is not None:
-            with contextlib.suppress(OSError, EOFError):
-                other = sum_up(open_file(spoiled, "WEBP"))
-        try:
-            file.load()
-        except (OSError, EOFError):
-            if whole is data:
-                raise
+        if lacks_pixels(data):
             image, missing = decode_cut(data)
+            if not missing.any() and len(data) < count_stated(data) - _LAST_BYTES:
+                source.notes.append(DAMAGED)  # a decoder that needs less than there was
             return Pixels(image, missing=missing)
-        if other is not None and sum_up(file) == other:
+        file.load()
+        if has_webp_flaw(whole, file):
             source.notes.append(DAMAGED)
         return Pixels(file)
 

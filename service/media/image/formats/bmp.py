@@ -6,11 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from service.media.colour import description
+from service.media.colour.description import BT709, SRGB, Colour, Curve, Transfer
 from service.media.image.types import UndecodableImage
 
 _RGB, _BITFIELDS, _ALPHABITFIELDS = 0, 3, 6
 _NAMES = {1: "RLE8", 2: "RLE4", 4: "JPEG", 5: "PNG"}
 _V2, _V3, _V4, _V5 = 52, 56, 108, 124
+_CALIBRATED = 0
+_LEAST_GAMMA, _MOST_GAMMA, _SAME_GAMMA = 0.1, 10, 0.02
 _EMBEDDED = 0x4D424544  # "MBED"
 _STRIP_PIXELS = 1 << 20
 
@@ -26,6 +30,7 @@ class BmpFile:
     masks: tuple[int, int, int, int] | None
     offset: int
     icc: bytes = b""
+    colour: Colour = SRGB
 
     @property
     def stride(self) -> int:
@@ -54,7 +59,8 @@ def read_bmp(data: bytes | bytearray) -> BmpFile | None:
     elif compression == _RGB and bits == 32 and size >= _V4:
         masks = (0xFF0000, 0xFF00, 0xFF, struct.unpack_from("<I", data, 66)[0])
     offset = int.from_bytes(data[10:14], "little")
-    return BmpFile(width, abs(height), height > 0, bits, masks, offset, _read_profile(data, size))
+    icc, colour = _read_profile(data, size), _read_colour(data, size)
+    return BmpFile(width, abs(height), height > 0, bits, masks, offset, icc, colour)
 
 
 def ends_early(data: bytes | bytearray) -> bool:
@@ -70,6 +76,30 @@ def _read_profile(data: bytes | bytearray, size: int) -> bytes:
         return b""
     start, length = struct.unpack_from("<II", data, 126)
     return bytes(data[14 + start : 14 + start + length])
+
+
+def _read_colour(data: bytes | bytearray, size: int) -> Colour:
+    """Return what a header of version 4 or 5 says by numbers: XYZ of the primaries, and gammas.
+
+    White is what the primaries add up to. Fields that make no sense count as none, as most programs
+    leave them at 0; of three gammas the one of green counts.
+    """
+    if size < _V4 or struct.unpack_from("<I", data, 70)[0] != _CALIBRATED:
+        return SRGB
+    numbers = np.array(struct.unpack_from("<9I", data, 74), np.float64).reshape(3, 3) / (1 << 30)
+    _, gamma, _ = (value / 65536 for value in struct.unpack_from("<3I", data, 110))
+    corners = np.vstack([numbers, numbers.sum(0)])
+    sums = corners.sum(1, keepdims=True)
+    if not (sums > 0).all() or not _LEAST_GAMMA <= gamma <= _MOST_GAMMA:
+        return SRGB
+    x, y = (corners / sums)[:, :2].T.tolist()
+    primaries: description.Chromaticities = x[0], y[0], x[1], y[1], x[2], y[2], x[3], y[3]
+    try:
+        description.matrix_to_xyz(primaries)
+    except ValueError:
+        return SRGB
+    is_srgb = abs(gamma / 2.2 - 1) < _SAME_GAMMA and Colour(primaries).has_primaries(BT709)
+    return SRGB if is_srgb else Colour(primaries, Transfer(Curve.GAMMA, gamma))
 
 
 def decode_fields(data: bytes | bytearray, header: BmpFile) -> NDArray[np.uint8]:

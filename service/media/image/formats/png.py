@@ -27,7 +27,8 @@ _EXIF_TEXT, _XMP_TEXT = b"Raw profile type exif\0", b"XML:com.adobe.xmp\0"
 _MAX_TEXT_BYTES = 1 << 20
 _MAX_ICC_BYTES = 4 << 20
 _SRGB_GAMMA = 1 / 2.2  # what gAMA says of sRGB; where nothing else is said, it means that
-_TRUE_COLOUR = (2, 3, 6)
+_RGB = 2
+_TRUE_COLOUR = (_RGB, 3, 6)
 # A picture of 25 MB in the smallest pieces that encoders write has 6,000.
 MAX_CHUNKS = 65_536
 
@@ -36,7 +37,8 @@ MAX_CHUNKS = 65_536
 class PngFile:
     """A PNG that Pillow reads: `data`; `colour` and `icc` as described, at most one of them.
 
-    `bits` is the depth, `is_whole` says that the last chunk is there, `dropped` names damaged ones.
+    `bits` is the depth, `key` the value that is transparent; `is_whole` says that the last chunk is
+    there, `dropped` names damaged ones.
     """
 
     data: bytes | bytearray
@@ -44,13 +46,27 @@ class PngFile:
     icc: bytes = b""
     exif: bytes = b""
     bits: int = 8
-    has_key: bool = False
+    key: bytes = b""
     is_whole: bool = True
     dropped: tuple[str, ...] = ()
 
     @property
     def is_interlaced(self) -> bool:
         return len(self.data) > 28 and self.data[28] != 0
+
+    @property
+    def is_deep_colour(self) -> bool:
+        """Whether there are three samples of 16 bits and no alpha."""
+        return self.bits == 16 and self.data[25] == _RGB
+
+    def drop_key(self) -> bytes:
+        """Return the file without the value that is transparent."""
+        kept = (
+            bytes(memoryview(self.data)[start:end])
+            for kind, start, end in _walk(self.data)
+            if kind != b"tRNS"
+        )
+        return SIGNATURE + b"".join(kept)
 
 
 def mend_png(data: bytes | bytearray) -> PngFile:
@@ -60,7 +76,7 @@ def mend_png(data: bytes | bytearray) -> PngFile:
     """
     kept, told = [SIGNATURE], dict[bytes, bytes]()
     dropped: list[str] = []
-    is_whole = has_key = False
+    is_whole, key = False, b""
     for kind, start, end in _walk(data):
         content = memoryview(data)[start + 8 : end - 4]
         is_sound = _is_sound(data, start, end)
@@ -68,7 +84,7 @@ def mend_png(data: bytes | bytearray) -> PngFile:
             dropped.append("tRNS")
         elif kind in _PIXELS:
             kept.append(bytes(memoryview(data)[start:end]))
-            is_whole, has_key = kind == b"IEND", has_key or kind == b"tRNS"
+            is_whole, key = kind == b"IEND", bytes(content) if kind == b"tRNS" else key
         elif not is_sound or len(content) > _MAX_ICC_BYTES:
             dropped.append(kind.decode("latin-1"))
         elif kind in (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf"):
@@ -82,7 +98,7 @@ def mend_png(data: bytes | bytearray) -> PngFile:
     colour, icc = _describe(told, is_grey)
     exif = told.get(b"eXIf", b"")
     mended = b"".join(kept) if is_whole else _join_cut(data, kept)
-    return PngFile(mended, colour, icc, exif, depth, has_key, is_whole, tuple(dropped))
+    return PngFile(mended, colour, icc, exif, depth, key, is_whole, tuple(dropped))
 
 
 def _walk(data: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:

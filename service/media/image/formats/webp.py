@@ -17,9 +17,14 @@ MAX_CHUNKS = 4096  # a still has five; more are animations, of which the first f
 _NOISE = (b"", b"\x55\xa3\x1c\x96\x5a" * 400)
 
 
+def count_stated(data: bytes | bytearray) -> int:
+    """Return how many bytes the file has by its header."""
+    return 8 + int.from_bytes(data[4:8], "little")
+
+
 def is_cut(data: bytes | bytearray) -> bool:
     """Say whether the file is shorter than its header says."""
-    return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return len(data) < count_stated(data)
 
 
 def walk_chunks(data: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:
@@ -35,6 +40,14 @@ def walk_chunks(data: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:
         yield bytes(data[at : at + 4]), at + 8, min(at + 8 + size, len(data))
         at += 8 + size + size % 2
     raise TooComplexImage("WebP", "chunks", MAX_CHUNKS, MAX_CHUNKS + 1)
+
+
+def lacks_pixels(data: bytes | bytearray) -> bool:
+    """Say whether the file ends within the pixels of a picture."""
+    return any(
+        kind == b"VP8 " and end - start < int.from_bytes(data[start - 4 : start], "little")
+        for kind, start, end in walk_chunks(data)
+    )
 
 
 def close_webp(data: bytes | bytearray, tail: bytes = b"") -> bytes:

@@ -40,6 +40,7 @@ CASES = [
     ("JPEG", "RGB", {"progressive": True, "quality": 30}),
     ("PNG", "RGBA", {"compress_level": 1}),
     ("WEBP", "RGBA", {"lossless": True, "quality": 0, "method": 0}),
+    ("WEBP", "RGBA", {"quality": 80, "method": 0, "exact": True}),
     ("AVIF", "RGBA", {"speed": 10}),
     ("HEIF", "RGB", {"quality": 10}),
     ("TIFF", "RGBA", {"compression": "tiff_lzw"}),
@@ -70,6 +71,22 @@ def test_largest_picture_is_decoded_within_the_limit(format, mode, options):
         assert picture.image.shape == (HEIGHT, WIDTH, 3)
         assert (picture.own is not None) == (format in LOSSLESS)
         assert psutil.Process(child.pid).num_threads() <= 3
+    finally:
+        child.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_largest_webp_that_ends_early_is_read_as_small_ones_are(portrait, mode):
+    image = Image.fromarray(np.tile(portrait, (14, 14, 1))[:HEIGHT, :WIDTH]).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.new("L", image.size, 200))
+    data = encode(image, "WEBP", quality=60, method=0)
+    child = Decoder(Settings(decoder_timeout_s=600))
+    try:
+        child.open_image(data[: len(data) * 4 // 5])
+        picture = child.decode_image()
+        assert picture.image.shape == SHAPE and 0.5 < picture.rows_there < 0.9
     finally:
         child.close()
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.media.decoder.client import Decoder
 from service.media.image.damage import DAMAGED
 from service.media.image.reader import decode_image, open_image
 from service.media.image.types import UndecodableImage
+from service.settings import Settings
 from tests.helpers import encode
 from tests.stills import read
 
@@ -128,3 +130,18 @@ def test_sound_pictures_with_an_empty_half_are_not_called_damaged(portrait, form
 def test_what_is_told_of_a_damaged_jpeg(portrait) -> None:
     data = encode(Image.fromarray(portrait), "JPEG", quality=90)
     assert read(replace(data, len(data) // 2, "noise without FF")).notes == (DAMAGED,)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF"])
+def test_damage_is_found_in_a_confined_child(portrait, format) -> None:
+    data = encode(Image.fromarray(portrait), format, quality=90)
+    child = Decoder(Settings())
+    try:
+        for content, notes in (
+            (data, ()),
+            (replace(data, len(data) // 2, "noise without FF"), (DAMAGED,)),
+        ):
+            child.open_image(content)
+            assert child.decode_image().notes == notes
+    finally:
+        child.close()

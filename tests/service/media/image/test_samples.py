@@ -184,6 +184,20 @@ def test_transparent_colour(colours, depth):
     np.testing.assert_array_equal(picture.image[5:], colours[5:])
 
 
+@pytest.mark.parametrize("gamma", [None, 100_000])
+def test_transparent_colour_of_sixteen_bits_is_compared_in_all_of_them(colours, gamma):
+    """A colour that differs in its lower eight bits alone is opaque."""
+    pixels = colours.astype("u2") * 257
+    pixels[:5] = 2570, 51400, 7710
+    pixels[5:10] = 2571, 51400, 7710
+    described = b"" if gamma is None else chunk(b"gAMA", struct.pack("!I", gamma))
+    picture = read(make_deep_png(pixels, described + key_chunk(2570, 51400, 7710)))
+    assert picture.alpha is not None
+    assert not picture.alpha[:5].any() and (picture.alpha[5:] == 255).all()
+    opaque = read(make_deep_png(pixels, described)).image
+    np.testing.assert_array_equal(picture.image[5:], opaque[5:])
+
+
 @pytest.mark.parametrize("format", ["PNG", "GIF"])
 def test_transparent_entry_of_a_palette(colours, format):
     image = Image.fromarray(colours).quantize(16)
