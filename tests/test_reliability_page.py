@@ -12,11 +12,11 @@ COUNTS = {
     "C": 7,
     "D": 8,
     "E": 16,
-    "F": 10,
+    "F": 12,
     "G": 17,
     "H": 16,
     "I": 10,
-    "J": 9,
+    "J": 10,
     "K": 9,
 }
 REASONS = ("not tested: ", "not kept: ", "not offered", "not possible: ", "not measured: ")

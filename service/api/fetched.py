@@ -27,14 +27,14 @@ async def read_file(request: Request, accepted: Accepted) -> AsyncIterator[Uploa
     settings, outgoing = services.runtime.settings, services.outgoing
     async with (
         read_upload(request, accepted) as upload,
-        fetch_named(settings, outgoing, upload, accepted) as whole,
+        fetch_named(settings, outgoing, request.scope["owner"], upload, accepted) as whole,
     ):
         yield whole
 
 
 @asynccontextmanager
 async def fetch_named(
-    settings: Settings, outgoing: OutgoingCalls, upload: Upload, accepted: Accepted
+    settings: Settings, outgoing: OutgoingCalls, owner: str, upload: Upload, accepted: Accepted
 ) -> AsyncIterator[Upload]:
     """Yield an upload whose file is there: it came, or its `url` is fetched.
 
@@ -59,7 +59,7 @@ async def fetch_named(
         raise InvalidOption(f"{URL} is not a string")
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
         spool = cast(BinaryIO, file)
-        await outgoing.fetch(url, spool, accepted.limit_bytes)
+        await outgoing.fetch(owner, url, spool, accepted.limit_bytes)
         yield replace(upload, files=[UploadedFile(spool)], options=options)
 
 

@@ -7,20 +7,21 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import BinaryIO
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
+from weakref import WeakValueDictionary
 
 import certifi
 import httpcore
 
 from service import __version__
 from service.errors import FetchFailed, MattingError, refuse_size
-from service.outgoing.guard import GuardedBackend, hide_query, parse_url, resolve
+from service.outgoing.guard import GuardedBackend, Resolver, hide_query, parse_url
 from service.scratch import check_free_space
 from service.settings import Settings
 from service.threads import Workers
 
 MAX_REDIRECTS = 5
-MAX_FETCHES = 4  # at once; each may take as much disk as an upload
+MAX_FETCHES, OWN_FETCHES = 8, 4  # at once, of all keys and of each; each may take much disk
 REDIRECTS = (301, 302, 303, 307, 308)
 PIECE_BYTES = 1 << 18
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -34,8 +35,8 @@ class OutgoingCalls:
     """Makes calls to addresses that `service.outgoing.guard` lets through."""
 
     def __init__(self, settings: Settings, disk: Workers) -> None:
-        self._allowed = settings.outgoing_allow
         self._timeout_s = settings.outgoing_timeout_s
+        self._resolver = Resolver(settings.outgoing_allow, self._timeout_s)
         self._fetch_timeout_s = settings.url_timeout_s
         self._min_bytes_per_s = settings.body_min_bytes_per_s
         self._room = partial(
@@ -45,26 +46,29 @@ class OutgoingCalls:
             min_percent=settings.disk_min_free_percent,
         )
         self._fetches = asyncio.Semaphore(MAX_FETCHES)
+        self._own_fetches: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._disk = disk
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(cafile=certifi.where()),
-            network_backend=GuardedBackend(self._allowed),
+            network_backend=GuardedBackend(self._resolver),
             max_keepalive_connections=0,  # so that each call is checked
         )
 
     async def check(self, name: str, text: str) -> None:
         """Raise InvalidOption for a URL that may not be called; `name` is the option's."""
         url = parse_url(name, text)
-        await resolve(url.hostname or "", url.port or DEFAULT_PORTS[url.scheme], self._allowed)
+        await self._resolver.resolve(url.hostname or "", url.port or DEFAULT_PORTS[url.scheme])
 
-    async def fetch(self, text: str, file: BinaryIO, limit_bytes: int) -> None:
+    async def fetch(self, owner: str, text: str, file: BinaryIO, limit_bytes: int) -> None:
         """Write what a URL answers into `file`, whose place is at the start afterwards.
 
+        What a key fetches more than OWN_FETCHES waits, so that slow servers hold up no other key.
         Raises InvalidOption for an address that may not be called, FetchFailed, PayloadTooLarge,
         InsufficientStorage.
         """
+        own = self._own_fetches.setdefault(owner, asyncio.Semaphore(OWN_FETCHES))
         try:
-            async with asyncio.timeout(self._fetch_timeout_s), self._fetches:
+            async with asyncio.timeout(self._fetch_timeout_s), own, self._fetches:
                 await self._follow(text, file, limit_bytes)
         except TimeoutError:
             raise FetchFailed(
@@ -76,10 +80,10 @@ class OutgoingCalls:
             raise FetchFailed(f"{hide_query(text)} cannot be fetched: {reason}") from None
         await self._disk.run(file.seek, 0)
 
-    async def fetch_bytes(self, text: str, limit_bytes: int) -> bytes:
+    async def fetch_bytes(self, owner: str, text: str, limit_bytes: int) -> bytes:
         """Return what a URL answers; raises what `fetch` raises."""
         file = io.BytesIO()
-        await self.fetch(text, file, limit_bytes)
+        await self.fetch(owner, text, file, limit_bytes)
         return file.getvalue()
 
     async def put(self, text: str, file: BinaryIO, size_bytes: int, content_type: str) -> int:
@@ -114,6 +118,7 @@ class OutgoingCalls:
 
     async def aclose(self) -> None:
         await self._pool.aclose()
+        self._resolver.close()
 
     async def _follow(self, text: str, file: BinaryIO, limit_bytes: int) -> None:
         """Fetch a URL, through redirects, each of which is checked like the first."""
@@ -122,7 +127,8 @@ class OutgoingCalls:
                 headers = {name.lower(): value for name, value in response.headers}
                 if response.status in REDIRECTS and b"location" in headers:
                     target = urljoin(text, headers[b"location"].decode("latin-1"))
-                    if text.startswith("https:") and not target.startswith("https:"):
+                    schemes = [urlsplit(one).scheme for one in (text, target)]
+                    if schemes == ["https", "http"]:
                         raise CallFailed("it leads from https to http")
                     text = target
                     continue

@@ -4,19 +4,23 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Collection, Iterable
+from functools import partial
 from urllib.parse import SplitResult, urlsplit
 
 import anyio
 import httpcore
 
 from service.errors import InvalidOption
+from service.threads import Workers
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 SCHEMES = ("https", "http")
 MAX_URL_CHARS = 4096
-# IPv6 addresses that stand for an IPv4 address in their last four bytes: NAT64 (RFC 6052, 8215).
-_NAT64 = tuple(ipaddress.ip_network(name) for name in ("64:ff9b::/96", "64:ff9b:1::/48"))
+LOOKUPS = 16  # of hosts, at once
+# IPv6 addresses that stand for an IPv4 address in their last four bytes: NAT64 (RFC 6052); in those
+# of RFC 8215 it may stand anywhere.
+_NAT64, _LOCAL_NAT64 = (ipaddress.ip_network(name) for name in ("64:ff9b::/96", "64:ff9b:1::/48"))
 
 
 def parse_url(name: str, text: str) -> SplitResult:
@@ -48,11 +52,11 @@ def is_public(address: Address) -> bool:
     """Say whether an address is one of the public internet, in every form it may be written in."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
-        if any(address in network for network in _NAT64):
+        if address in _NAT64:
             inner = ipaddress.IPv4Address(address.packed[-4:])
         if inner is not None:
             return is_public(inner)
-        if address.teredo is not None or address.is_site_local:
+        if address.teredo is not None or address.is_site_local or address in _LOCAL_NAT64:
             return False
     return address.is_global and not (
         address.is_multicast
@@ -70,22 +74,42 @@ def is_allowed(address: Address, allowed: Collection[Network]) -> bool:
     return is_public(address) or any(mapped in network for network in allowed)
 
 
-async def resolve(host: str, port: int, allowed: Collection[Network]) -> list[str]:
-    """Return the addresses of a host, all of which may be called; raises InvalidOption."""
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
-        )
-    except (OSError, UnicodeError):
-        raise InvalidOption(f"there is no host {host[:128]}") from None
-    addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
-    for address in addresses:
-        if not is_allowed(ipaddress.ip_address(address), allowed):
+class Resolver:
+    """Looks up hosts, in threads of its own: a name server that does not answer holds up no others.
+
+    `allowed` are networks of the operator's own; `timeout_s` bounds each look-up.
+    """
+
+    def __init__(self, allowed: Collection[Network], timeout_s: float) -> None:
+        self._allowed = allowed
+        self._timeout_s = timeout_s
+        self._workers = Workers(LOOKUPS, "resolver")
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """Return the addresses of a host, all of which may be called; raises InvalidOption."""
+        kind = {"type": socket.SOCK_STREAM, "proto": socket.IPPROTO_TCP}
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                look_up = partial(socket.getaddrinfo, host, port, **kind)
+                found = await self._workers.run(look_up)
+        except TimeoutError:
             raise InvalidOption(
-                f"{host[:128]} is not an address of the public internet",
-                hint="the operator can allow its network: MATTING_OUTGOING_ALLOW",
-            )
-    return addresses
+                f"the address of {host[:128]} was not found within {self._timeout_s:g} s",
+                hint="try again later",
+            ) from None
+        except (OSError, UnicodeError):
+            raise InvalidOption(f"there is no host {host[:128]}") from None
+        addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+        for address in addresses:
+            if not is_allowed(ipaddress.ip_address(address), self._allowed):
+                raise InvalidOption(
+                    f"{host[:128]} is not an address of the public internet",
+                    hint="the operator can allow its network: MATTING_OUTGOING_ALLOW",
+                )
+        return addresses
+
+    def close(self) -> None:
+        self._workers.close()
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
@@ -94,8 +118,8 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     Redirects come here too, as they need connections of their own.
     """
 
-    def __init__(self, allowed: Collection[Network]) -> None:
-        self._allowed = allowed
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
         self._backend = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -106,7 +130,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        for address in (addresses := await resolve(host, port, self._allowed)):
+        for address in (addresses := await self._resolver.resolve(host, port)):
             try:
                 return await self._backend.connect_tcp(
                     address, port, timeout, local_address, socket_options

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,8 @@ class _Entry:
 
 
 class ResultStore:
-    """Keeps results for a while; the ones used longest ago go first when room is short.
+    """Keeps results for a while; the ones used longest ago go first when room is short, of
+    the owner who has most.
 
     Results live in a folder of the process and end with it. Methods run on the event loop and do
     their file work in the workers.
@@ -92,7 +93,7 @@ class ResultStore:
             )
         self._drop_expired()
         while self._entries and self.bytes + result.bytes > self._max_bytes:
-            self._forget(next(iter(self._entries)))
+            self._forget(self._choose_oldest(owner, result.bytes))
         result_id = self._name_id(secrets.token_urlsafe(24))
         # In the index first: what is written at the same time must find the room taken.
         self._entries[result_id] = _Entry(
@@ -133,6 +134,17 @@ class ResultStore:
         self._sweeper.cancel()
         await asyncio.gather(self._sweeper, return_exceptions=True)
         self._folder.close()
+
+    def _choose_oldest(self, owner: str, more_bytes: int) -> str:
+        """Return what goes for `more_bytes` of an owner: of those who have most, used longest ago.
+
+        So a key that keeps very much pushes out its own results, and nobody else's.
+        """
+        held = Counter({owner: more_bytes})
+        for entry in self._entries.values():
+            held[entry.owner] += entry.bytes
+        largest = max(self._entries.values(), key=lambda entry: held[entry.owner]).owner
+        return next(key for key, entry in self._entries.items() if entry.owner == largest)
 
     def _paths(self, result_id: str) -> tuple[Path, Path, Path]:
         """Return the files of the image, the matte and the hint."""

@@ -75,7 +75,7 @@ async def remove_background(
     has_background = body.background is not None or BG_URL in body.addresses
     options, format = map_removebg_options(asked, has_background)
     found = {
-        name: await fetch_picture(outgoing, name, url, settings.image_max_bytes)
+        name: await fetch_picture(request, outgoing, name, url, settings.image_max_bytes)
         for name, url in body.addresses.items()
     }
     image = found.get(IMAGE_URL, body.image)
@@ -95,10 +95,12 @@ async def remove_background(
     return Response(content, headers=headers, media_type=content_type)
 
 
-async def fetch_picture(outgoing: OutgoingCalls, name: str, url: str, limit_bytes: int) -> bytes:
+async def fetch_picture(
+    request: Request, outgoing: OutgoingCalls, name: str, url: str, limit_bytes: int
+) -> bytes:
     """Return what an address answers; raises the errors of `fetch` with remove.bg's code."""
     try:
-        return await outgoing.fetch_bytes(url, limit_bytes)
+        return await outgoing.fetch_bytes(request.scope["owner"], url, limit_bytes)
     except (FetchFailed, InvalidOption) as error:
         error.removebg_code = f"invalid_{name}"
         raise
@@ -168,7 +170,9 @@ async def remove_from_address(
         )
     asked = parse_options(RembgOptions, given)
     options = map_rembg_options(asked, runtime.models)
-    image = await outgoing.fetch_bytes(url, runtime.settings.image_max_bytes)
+    image = await outgoing.fetch_bytes(
+        request.scope["owner"], url, runtime.settings.image_max_bytes
+    )
     async for _ in request.stream():  # only then can a disconnect be waited for
         pass
     return await answer_rembg(request, runtime, results, StillFiles(image), options)

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from service.errors import InvalidOption
-from service.outgoing.guard import hide_query, is_allowed, is_public, parse_url, resolve
+from service.outgoing.guard import Resolver, hide_query, is_allowed, is_public, parse_url
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,7 @@ from service.outgoing.guard import hide_query, is_allowed, is_public, parse_url,
         "::ffff:10.0.0.1",
         "64:ff9b::7f00:1",
         "64:ff9b:1::a00:1",
+        "64:ff9b:1:7f00:0:100:101:101",
         "2002:7f00:1::",
         "2001:0:1:2:3:4:5:6",
         "fc00::1",
@@ -57,12 +58,20 @@ def test_operator_allows_networks_in_either_form() -> None:
     assert not is_allowed(ipaddress.ip_address("127.0.0.1"), allowed)
 
 
+def resolve(host: str) -> list[str]:
+    resolver = Resolver([], timeout_s=20)
+    try:
+        return asyncio.run(resolver.resolve(host, 80))
+    finally:
+        resolver.close()
+
+
 @pytest.mark.parametrize(
     "host", ["localhost", "127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "::ffff:7f00:1", "0"]
 )
 def test_every_spelling_of_this_machine_is_refused(host: str) -> None:
     with pytest.raises(InvalidOption, match="not an address of the public internet"):
-        asyncio.run(resolve(host, 80, []))
+        resolve(host)
 
 
 def test_host_with_one_address_of_the_inside_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +81,7 @@ def test_host_with_one_address_of_the_inside_is_refused(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
     with pytest.raises(InvalidOption):
-        asyncio.run(resolve("both.example", 80, []))
+        resolve("both.example")
 
 
 @pytest.mark.parametrize(

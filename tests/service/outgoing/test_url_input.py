@@ -1,18 +1,23 @@
 """Input by URL: fetched with bounds, through redirects that are checked, and only when allowed."""
 
+import base64
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from service.outgoing.calls import MAX_FETCHES, OWN_FETCHES
 from tests.fakes import FakeEngine
-from tests.helpers import assert_problem, decode
+from tests.helpers import assert_problem, decode, encode, post_image, read_metric, wait_until
 from tests.receiver import Received, Receiver, Reply, open_receiver
 from tests.videos import Clip
 
+SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
 HERE = {"url_input": True, "outgoing_allow": "127.0.0.0/8"}
+WAITS = HERE | {"outgoing_timeout_s": 60}
 
 
 @pytest.fixture
@@ -155,3 +160,56 @@ def test_more_fetches_than_may_run_wait_for_their_turn(make_client, files) -> No
     with ThreadPoolExecutor(7) as pool:
         answers = [*pool.map(lambda _: client.post("/v1/image", params=url), range(7))]
     assert [answer.status_code for answer in answers] == [200] * 7
+
+
+def test_name_server_without_an_answer_holds_up_nobody_else(make_client, portrait, monkeypatch):
+    real, answered = socket.getaddrinfo, threading.Event()
+
+    def answer(host, *arguments, **options):
+        if str(host).endswith(".example"):
+            answered.wait(60)
+            raise socket.gaierror
+        return real(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    client = make_client(FakeEngine(), webhook_secret=SECRET, outgoing_timeout_s=50)
+    large = encode(portrait, "BMP") + bytes(2**20)  # more than is held in memory
+    with ThreadPoolExecutor(41) as pool:
+        urls = [{"webhook": f"http://{number}.example/"} for number in range(40)]
+        files = {"file": b"a clip"}
+        waiting = [pool.submit(client.post, "/v1/video", params=url, files=files) for url in urls]
+        wait_until(lambda: read_metric(client, "matting_requests_in_progress") > 40)
+        try:
+            assert pool.submit(post_image, client, large).result(30).status_code == 200
+        finally:
+            answered.set()
+        assert {one.result().status_code for one in waiting} == {422}
+
+
+def test_slow_servers_of_one_key_hold_up_no_other_key(make_client, files) -> None:
+    client = make_client(FakeEngine(), api_keys="one,two", url_timeout_s=20, **WAITS)
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(MAX_FETCHES) as pool:
+        slow = {"url": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
+        one, two = ({"X-API-Key": key} for key in ("one", "two"))
+        for _ in range(MAX_FETCHES):
+            pool.submit(client.post, "/v1/image", params=slow, headers=one)
+        held = [silent.accept()[0] for _ in range(OWN_FETCHES)]
+        photo = {"url": f"{files.url}/photo.jpg"}
+        assert client.post("/v1/image", params=photo, headers=two).status_code == 200
+        silent.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+        silent.close()
+        for connection in held:
+            connection.close()
+
+
+def test_name_that_is_not_found_in_time_is_refused(make_client, monkeypatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(60))
+    client = make_client(FakeEngine(), url_input=True, outgoing_timeout_s=0.1)
+    try:
+        refused = client.post("/v1/image", params={"url": "http://slow.example/"})
+    finally:
+        answered.set()
+    assert "within 0.1 s" in assert_problem(refused, 422, "invalid-option")["detail"]

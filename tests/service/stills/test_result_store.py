@@ -117,6 +117,23 @@ def test_result_used_longest_ago_makes_room(tmp_path):
     run(tmp_path, scenario, most=2 * RESULT.bytes)
 
 
+def test_owner_of_most_makes_room_and_nobody_else(tmp_path):
+    async def scenario(store, clock):
+        one = await store.keep("b", RESULT, 60)
+        many = [await store.keep("a", RESULT, 60) for _ in range(5)]
+        await store.load("b", one)
+        for gone in many[:3]:
+            with pytest.raises(Gone):
+                await store.load("a", gone)
+        second = await store.keep("b", RESULT, 60)
+        with pytest.raises(Gone):
+            await store.load("a", many[3])
+        await store.load("a", many[4])
+        await store.load("b", second)
+
+    run(tmp_path, scenario, most=3 * RESULT.bytes)
+
+
 def test_result_larger_than_the_store_is_refused_with_the_limit(tmp_path):
     async def scenario(store, clock):
         kept = await store.keep("a", KeptResult(b"x" * 100, None), 60)
