@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import LiveServer, encode, start_live_server
+from tests.storage import S3, run_s3
 
 # The same examples in each run: a failure is the change's, not the day's, nor the machine's.
 hypothesis.settings.register_profile(
@@ -142,3 +143,17 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
         for server in running:
             server.process.kill()
             server.process.wait()
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    with run_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def storage_url(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty storage, whose server and credentials are in the environment."""
+    for name, value in s3.environ.items():
+        monkeypatch.setenv(name, value)
+    return s3.make_bucket()

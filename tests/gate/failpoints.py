@@ -13,7 +13,9 @@ from typing import Any
 
 from service import __main__ as command
 from service.jobs import files
+from service.jobs.bucket import Bucket
 from service.jobs.files import INPUT, RESULTS, JobFiles
+from service.jobs.objects import ObjectFiles
 from service.jobs.store import JobStore
 
 Condition = Callable[..., bool]
@@ -31,6 +33,10 @@ class Point:
 
 def is_renamed_to(name: str) -> Condition:
     return lambda source, target, **_: str(target).endswith(f"/{name}")
+
+
+def is_key_with(name: str) -> Condition:
+    return lambda bucket, key, *_: f"/{name}" in key
 
 
 def is_set_to(state: str) -> Condition:
@@ -61,6 +67,18 @@ POINTS = {
     "deletion: the row is gone": Point(JobStore, "delete", is_after=True),
 }
 
+# The same with files in object storage; an upload there is one call.
+STORED_POINTS = {
+    "stored upload: nothing is written": Point(Bucket, "put", condition=is_key_with(INPUT)),
+    "stored upload: written, without a row": Point(ObjectFiles, "receive", is_after=True),
+    "stored run: the clip is fetched": Point(ObjectFiles, "open_upload", is_after=True),
+    "stored results: written, not read back": Point(Bucket, "put", True, is_key_with(RESULTS)),
+    "stored results: final, without a row": Point(ObjectFiles, "publish_results", is_after=True),
+    "stored end: written down, the upload still there": Point(ObjectFiles, "keep_results_only"),
+    "stored end: the upload is gone": Point(ObjectFiles, "keep_results_only", is_after=True),
+    "stored deletion: the row is gone": Point(JobStore, "delete", is_after=True),
+}
+
 
 def install(point: Point) -> None:
     """Have the process kill itself at a point, the first time that it comes there."""
@@ -79,5 +97,5 @@ def install(point: Point) -> None:
 
 
 if __name__ == "__main__":
-    install(POINTS[sys.argv[1]])
-    sys.exit(command.main([]))
+    install((POINTS | STORED_POINTS)[sys.argv[1]])
+    sys.exit(command.run({}))
