@@ -38,6 +38,7 @@ from service.settings import Settings
 from training.evaluation.results import format_table
 
 STAGES = ("read", "input", "smooth", "refine", "compose", "write")
+WARM_UP = 4  # frames
 LIMITS = VideoLimits(max_frames=10_000, max_duration_s=1000, max_frame_megapixels=50, max_side=8192)
 
 
@@ -106,6 +107,8 @@ def measure_clip(engine: OnnxEngine, path: Path) -> dict[str, dict[str, float]]:
         info, frames = read_clip(path)
     matted = matte_frames(engine, frames, shared)
     renderer = Renderer(RenderOptions(), info.height, info.width)
+    for item in matted[:WARM_UP]:  # a process that has been running has its memory already
+        _ = renderer.render(item).draw("composite")
     found = {}
     for name in OUTPUTS:
         stages = Stages()

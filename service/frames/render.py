@@ -23,7 +23,7 @@ from service.matting.composite import (
     draw_background,
     quantise_alpha,
 )
-from service.matting.foreground import estimate_foreground, estimate_means
+from service.matting.foreground import estimate_foreground, estimate_frame_means
 from service.matting.placement import PlacedPerson, Placement, place_frame
 from service.matting.refine import refine_alpha
 from service.matting.refine_planes import refine_planes
@@ -145,6 +145,13 @@ class RenderedFrame:
         planes = self._frame.planes
         if planes is None:
             return settle_ends(refine_alpha(self._frame.flat, self._matte, self._network_image))
+        return self._refined_grey.astype(np.float32) / np.float32(255)
+
+    @cached_property
+    def _refined_grey(self) -> Pixels:
+        """The refined matte of a frame in planes, (H, W) uint8."""
+        planes = self._frame.planes
+        assert planes is not None
         samples = (planes.luma, *planes.chroma)
         return refine_planes(samples, planes.to_rgb, self._matte, self._network_image)
 
@@ -188,13 +195,21 @@ class RenderedFrame:
         options = self._options
         is_plain = options.placement is None and options.shadow == "none"
         is_plain = is_plain and not isinstance(self._background, Blur)
-        return is_plain and self.alpha is self._true_alpha
+        return is_plain and (self._is_as_refined or self.alpha is self._true_alpha)
+
+    @cached_property
+    def _is_as_refined(self) -> bool:
+        """Whether nothing is done to the refined matte of a frame in planes."""
+        frame, options = self._frame, self._options
+        has_no_part = frame.alpha is None and frame.box is None and options.roi is None
+        is_kept = not any(value not in (None, 0) for value in options.cleanup.values())
+        return frame.planes is not None and options.refines and has_no_part and is_kept
 
     def _compose_planes(self, frame: YuvPicture) -> YuvPicture:
         assert not isinstance(self._background, Blur)
         means = None
         if self._options.estimates_foreground:
-            means = estimate_means(self._network_image, self.alpha, COLOUR_SIDE)
+            means = estimate_frame_means(self._network_image, self.grey, COLOUR_SIDE)
         background = self._in_planes.get(self._background, frame.size, frame.matrix)
         return compose_planes(frame, self.grey, background, means)
 
@@ -206,7 +221,7 @@ class RenderedFrame:
     @cached_property
     def grey(self) -> Pixels:
         """The matte, (H, W)."""
-        return quantise_alpha(self.alpha)
+        return self._refined_grey if self._is_as_refined else quantise_alpha(self.alpha)
 
     @cached_property
     def cutout(self) -> Pixels:

@@ -10,6 +10,7 @@ SURE = 0.9  # alpha of a pixel that the network calls a person without hesitatin
 PERSON_PIXELS = 1000
 # The same as a share of the picture, for networks that see it small.
 PERSON_SHARE = 0.02
+SQUARE = 32  # pixels a side: no fewer than PERSON_PIXELS
 # Gaps up to this many pixels wide, at the network's size, belong to the silhouette.
 CLOSED_GAP = 33
 _EPSILON = 1e-6
@@ -47,6 +48,14 @@ def find_silhouette(alpha: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 def shows_person(alpha: NDArray[np.float32]) -> bool:
     """Say whether the network's matte (h, w) shows anybody: one solid piece of some size."""
-    _, _, stats, _ = cv2.connectedComponentsWithStats((alpha > SURE).view(np.uint8))
-    largest = int(stats[1:, cv2.CC_STAT_AREA].max(initial=0))
-    return largest >= min(PERSON_PIXELS, PERSON_SHARE * alpha.size)
+    sure = (alpha > SURE).view(np.uint8)
+    least = min(PERSON_PIXELS, PERSON_SHARE * alpha.size)
+    if cv2.countNonZero(sure) < least:
+        return False
+    # Most people fill a square of so many pixels, which is found in a tenth of the time.
+    height, width = (size // SQUARE * SQUARE for size in sure.shape)
+    squares = sure[:height, :width].reshape(height // SQUARE, SQUARE, width // SQUARE, SQUARE)
+    if np.minimum.reduce(np.minimum.reduce(squares, axis=1), axis=2).any():
+        return True
+    _, _, stats, _ = cv2.connectedComponentsWithStats(sure)
+    return int(stats[1:, cv2.CC_STAT_AREA].max(initial=0)) >= least

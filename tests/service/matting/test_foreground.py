@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from service.inference.preprocessing import fit_to_network
 from service.matting.composite import composite_over_colour
-from service.matting.foreground import INVISIBLE, estimate_foreground, estimate_means, unmix
+from service.matting.foreground import (
+    EPSILON,
+    INVISIBLE,
+    estimate_foreground,
+    estimate_frame_means,
+    estimate_means,
+    refine_means,
+    unmix,
+)
 from service.matting.refine import refine_alpha
 
 GREEN = (0, 200, 0)
@@ -141,3 +149,51 @@ def test_unmixing_inverts_the_mixture():
     alpha = np.array([0, 0.5, 1], np.float32)
     # At one half 110 were expected, 10 more than there are: half of that is taken off.
     np.testing.assert_array_equal(unmix(image, alpha, mean, behind)[:, 0], [200, 195, 100])
+
+
+def refine_means_everywhere(image, alpha, means, windows):
+    """Return what `refine_means` does, each pass over all pixels as in Forte's paper."""
+    picture, a = image.astype(np.float64), alpha[..., None].astype(np.float64)
+    shares = a, 1 - a
+    means = [mean.astype(np.float64) for mean in means or (picture, picture)]
+    for window in windows:
+        side = max(3, round(window * min(alpha.shape)) | 1)
+        missing = picture - shares[0] * means[0] - shares[1] * means[1]
+        missing /= shares[0] ** 2 + shares[1] ** 2
+        for n, share in enumerate(shares):
+            weight = share**3
+            colour = np.clip(means[n] + share * missing, 0, 255) * weight
+            total = cv2.blur(weight[..., 0], (side, side))[..., None] + EPSILON
+            means[n] = (cv2.blur(colour, (side, side)) + EPSILON * means[n]) / total
+    return means
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (33, 20)])
+@pytest.mark.parametrize("is_sure", [True, False])
+def test_means_of_mixed_pixels_alone_are_those_of_passes_over_all(shape, is_sure):
+    image, alpha = make_case(6, shape)
+    if is_sure:
+        alpha = np.clip((cv2.GaussianBlur(alpha, (0, 0), 3) - 0.5) * 20 + 0.5, 0, 1)
+        assert 0.1 < ((alpha > 0) & (alpha < 1)).mean() < 0.9
+    windows = (0.5, 0.1, 0.05)
+    wider = [cv2.blur(image, (9, 9)).astype(np.float32), image.astype(np.float32)]
+    for start in (None, wider):
+        found = refine_means(image, alpha, start, windows)
+        expected = refine_means_everywhere(image, alpha, start, windows)
+        np.testing.assert_allclose(found, expected, atol=0.05)  # of 255
+
+
+def test_means_of_a_frame_are_those_of_a_photo(portrait):
+    """Made from the picture for the network; of colours that mix, the mean difference is small."""
+    photo = cv2.resize(portrait, (640, 360), interpolation=cv2.INTER_AREA)
+    y, x = np.mgrid[:360, :640]
+    alpha = np.clip((120 - np.hypot(x - 320, y - 180)) / 20 + 0.5, 0, 1).astype(np.float32)
+    small = cv2.resize(photo, (320, 180), interpolation=cv2.INTER_AREA)
+    grey = np.rint(alpha * 255).astype(np.uint8)
+    found = estimate_frame_means(small, grey, 128)
+    expected = estimate_means(photo, alpha, 128)
+    near = cv2.resize(alpha, found[0].shape[1::-1])
+    near = (near > 0.02) & (near < 0.98)
+    for mean, other in zip(found, expected, strict=True):
+        assert mean.shape == other.shape == (128, 228, 3)
+        assert np.abs(mean[near].astype(int) - other[near]).mean() < 2

@@ -82,3 +82,11 @@ def test_clear_gap_between_arm_and_body_is_decided():
     person = make_disc(80_000)
     person[200:300, 150:230] = 0
     assert measure_confidence(person) == 1
+
+
+def test_person_need_not_fill_a_square():
+    thin = np.zeros((512, 700), np.float32)
+    thin[10:12, :600] = 1
+    assert shows_person(thin)
+    thin[:, 490] = 0  # two pieces of 980 and of 218 pixels
+    assert not shows_person(thin)
