@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import MediaLimitExceeded
-from service.media.image.writer import CONTENT_TYPES, PixelFormat, encode_image
+from service.media.image.saving import PixelFormat
+from service.media.image.writer import CONTENT_TYPES, encode_image
 from service.media.video.types import VideoFrame
 from service.media.video.writing.fragment_writer import TICKS_PER_S, FragmentWriter
 

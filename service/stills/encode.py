@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from service.errors import ImpossibleOutput
 from service.matting.composite import cut_out, quantise_alpha
+from service.media.encoder.apart import encode_apart, is_large
 from service.media.image import layers
-from service.media.image.writer import CONTENT_TYPES, MAX_SIDE, PixelFormat, encode_image
+from service.media.image.saving import PixelFormat
+from service.media.image.writer import CONTENT_TYPES, MAX_SIDE, encode_image
 from service.stills.metadata import ResultMetadata
 from service.stills.options import Format, ImageOptions
 from service.stills.render import FinishedStill
@@ -44,21 +46,22 @@ def encode_still(
     def encode(pixels: NDArray[np.uint8], kind: PixelFormat) -> bytes:
         check_side(max(pixels.shape[:2]), kind)
         check_time(is_late)
-        return encode_image(
-            pixels,
-            kind,
-            quality=options.quality,
-            compression=options.compression,
-            icc=finished.icc if pixels.ndim == 3 else b"",
-            exif=finished.exif,
-            is_late=is_late,
-        )
+        icc = finished.icc if pixels.ndim == 3 else b""
+        settings = {"quality": options.quality, "compression": options.compression}
+        if is_large(pixels, kind):
+            given = {"picture": pixels}
+            return encode_apart(given, icc, finished.exif, is_late, format=kind, **settings)
+        return encode_image(pixels, kind, icc=icc, exif=finished.exif, is_late=is_late, **settings)
 
     if format == "psd":
         check_side(max(finished.photo.shape), format)
         check_time(is_late)
         person = cut_out(finished.colour, finished.alpha)
-        content = layers.encode_layers({"photo": finished.photo, "person": person}, finished.icc)
+        given = {"photo": finished.photo, "person": person}
+        if is_large(person, format):
+            content = encode_apart(given, finished.icc, b"", is_late, format=format)
+        else:
+            content = layers.encode_layers(given, finished.icc)
         return Encoded({"image.psd": content}, PSD_TYPE)
     if options.output == "bundle":
         colour = encode(finished.colour, "jpeg")

@@ -136,14 +136,15 @@ def test_longest_side_is_what_the_format_holds(format):
         open_image(encode(np.zeros((1, side + 1), np.uint8), format))
 
 
-def test_png_ends_when_nobody_waits_for_it():
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_ends_when_nobody_waits_for_it(channels: int):
     asked = []
 
     def is_late() -> bool:
         asked.append(1)
         return len(asked) > 3
 
-    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, channels), np.uint8).squeeze()
     with pytest.raises(TooLate):
-        encode(noise, "png", is_late=is_late)
+        encode_image(noise, "png", quality=90, compression=9, is_late=is_late)
     assert len(asked) == 4
