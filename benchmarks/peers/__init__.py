@@ -1,0 +1,1 @@
+"""Other matting programs on the same photos and clip: `make bench-peers`."""
