@@ -109,6 +109,11 @@ class Metrics:
             ("kind", "state"),
             registry=self.registry,
         )
+        self.storage_failures = Counter(
+            "matting_storage_failures_total",
+            "Calls of the object storage that failed after all tries.",
+            registry=self.registry,
+        )
         self.jobs = self._gauge("matting_jobs", "Jobs that are known.", ("state",))
         self.sessions_active = self._gauge("matting_sessions_active", "Sessions that are open.")
         self.session_buffer_bytes = self._gauge(

@@ -129,6 +129,11 @@ ROWS: dict[str, list[Panel]] = {
             {"{{kind}} {{state}}/s": rate("matting_deliveries_total", "kind, state")},
         ),
         Panel(
+            "Failures of the object storage",
+            "none",
+            {"failures/s": f"sum(rate(matting_storage_failures_total[{RATE}]))"},
+        ),
+        Panel(
             "Use of keys",
             "none",
             {"{{key}} {{unit}}/s": rate("matting_key_use_total", "key, unit")},

@@ -7,8 +7,8 @@ import io
 import logging
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -53,7 +53,8 @@ class StoredObject:
 class Bucket:
     """The objects below a URL; methods block.
 
-    They raise StorageUnavailable when the storage does not answer, or refuses, after several tries.
+    They raise StorageUnavailable when the storage does not answer, or refuses, after several tries,
+    and call `on_failure`.
     """
 
     def __init__(self, store: "ObjectStore") -> None:
@@ -61,6 +62,7 @@ class Bucket:
 
         self._store = store
         self._signing = store if isinstance(store, S3Store | GCSStore | AzureStore) else None
+        self.on_failure: Callable[[], object] = lambda: None
 
     def put(
         self, key: str, file: BinaryIO | Path, attributes: Mapping[str, str] | None = None
@@ -74,7 +76,7 @@ class Bucket:
         if not isinstance(file, Path):
             file.seek(0)
         kept = dict(attributes) if attributes and self._signing is not None else None
-        with translate_storage_errors():
+        with self._translate_errors():
             obstore.put(self._store, key, file, attributes=kept)
             return int(obstore.head(self._store, key)["size"])
 
@@ -82,15 +84,15 @@ class Bucket:
         """Open an object, which is read as it is asked for; raises FileNotFoundError."""
         import obstore
 
-        with translate_storage_errors(may_be_missing=True):
+        with self._translate_errors(may_be_missing=True):
             reader = obstore.open_reader(self._store, key, buffer_size=READ_BYTES)
-        return ObjectReader(reader)  # type: ignore[return-value]
+        return ObjectReader(reader, self._translate_errors)  # type: ignore[return-value]
 
     def list(self, folder: str) -> list[StoredObject]:
         """Return the objects in a folder and those below it."""
         import obstore
 
-        with translate_storage_errors():
+        with self._translate_errors():
             found = obstore.list(self._store, folder).collect()
         return [StoredObject(one["path"], one["size"], one["last_modified"]) for one in found]
 
@@ -101,7 +103,7 @@ class Bucket:
         batches = keys if self._signing is None else [keys] if keys else []
         for key in batches:
             try:
-                with translate_storage_errors(may_be_missing=True):
+                with self._translate_errors(may_be_missing=True):
                     obstore.delete(self._store, key)
             except FileNotFoundError:
                 continue
@@ -112,15 +114,42 @@ class Bucket:
 
         if self._signing is None:
             return None
-        with translate_storage_errors():
+        with self._translate_errors():
             return obstore.sign(self._signing, "GET", key, timedelta(seconds=SIGNED_S))
+
+    @contextmanager
+    def _translate_errors(self, *, may_be_missing: bool = False) -> Iterator[None]:
+        """Raise StorageUnavailable for what obstore raises.
+
+        FileNotFoundError passes where an object `may_be_missing`; elsewhere the bucket is missing.
+        """
+        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+        try:
+            yield
+        except (BaseError, OSError) as error:
+            if may_be_missing and isinstance(error, FileNotFoundError):
+                raise
+            self.on_failure()
+            log.warning("object storage failed", extra={"fields": {"why": describe_cause(error)}})
+            state = "does not answer"
+            if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+                state = "refuses the credentials of the service"
+            raise StorageUnavailable(
+                f"the object storage of jobs {state}",
+                hint="send the request again after Retry-After seconds",
+                retry_after_s=5,
+            ) from error
 
 
 class ObjectReader(io.RawIOBase):
     """An object as an open file."""
 
-    def __init__(self, reader: "ReadableFile") -> None:
+    def __init__(
+        self, reader: "ReadableFile", translate_errors: Callable[..., AbstractContextManager[None]]
+    ) -> None:
         self._reader = reader
+        self._translate_errors = translate_errors
 
     def readable(self) -> bool:
         return True
@@ -135,7 +164,7 @@ class ObjectReader(io.RawIOBase):
         return self._reader.tell()
 
     def readinto(self, buffer: Any) -> int:
-        with translate_storage_errors(may_be_missing=True):
+        with self._translate_errors(may_be_missing=True):
             data = memoryview(self._reader.read(len(buffer)))
         buffer[: len(data)] = data
         return len(data)
@@ -187,27 +216,3 @@ def describe_cause(error: BaseException) -> str:
     """Return the text of an error of obstore, without its dump of Rust structures."""
     text = " ".join(str(error).partition("\n\nDebug source")[0].split())
     return re.sub(r"<.*<Code>(.*)</Code>.*<Message>(.*)</Message>.*", r"\1, \2", text)
-
-
-@contextmanager
-def translate_storage_errors(*, may_be_missing: bool = False) -> Iterator[None]:
-    """Raise StorageUnavailable for what obstore raises.
-
-    FileNotFoundError passes where an object `may_be_missing`; elsewhere the bucket is not there.
-    """
-    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-
-    try:
-        yield
-    except (BaseError, OSError) as error:
-        if may_be_missing and isinstance(error, FileNotFoundError):
-            raise
-        log.warning("object storage failed", extra={"fields": {"why": describe_cause(error)}})
-        state = "does not answer"
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-            state = "refuses the credentials of the service"
-        raise StorageUnavailable(
-            f"the object storage of jobs {state}",
-            hint="send the request again after Retry-After seconds",
-            retry_after_s=5,
-        ) from error

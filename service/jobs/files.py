@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +149,9 @@ class JobFiles:
     def remove(self, job_id: str) -> None:
         """Remove all files of a job."""
         remove_tree(self.path(job_id))
+
+    def watch(self, on_failure: Callable[[], object]) -> None:
+        """Have failures of a storage told."""
 
     def close(self) -> None:
         """Take in that the process ends."""

@@ -59,6 +59,7 @@ class Jobs:
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
+        store.files.watch(runtime.metrics.storage_failures.inc)
         self._runtime = runtime
         self._slots = slots
         self._settings = runtime.settings

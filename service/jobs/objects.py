@@ -141,6 +141,9 @@ class ObjectFiles(JobFiles):
     def remove(self, job_id: str) -> None:
         self._remove(job_id, self.list_job(job_id))
 
+    def watch(self, on_failure: Callable[[], object]) -> None:
+        self._bucket.on_failure = on_failure
+
     def close(self) -> None:
         self._scratch.close()
 

@@ -181,8 +181,11 @@ def test_storage_that_ends_is_unavailable_and_comes_back(tmp_path, monkeypatch):
     try:
         stored = open_stored(server.make_bucket(), tmp_path)
         server.stop()
+        failures: list[None] = []
+        stored.watch(lambda: failures.append(None))
         with pytest.raises(StorageUnavailable, match="does not answer") as caught:
             receive(stored)
+        assert len(failures) == 2, "of the upload, and of what it had left"
         assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "5"})
         server.start()
         with pytest.raises(StorageUnavailable, match="does not answer"):
