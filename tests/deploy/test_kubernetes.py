@@ -51,6 +51,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "endpoint": "http://minio.storage:9000",
             "region": "eu-central-1",
             "secret": "matting-storage",
+            "serviceAccount": "matting",
             "port": 9000,
             "redirect": False,
         },
@@ -192,6 +193,7 @@ def test_pods_with_a_storage_need_no_common_volume() -> None:
     assert (settings.storage_url, env["MATTING_STORAGE_REDIRECT"]) == ("s3://matting/jobs", "false")
     assert env["AWS_ENDPOINT_URL"] == "http://minio.storage:9000"
     assert env["AWS_REGION"] == "eu-central-1" and "MATTING_JOBS_DIR" not in env
+    assert pod["serviceAccountName"] == "matting"
     assert container["envFrom"] == [{"secretRef": {"name": "matting-storage"}}]
     assert "jobs" not in {volume["name"] for volume in pod["volumes"]}
     rules = find(documents, "NetworkPolicy")["spec"]["egress"]
