@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from service.jobs.files import JobFiles, sync_folder
@@ -99,6 +100,20 @@ def open_database(path: Path, files: JobFiles, migrations: Sequence[str]) -> sql
             f"{path.parent} away to start without its jobs"
         ) from None
     return connection
+
+
+def count_kept_rows(path: Path) -> int:
+    """Return how many jobs of a database have files: those that are waited for, and results.
+
+    0 for one that cannot be read, which its own process says at its start.
+    """
+    try:
+        with closing(sqlite3.connect(path, LOCK_TIMEOUT_S)) as connection:
+            states = "('queued', 'running', 'succeeded')"
+            found = connection.execute(f"SELECT count(*) FROM jobs WHERE state IN {states}")
+            return int(found.fetchone()[0])
+    except sqlite3.Error:
+        return 0
 
 
 def _prepare(

@@ -20,7 +20,8 @@ from prometheus_client import start_http_server
 from service.access import read_keys
 from service.inference.providers import count_threads
 from service.jobs.files import JobFiles
-from service.jobs.store import FILES, FOLDER
+from service.jobs.schema import count_kept_rows
+from service.jobs.store import DATABASE, FILES, FOLDER
 from service.media.decoder.confinement import die_with_parent
 from service.settings import ENV_PREFIX, Settings, SettingsError
 from service.workers.merged_metrics import make_registry
@@ -202,11 +203,18 @@ def check_leftovers(settings: Settings) -> None:
     served = {f"w{number}" for number in range(1, settings.workers + 1)}
     folders = [settings.data_dir, *settings.data_dir.glob("w[0-9]*")]
     for folder in folders:
-        if folder.name not in served and JobFiles(folder / FOLDER / FILES).list_ids():
+        if folder.name not in served and has_jobs(folder / FOLDER):
             raise SettingsError(
                 f"{folder} holds jobs of another number of workers than MATTING_WORKERS="
                 f"{settings.workers}: let them end with that number, or remove {folder / FOLDER}"
             )
+
+
+def has_jobs(folder: Path) -> bool:
+    """Say whether a folder of jobs has files of some, or rows of some whose files are elsewhere."""
+    if JobFiles(folder / FILES).list_ids():
+        return True
+    return (folder / DATABASE).exists() and count_kept_rows(folder / DATABASE) > 0
 
 
 def is_ready(worker: Worker) -> bool:

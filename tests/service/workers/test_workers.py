@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tusclient.client import TusClient
 
+from service.jobs.store import JobStore
 from service.settings import Settings, SettingsError
 from service.workers.nginx import Worker, make_config
 from service.workers.supervisor import check_leftovers, find_ports
@@ -30,6 +31,7 @@ from tests.helpers import (
     wait_until,
 )
 from tests.job_requests import ASYNC, bring, wait_for_end
+from tests.service.jobs.test_job_store import make_job
 from tests.sockets import LiveSession
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -218,6 +220,13 @@ def test_folder_with_jobs_of_another_number_of_workers_is_refused(tmp_path: Path
         with pytest.raises(SettingsError, match="another number of workers"):
             check_leftovers(Settings(workers=count, data_dir=tmp_path))
         shutil.rmtree(tmp_path / worker / "matting-jobs")
+    store = JobStore.open(tmp_path)  # whose files are in object storage
+    job = make_job()
+    store.insert(job, 0)
+    with pytest.raises(SettingsError, match="another number of workers"):
+        check_leftovers(Settings(workers=2, data_dir=tmp_path))
+    store.update(job.id, state="expired")
+    store.close()
     check_leftovers(Settings(workers=2, data_dir=tmp_path))
 
 
