@@ -1,5 +1,6 @@
 """Files of jobs in object storage, so that any service on their database finds them."""
 
+import math
 import shutil
 import time
 from collections import defaultdict
@@ -8,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
-from service.errors import MattingError, StorageUnavailable, translate_disk_errors
+from service.errors import StorageUnavailable, translate_disk_errors
 from service.jobs.bucket import Bucket, StoredObject
 from service.jobs.files import (
     RESULTS,
@@ -51,7 +52,8 @@ class ObjectFiles(JobFiles):
         self._name = name
         self._scratch = scratch
         self._timer = timer
-        self._counted: tuple[float, int] | None = None  # when, and how many bytes
+        self._stored_bytes: int | None = None
+        self._counted_s = -math.inf
 
     def list_ids(self) -> list[str]:
         return list(self.list_all())
@@ -82,8 +84,10 @@ class ObjectFiles(JobFiles):
             for name, file in uploads.items():
                 digests[name] = hash_file(file)
                 self._put(self._key(job_id, name), file, file.tell())
+        except StorageUnavailable:
+            raise  # what is there is an orphan, which goes when it is old
         except BaseException:
-            with suppress(MattingError):  # else an orphan, which goes when it is old
+            with suppress(StorageUnavailable):
                 self.remove(job_id)
             raise
         return digests
@@ -148,11 +152,16 @@ class ObjectFiles(JobFiles):
         self._scratch.close()
 
     def measure_bytes(self) -> int:
+        """Return the bytes of all objects and runs; while the storage is away, those of before."""
         now_s = self._timer()
-        if self._counted is None or now_s - self._counted[0] > COUNTED_S:
-            stored = sum(found.bytes for found in self._bucket.list(self._name))
-            self._counted = now_s, stored
-        return self._counted[1] + sum(size for _, size in measure_files(self._scratch.path))
+        if self._stored_bytes is None or now_s - self._counted_s > COUNTED_S:
+            self._counted_s = now_s
+            try:
+                self._stored_bytes = sum(found.bytes for found in self._bucket.list(self._name))
+            except StorageUnavailable:
+                if self._stored_bytes is None:
+                    raise
+        return self._stored_bytes + sum(size for _, size in measure_files(self._scratch.path))
 
     def _put(
         self,
@@ -161,7 +170,7 @@ class ObjectFiles(JobFiles):
         size_bytes: int,
         attributes: Mapping[str, str] | None = None,
     ) -> None:
-        self._counted = None
+        self._counted_s = -math.inf
         stored = self._bucket.put(key, file, attributes)
         if stored != size_bytes:
             raise StorageUnavailable(
@@ -169,7 +178,7 @@ class ObjectFiles(JobFiles):
             )
 
     def _remove(self, job_id: str, names: Iterable[str]) -> None:
-        self._counted = None
+        self._counted_s = -math.inf
         self._bucket.remove([self._key(job_id, name) for name in names])
 
     def _key(self, *names: str) -> str:

@@ -180,12 +180,15 @@ def test_storage_that_ends_is_unavailable_and_comes_back(tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     try:
         stored = open_stored(server.make_bucket(), tmp_path)
+        assert stored.measure_bytes() == 0
         server.stop()
         failures: list[None] = []
         stored.watch(lambda: failures.append(None))
         with pytest.raises(StorageUnavailable, match="does not answer") as caught:
             receive(stored)
-        assert len(failures) == 2, "of the upload, and of what it had left"
+        assert len(failures) == 1, "nobody waits for more than that"
+        assert stored.measure_bytes() == stored.measure_bytes() == 0, "as it was counted before"
+        assert len(failures) == 2
         assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "5"})
         server.start()
         with pytest.raises(StorageUnavailable, match="does not answer"):
