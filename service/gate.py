@@ -1,10 +1,10 @@
 """The admission gate: bounds on requests, megapixels and queued work."""
 
+from collections import Counter
 from types import TracebackType
 
-from service.errors import (
-    Overloaded,
-)
+from service.access import ANONYMOUS
+from service.errors import Overloaded
 from service.metrics import Metrics
 
 # How much one new measurement of the network's speed counts against the older ones.
@@ -18,15 +18,28 @@ class AdmissionGate:
 
     Three bounds: requests in progress, source megapixels in progress, and seconds of network work
     ahead of the newcomer. One request may always wait behind the one that runs.
+
+    No key can keep the others out: one that has no request in progress enters though the bounds are
+    reached, and `reserved_megapixels` are for keys that have none in progress. Anonymous clients
+    are no key.
     """
 
     def __init__(
-        self, *, max_requests: int, max_megapixels: float, queue_s: float, metrics: Metrics
+        self,
+        *,
+        max_requests: int,
+        max_megapixels: float,
+        queue_s: float,
+        metrics: Metrics,
+        reserved_megapixels: float = 0,
     ) -> None:
         self.max_requests = max_requests
         self.max_megapixels = max_megapixels
+        self.reserved_megapixels = reserved_megapixels
         self.queue_s = queue_s
         self.requests = 0
+        self.own_requests: Counter[str] = Counter()
+        self.own_pixels: Counter[str] = Counter()
         self.pixels = 0  # whole numbers: sums of fractions do not come back to zero
         self.image_s = 0.0
         self.fine_s = FINE_S
@@ -51,19 +64,21 @@ class AdmissionGate:
         """Seconds of work that is admitted."""
         return self.requests * self.image_s + self.fine_requests * self.fine_s
 
-    def try_enter(self, *, is_fine: bool = False) -> "Ticket":
+    def try_enter(self, owner: str = ANONYMOUS, *, is_fine: bool = False) -> "Ticket":
         """Return a ticket that must be closed; raises Overloaded when a bound is reached.
 
         The seconds that refine=fine takes count as well.
         """
-        ahead_s = self.ahead_s
-        if self.requests >= self.max_requests:
-            raise self._refuse("requests in progress", self.max_requests, self.requests)
-        if self.requests >= 2 and ahead_s > self.queue_s:
-            raise self._refuse("seconds of work are queued", self.queue_s, round(ahead_s, 2))
+        if owner == ANONYMOUS or self.own_requests[owner]:
+            ahead_s = self.ahead_s
+            if self.requests >= self.max_requests:
+                raise self._refuse("requests in progress", self.max_requests, self.requests)
+            if self.requests >= 2 and ahead_s > self.queue_s:
+                raise self._refuse("seconds of work are queued", self.queue_s, round(ahead_s, 2))
         self.requests += 1
+        self.own_requests[owner] += 1
         self.fine_requests += is_fine
-        return Ticket(self, is_fine=is_fine)
+        return Ticket(self, owner, is_fine=is_fine)
 
     def _refuse(self, what: str, limit: float, actual: float) -> Overloaded:
         self._metrics.requests_rejected.labels("overloaded").inc()
@@ -82,15 +97,18 @@ class Ticket:
     `requests` is 0 for a part of a request that is admitted already.
     """
 
-    def __init__(self, gate: AdmissionGate, requests: int = 1, *, is_fine: bool = False) -> None:
+    def __init__(
+        self, gate: AdmissionGate, owner: str, requests: int = 1, *, is_fine: bool = False
+    ) -> None:
         self._gate = gate
+        self._owner = owner
         self._is_fine = is_fine
         self._requests = requests
         self._pixels = 0
 
     def share(self) -> "Ticket":
         """Return a ticket for one of several pictures of the request, for its pixels alone."""
-        return Ticket(self._gate, requests=0)
+        return Ticket(self._gate, self._owner, requests=0)
 
     def add_megapixels(self, megapixels: float) -> None:
         """Count the source pixels, known once the header is read; raises Overloaded.
@@ -98,11 +116,14 @@ class Ticket:
         An image alone in the gate always passes: the limit on one image is a different one.
         """
         gate = self._gate
-        total = gate.megapixels + megapixels
-        if gate.pixels and total > gate.max_megapixels:
-            raise gate._refuse("megapixels in progress", gate.max_megapixels, round(total, 1))
+        total, most = gate.megapixels + megapixels, gate.max_megapixels
+        if self._owner != ANONYMOUS and gate.own_pixels[self._owner]:
+            most -= gate.reserved_megapixels
+        if gate.pixels and total > most:
+            raise gate._refuse("megapixels in progress", most, round(total, 1))
         pixels = round(megapixels * 1e6)
         gate.pixels += pixels
+        gate.own_pixels[self._owner] += pixels
         self._pixels += pixels
 
     def __enter__(self) -> "Ticket":
@@ -117,6 +138,8 @@ class Ticket:
         self._gate.requests -= self._requests
         self._gate.fine_requests -= self._is_fine
         self._gate.pixels -= self._pixels
+        self._gate.own_requests[self._owner] -= self._requests
+        self._gate.own_pixels[self._owner] -= self._pixels
 
 
 class ByteBudget:

@@ -86,6 +86,7 @@ class Runtime:
         gate = AdmissionGate(
             max_requests=settings.max_requests,
             max_megapixels=settings.max_megapixels,
+            reserved_megapixels=min(settings.image_max_megapixels, settings.max_megapixels / 2),
             queue_s=settings.queue_s,
             metrics=metrics,
         )

@@ -1,6 +1,7 @@
 """The admission gate, alone and through HTTP with a network that a test holds back."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -61,6 +62,40 @@ def test_image_alone_in_the_gate_always_passes():
         with gate.try_enter() as second, pytest.raises(Overloaded):
             second.add_megapixels(0.1)
     assert gate.megapixels == 0
+
+
+def test_key_without_a_request_enters_though_others_fill_the_gate():
+    gate = make_gate(max_requests=3, queue_s=0)
+    gate.observe(1)
+    tickets = [gate.try_enter("flood") for _ in range(2)]
+    with pytest.raises(Overloaded):
+        gate.try_enter("flood")
+    with pytest.raises(Overloaded):
+        gate.try_enter()  # nobody's
+    for owner in ("one", "two"):
+        tickets.append(gate.try_enter(owner))
+        with pytest.raises(Overloaded):
+            gate.try_enter(owner)
+    for ticket in tickets:
+        ticket.__exit__(None, None, None)
+    assert gate.requests == 0 and not any(gate.own_requests.values())
+
+
+def test_megapixels_are_left_for_keys_that_have_none_in_progress():
+    gate = make_gate(max_requests=9, max_megapixels=200, reserved_megapixels=50)
+    flood = [gate.try_enter("flood") for _ in range(4)]
+    for ticket in flood[:3]:
+        ticket.add_megapixels(50)
+    with pytest.raises(Overloaded) as caught:
+        flood[3].share().add_megapixels(1)
+    assert (caught.value.limit, caught.value.actual) == (150, 151)
+    with gate.try_enter("other") as other:
+        other.add_megapixels(50)
+        with gate.try_enter("third") as third, pytest.raises(Overloaded):
+            third.add_megapixels(1)  # what all have together stays within the bound
+    for ticket in flood:
+        ticket.__exit__(None, None, None)
+    assert gate.pixels == 0 and not any(gate.own_pixels.values())
 
 
 def test_gate_refuses_more_seconds_of_work_than_may_wait():
@@ -148,6 +183,19 @@ def test_full_gate_is_429_while_probes_answer(make_client, engine, threads, imag
     engine.release.set()
     assert [future.result().status_code for future in running] == [200, 200]
     assert post_image(client, image).status_code == 200
+
+
+def test_flood_of_one_key_leaves_a_place_for_another(make_client, engine, threads, image):
+    client = make_client(engine, max_requests=2, api_keys="one,two")
+    one, two = ({"X-API-Key": key} for key in ("one", "two"))
+    send = partial(client.post, "/v1/image", files={"file": image})
+    running = [threads.submit(send, headers=one) for _ in range(2)]
+    wait_until(lambda: gate_of(client).requests == 2)
+    assert_problem(send(headers=one), 429, "overloaded")
+    running.append(threads.submit(send, headers=two))
+    wait_until(lambda: gate_of(client).requests == 3)
+    engine.release.set()
+    assert [future.result().status_code for future in running] == [200] * 3
 
 
 def test_megapixels_in_progress_are_429(make_client, engine, threads):

@@ -200,7 +200,7 @@ async def run(
 ) -> Answer:
     """Admit and matte one image; the errors are those of `POST /v1/image`."""
     check_model(runtime, options, has_trimap=False)
-    with runtime.gate.try_enter() as ticket:
+    with runtime.gate.try_enter(request.scope["owner"]) as ticket:
         making = make_answer(
             runtime, results, files, options, format, ticket, request.scope["owner"]
         )

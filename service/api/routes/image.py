@@ -91,7 +91,7 @@ async def matte_image(
             )
         format = choose_format(options, request.headers.get("accept"))
         files = await read_files(runtime, upload)
-    with runtime.gate.try_enter(is_fine=options.refine == "fine") as ticket:
+    with runtime.gate.try_enter(request.scope["owner"], is_fine=options.refine == "fine") as ticket:
         making = make_answer(
             runtime, results, files, options, format, ticket, request.scope["owner"]
         )
@@ -141,7 +141,7 @@ async def rerender_image(
                 hint="send the image again, or leave out existing_alpha",
             )
         options = options.model_copy(update={"existing_alpha": "return"})
-    with runtime.gate.try_enter(is_fine=options.refine == "fine") as ticket:
+    with runtime.gate.try_enter(request.scope["owner"], is_fine=options.refine == "fine") as ticket:
         making = rerender_stored(runtime, kept, background, options, format, ticket)
         answer = await run_until_disconnect(
             request, making, timeout_s=runtime.settings.request_timeout_s

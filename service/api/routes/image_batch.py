@@ -50,7 +50,7 @@ async def answer_batch(
     background = None if file is None else await runtime.files.run(file.read)
     archive = await runtime.files.run(BatchArchive, settings.data_dir, largest)
     try:
-        with runtime.gate.try_enter(is_fine=options.refine == "fine") as ticket:
+        with runtime.gate.try_enter(owner, is_fine=options.refine == "fine") as ticket:
             for number, image in enumerate(upload.files, 1):
                 files = StillFiles(await runtime.files.run(image.data.read), background=background)
                 entry: dict[str, Any] = {"number": number, "file": image.name}
