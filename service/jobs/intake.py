@@ -1,11 +1,13 @@
 """Job submission: admission, idempotency keys, the durable write before the 202."""
 
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
+from service.access import ANONYMOUS
 from service.errors import (
     Draining,
     IdempotencyKeyReused,
@@ -48,7 +50,7 @@ class JobIntake:
         self._metrics = runtime.metrics
         self._disk = jobs.store.disk
         self._clock = clock
-        self._arriving = 0
+        self._arriving: Counter[str] = Counter()  # jobs by owner whose clips are on their way
         self._keys_in_use: set[tuple[str, str]] = set()
 
     @asynccontextmanager
@@ -63,7 +65,7 @@ class JobIntake:
         if self._jobs.is_draining:
             raise Draining("the service is shutting down", hint="try again soon", retry_after_s=1)
         if key is None:
-            async with self._make_room():
+            async with self._make_room(owner):
                 yield Admission(owner, None, None)
             return
         name = (owner, key)
@@ -80,7 +82,7 @@ class JobIntake:
             if earlier is not None or has_room:
                 yield Admission(owner, key, earlier)
                 return
-            async with self._make_room():
+            async with self._make_room(owner):
                 yield Admission(owner, key, None)
         finally:
             self._keys_in_use.discard(name)
@@ -146,9 +148,10 @@ class JobIntake:
         )
 
     @asynccontextmanager
-    async def _make_room(self) -> AsyncIterator[None]:
-        waiting = await self._jobs.queue.count() + self._arriving
-        if waiting >= self._settings.max_queued_jobs:
+    async def _make_room(self, owner: str) -> AsyncIterator[None]:
+        waiting = await self._jobs.queue.count() + self._arriving.total()
+        is_full = waiting >= self._settings.max_queued_jobs
+        if is_full and not await self._may_wait_beside(owner):
             self._metrics.requests_rejected.labels("overloaded").inc()
             raise Overloaded(
                 f"{waiting} jobs are waiting, the limit is {self._settings.max_queued_jobs}",
@@ -157,9 +160,15 @@ class JobIntake:
                 actual=waiting,
                 retry_after_s=30,
             )
-        self._arriving += 1
+        self._arriving[owner] += 1
         try:
             await self._disk.run(check_room, self._settings, self._store.files, {})
             yield
         finally:
-            self._arriving -= 1
+            self._arriving[owner] -= 1
+
+    async def _may_wait_beside(self, owner: str) -> bool:
+        """Say whether a job may wait in a full queue: that of a key which has no other there."""
+        if owner == ANONYMOUS or self._arriving[owner]:
+            return False
+        return await self._store.ask(self._store.count_waiting, owner) == 0

@@ -14,7 +14,7 @@ from service.errors import InProgress, InsufficientStorage, MattingError, NotRea
 from service.jobs.files import PART, JobFiles
 from service.jobs.recovery import EXPIRED_S
 from service.jobs.schema import JobStoreError
-from service.jobs.store import FILES, FOLDER, JobStore, LeaseLost, make_id
+from service.jobs.store import FILES, FOLDER, JobStore, LeaseLost, make_id, mark_served
 
 if TYPE_CHECKING:
     import psycopg
@@ -95,6 +95,7 @@ class PostgresJobStore(JobStore):
         self._lease_s = lease_s
         self._server: psycopg.Connection[Any] | None = None
         self.held: set[str] = set()
+        self._served: dict[str, None] = {}
 
     @classmethod
     def open_shared(cls, url: str, jobs_dir: Path, lease_s: float) -> Self:
@@ -136,7 +137,10 @@ class PostgresJobStore(JobStore):
         self._thread.shutdown()
 
     def claim(self) -> str | None:
-        """Hold the oldest unfinished job that nobody holds, and return its id."""
+        """Hold the unfinished job whose turn it is, and that nobody holds, and return its id.
+
+        Owners take turns here as in a process without a database, the jobs of each by age.
+        """
         return self._claim(
             "state IN ('queued', 'running') AND (lease_until IS NULL OR lease_until < now())"
         )
@@ -154,11 +158,15 @@ class PostgresJobStore(JobStore):
         rows = self._execute(
             "UPDATE jobs SET worker = ?, lease_until = now() + ? * interval '1 second'"
             f" WHERE number = (SELECT number FROM jobs WHERE {condition}"
-            " ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id",
+            " ORDER BY coalesce(array_position(?::text[], owner), 0), number"
+            " LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id, owner",
             self._worker,
             self._lease_s,
+            list(self._served),
         ).fetchall()
-        self.held.update(job_id for (job_id,) in rows)
+        for job_id, owner in rows:
+            self.held.add(job_id)
+            mark_served(self._served, owner)
         return rows[0][0] if rows else None
 
     def renew(self) -> set[str]:

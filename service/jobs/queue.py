@@ -7,15 +7,17 @@ from contextlib import suppress
 
 from service.errors import MattingError
 from service.jobs.postgres import PostgresJobStore
-from service.jobs.store import JobStore
+from service.jobs.store import JobStore, mark_served
 
 LOOK_S = 1.0
 
 
 class LocalQueue:
-    """Jobs of this process alone, in the order in which they came."""
+    """Jobs of this process alone; owners take turns, the jobs of each in the order they came."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._served: dict[str, None] = {}  # owners, the one whose turn was longest ago first
         self.ids: deque[str] = deque()
 
     def put(self, job_id: str) -> None:
@@ -30,7 +32,17 @@ class LocalQueue:
 
     async def take(self) -> str | None:
         """Return the job whose turn it is, None when none waits."""
-        return self.ids.popleft() if self.ids else None
+        owners: dict[str, str] = {}
+        if self.ids:
+            with suppress(MattingError):  # else in the order in which they came
+                owners = await self._store.ask(self._store.find_owners)
+        if not self.ids:
+            return None
+        turns = {owner: turn for turn, owner in enumerate(self._served, 1)}
+        job_id = min(self.ids, key=lambda one: turns.get(owners.get(one, ""), 0))
+        self.ids.remove(job_id)
+        mark_served(self._served, owners.get(job_id, ""))
+        return job_id
 
     async def count(self) -> int:
         return len(self.ids)
@@ -52,7 +64,7 @@ class SharedQueue:
         return await self._store.ask(self._store.list_due, now_s)
 
     async def take(self) -> str | None:
-        """Return the oldest job that nobody holds, None when there is none or no answer."""
+        """Return a job that nobody holds, None when there is none or no answer."""
         store = self._store
         try:
             while self._to_release:
@@ -80,4 +92,4 @@ class SharedQueue:
 
 def make_queue(store: JobStore) -> LocalQueue | SharedQueue:
     """Return the queue of the jobs in a store."""
-    return SharedQueue(store) if isinstance(store, PostgresJobStore) else LocalQueue()
+    return SharedQueue(store) if isinstance(store, PostgresJobStore) else LocalQueue(store)

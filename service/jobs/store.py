@@ -204,6 +204,17 @@ class JobStore:
         counts: dict[str, int] = dict.fromkeys(STATES, 0)
         return counts | dict(found.fetchall())
 
+    def find_owners(self) -> dict[str, str]:
+        """Return the owners of unfinished jobs by the ids of the jobs."""
+        found = self._execute("SELECT id, owner FROM jobs WHERE state IN ('queued', 'running')")
+        return dict(found.fetchall())
+
+    def count_waiting(self, owner: str) -> int:
+        """Return how many jobs of an owner are queued."""
+        query = "SELECT count(*) FROM jobs WHERE owner = ? AND state = 'queued'"
+        (count,) = self._execute(query, owner).fetchone()
+        return int(count)
+
     def find_storage_name(self) -> str:
         """Return what the files of this database are called in object storage."""
         (name,) = self._execute("SELECT name FROM matting_storage").fetchone()
@@ -267,3 +278,9 @@ def _decode(row: tuple[Any, ...]) -> Job:
     fields["deliveries"] = tuple(fields["deliveries"])
     fields["results"] = tuple(JobResult(**result) for result in fields["results"])
     return Job(**fields)
+
+
+def mark_served(served: dict[str, None], owner: str) -> None:
+    """Put an owner at the end of those whose turn it was, the longest ago first."""
+    served.pop(owner, None)
+    served[owner] = None

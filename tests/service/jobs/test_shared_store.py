@@ -55,6 +55,15 @@ def test_each_job_is_claimed_once_oldest_first(two):
     assert one.claim() is None, "a finished job is not run again"
 
 
+def test_owners_take_turns(two):
+    one, other = two
+    jobs = [make_job(owner=owner) for owner in "aaabbc"]
+    for job in jobs:
+        one.insert(job, 0)
+    assert [one.claim() for _ in range(4)] == [jobs[number].id for number in (0, 3, 5, 1)]
+    assert [other.claim() for _ in range(3)] == [jobs[2].id, jobs[4].id, None]
+
+
 def test_job_of_a_silent_service_is_taken_up_and_the_first_holder_changes_nothing(two):
     one, other = two
     job = make_job()
