@@ -143,41 +143,50 @@ class Ticket:
 
 
 class ByteBudget:
-    """Bytes of request bodies that may be on their way at once, counted before they come."""
+    """Bytes of request bodies that may be on their way at once, counted before they come.
+
+    A quarter is for keys that have none on their way, so that no key can have it all.
+    """
 
     def __init__(self, max_bytes: int, metrics: Metrics) -> None:
         self.max_bytes = max_bytes
         self.bytes = 0
+        self.own_bytes: Counter[str] = Counter()
         self._metrics = metrics
 
-    def take(self, count: int) -> "ByteTicket":
+    def take(self, count: int, owner: str = ANONYMOUS) -> "ByteTicket":
         """Return a ticket for `count` bytes that must be closed; raises Overloaded.
 
         A body alone always passes: the limit on one body is a different one.
         """
-        total = self.bytes + count
-        if self.bytes and total > self.max_bytes:
+        total, most = self.bytes + count, self.max_bytes
+        if owner != ANONYMOUS and self.own_bytes[owner]:
+            most = most * 3 // 4
+        if self.bytes and total > most:
             self._metrics.requests_rejected.labels("overloaded").inc()
             raise Overloaded(
                 f"bodies of {self.bytes} bytes are on their way, with this one they would be "
-                f"{total}, the limit is {self.max_bytes}",
+                f"{total}, the limit is {most}",
                 hint="send the request again after Retry-After seconds, with a Content-Length",
-                limit=self.max_bytes,
+                limit=most,
                 actual=total,
                 retry_after_s=1,
             )
         self.bytes = total
-        return ByteTicket(self, count)
+        self.own_bytes[owner] += count
+        return ByteTicket(self, count, owner)
 
 
 class ByteTicket:
     """The share of one body in the budget, until `close`."""
 
-    def __init__(self, budget: ByteBudget, count: int) -> None:
+    def __init__(self, budget: ByteBudget, count: int, owner: str) -> None:
         self._budget = budget
         self._count = count
+        self._owner = owner
 
     def close(self) -> None:
         """Give the share back; more than once does no harm."""
         self._budget.bytes -= self._count
+        self._budget.own_bytes[self._owner] -= self._count
         self._count = 0

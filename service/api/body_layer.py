@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.access import ANONYMOUS
 from service.api.problems import REMOVEBG_PREFIX, error_response
 from service.api.request_layer import read_header
 from service.errors import (
@@ -81,10 +82,11 @@ class BodyLayer:
                 min_bytes=self.settings.disk_min_free_bytes,
                 min_percent=self.settings.disk_min_free_percent,
             )
+        owner = scope.get("owner") or ANONYMOUS
         with ExitStack() as taken:
-            taken.callback(self.uploads.take(count).close)
+            taken.callback(self.uploads.take(count, owner).close)
             if scope["path"].startswith(REMOVEBG_PREFIX):  # whose forms have files in text fields
-                taken.callback(self.held.take(count).close)
+                taken.callback(self.held.take(count, owner).close)
             return taken.pop_all()
 
     def _refuse_by_headers(self, scope: Scope, limit: int) -> MattingError | None:

@@ -33,6 +33,33 @@ def test_budget_counts_what_is_promised() -> None:
     assert budget.bytes == 0
 
 
+def test_quarter_of_the_budget_is_for_keys_that_send_nothing_yet() -> None:
+    budget = ByteBudget(100, Metrics())
+    tickets = [budget.take(count, "one") for count in (50, 25)]
+    with pytest.raises(Overloaded) as caught:
+        budget.take(1, "one")
+    assert (caught.value.limit, caught.value.actual) == (75, 76)
+    tickets += [budget.take(20, "two"), budget.take(5)]
+    with pytest.raises(Overloaded):
+        budget.take(1, "three")
+    for ticket in tickets:
+        ticket.close()
+    assert budget.bytes == 0 and not any(budget.own_bytes.values())
+
+
+def test_slow_bodies_of_one_key_leave_room_for_another() -> None:
+    with serve(FakeEngine(), uploads_max_mb=60, api_keys="one,two") as client:
+        port = client.base_url.port
+        with connect(port) as first, connect(port) as second, connect(port) as other:
+            first.send_head("POST /v1/image", **JSON, X_API_Key="one", Content_Length=25 * MB)
+            wait_until(lambda: read_metric(client, "matting_upload_bytes") == 25 * MB)
+            asked = JSON | {"Content_Length": 25 * MB, "Expect": "100-continue"}
+            second.send_head("POST /v1/image", **asked, X_API_Key="one")
+            assert read_code(second) == "overloaded"
+            other.send_head("POST /v1/image", **asked, X_API_Key="two")
+            wait_until(lambda: read_metric(client, "matting_upload_bytes") == 50 * MB)
+
+
 @pytest.fixture(scope="module")
 def site():
     with serve(FakeEngine(), uploads_max_mb=60, uploads_memory_max_mb=40) as client:
