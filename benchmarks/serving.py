@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+import psutil
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
@@ -66,14 +67,20 @@ def serve(**settings: object) -> Iterator[tuple[int, float]]:
             },
         )
         try:
-            while ask(port, "GET", "/readyz")[0] != 200:
-                if time.perf_counter() - start_s > START_LIMIT_S or process.poll() is not None:
-                    raise SystemExit("the service did not become ready")
-                time.sleep(0.01)
+            wait_until_ready(port, process)
             yield port, time.perf_counter() - start_s
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait()
+
+
+def wait_until_ready(port: int, process: "subprocess.Popen[bytes] | psutil.Popen") -> None:
+    """Wait until the service takes work; raises SystemExit when it never does."""
+    start_s = time.perf_counter()
+    while ask(port, "GET", "/readyz")[0] != 200:
+        if time.perf_counter() - start_s > START_LIMIT_S or process.poll() is not None:
+            raise SystemExit("the service did not become ready")
+        time.sleep(0.01)
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, float]:

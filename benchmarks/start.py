@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.serving import START_LIMIT_S, ask, describe_run, find_free_port
+from benchmarks.serving import describe_run, find_free_port, wait_until_ready
 from training.evaluation.results import format_table
 
 Cost = tuple[float, float, float]  # core-s, wall seconds, MiB (resident, the largest process)
@@ -36,10 +36,7 @@ def measure_service(checkout: Path) -> Cost:
         command = [sys.executable, "-m", "service", f"--port={port}"]
         process = psutil.Popen(command, cwd=checkout, env=environ, stderr=subprocess.DEVNULL)
         try:
-            while ask(port, "GET", "/readyz")[0] != 200:
-                if time.perf_counter() - start_s > START_LIMIT_S or process.poll() is not None:
-                    raise SystemExit("the service did not become ready")
-                time.sleep(0.01)
+            wait_until_ready(port, process)
             wall_s = time.perf_counter() - start_s
             family = [process, *process.children(recursive=True)]
             core_s = sum(sum(one.cpu_times()[:2]) for one in family)
