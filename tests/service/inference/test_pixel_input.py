@@ -18,6 +18,7 @@ from service.inference.preprocessing import fit_to_network
 from service.settings import DEFAULT_MODEL, Settings
 from tests.clips import make_clip
 from tests.helpers import ROOT, decode, encode
+from tests.providers import BEST
 from tests.sessions import SessionClient, read_parts
 from tests.videos import Clip
 
@@ -32,8 +33,8 @@ def write_pixel_model(path: Path) -> Path:
     return path
 
 
-def load(path: Path, **settings: object) -> OnnxEngine:
-    return OnnxEngine(Settings(model_path=path, device="cpu", **settings))
+def load(path: Path, device: str = "cpu") -> OnnxEngine:
+    return OnnxEngine(Settings(model_path=path, device=device, precision="fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,13 @@ def test_mattes_are_those_of_the_float_graph(pixels, floats, portrait, ref_size)
         mattes.append(engine.run(np.stack(inputs)))
     assert mattes[0].shape == mattes[1].shape and mattes[0].max() > 0.99
     assert np.abs(mattes[0] - mattes[1]).max() < PARITY
+
+
+def test_fastest_provider_takes_bytes_too(pixels, floats, tmp_path, portrait) -> None:
+    fast = load(write_pixel_model(tmp_path / "pixels.onnx"), "auto")
+    assert fast.provider == BEST
+    batch = fit_to_network(portrait, fast.info, 128, 1.5)[np.newaxis]
+    assert np.abs(fast.run(batch) - pixels.run(batch)).max() < 1e-3
 
 
 def test_picture_itself_is_the_input(pixels, portrait) -> None:
