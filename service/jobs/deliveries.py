@@ -168,8 +168,9 @@ class Deliveries:
             headers |= sign(self._settings.webhook_secret or "", message_id, second, body)
             return await self._outgoing.post(target.url, body, headers)
         result = job.results[target.result]
-        with await self._store.disk.run(self._store.files.open_result, job.id, result) as file:
-            return await self._outgoing.put(target.url, file, result.bytes, result.content_type)
+        disk, size, kind = self._store.disk, result.bytes, result.content_type
+        with await disk.run(self._store.files.open_result, job.id, result) as file:
+            return await self._outgoing.put(target.url, file, size, kind, disk)
 
     def _make_event(self, job: Job) -> dict[str, Any]:
         ended = job.expires_s - self._settings.job_ttl_s

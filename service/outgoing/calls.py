@@ -86,15 +86,18 @@ class OutgoingCalls:
         await self.fetch(owner, text, file, limit_bytes)
         return file.getvalue()
 
-    async def put(self, text: str, file: BinaryIO, size_bytes: int, content_type: str) -> int:
+    async def put(
+        self, text: str, file: BinaryIO, size_bytes: int, content_type: str, disk: Workers
+    ) -> int:
         """Send a file by PUT, as presigned URLs take it; return the status.
 
+        `disk` are the threads that read it.
         Raises CallFailed, and TimeoutError where it is taken too slowly.
         """
 
         async def pieces() -> AsyncIterator[bytes]:
-            await self._disk.run(file.seek, 0)
-            while piece := await self._disk.run(file.read, PIECE_BYTES):
+            await disk.run(file.seek, 0)
+            while piece := await disk.run(file.read, PIECE_BYTES):
                 yield piece
 
         headers = {"Content-Length": str(size_bytes), "Content-Type": content_type}

@@ -2,22 +2,24 @@
 
 import hashlib
 import io
+import threading
 import urllib.request
 
 import pytest
 
 from service.errors import StorageUnavailable
 from service.jobs import run as job_run
-from service.jobs.bucket import Bucket
+from service.jobs.bucket import Bucket, ObjectReader
 from service.jobs.files import INPUT
 from service.jobs.opening import open_job_store
 from service.jobs.recovery import EXPIRED_S
 from service.jobs.schema import JobStoreError
 from service.settings import Settings
 from tests.fakes import FakeEngine
-from tests.helpers import assert_problem, run_service
+from tests.helpers import assert_problem, run_service, wait_until
 from tests.job_requests import bring, wait_for_end
 from tests.jobs import Bench, Clock, run_with_jobs
+from tests.receiver import open_receiver
 from tests.storage import needs_storage
 
 pytestmark = needs_storage
@@ -194,3 +196,28 @@ def test_start_without_the_storage_says_so(storage_url, tmp_path, monkeypatch):
     store.close()
     with pytest.raises(JobStoreError, match="holds files of jobs.*MATTING_STORAGE_URL"):
         open_job_store(Settings(data_dir=tmp_path, storage_url=storage_url))
+
+
+def test_results_are_sent_by_put_and_read_by_no_thread_that_photos_need(
+    make_client, storage_url, clip, monkeypatch
+):
+    threads = []
+    readinto = ObjectReader.readinto
+
+    def note(self, buffer):
+        threads.append(threading.current_thread().name)
+        return readinto(self, buffer)
+
+    monkeypatch.setattr(ObjectReader, "readinto", note)
+    with open_receiver() as receiver:
+        client = make_client(
+            FakeEngine(), storage_url=storage_url, put_results=True, outgoing_allow="127.0.0.0/8"
+        )
+        threads.clear()  # of the start
+        job = wait_for_end(
+            client, bring(client, clip, put_urls=f"{receiver.url}/a").headers["location"]
+        )
+        wait_until(lambda: receiver.requests, 30)
+        client.get(job["results"][0]["url"], headers=OWN)
+    assert hashlib.sha256(receiver.requests[0].body).hexdigest() == job["results"][0]["sha256"]
+    assert {name.rpartition("_")[0] for name in threads} == {"job-files"}
