@@ -74,14 +74,19 @@ def _hear_stderr() -> Iterator[list[str]]:
 
 
 def has_av1_or_hevc_flaw(data: bytes | bytearray) -> bool:
-    """Say whether a strict decoder refuses a picture of an AVIF or HEIF that others show."""
+    """Say whether a strict decoder refuses the picture of an AVIF or HEIF that others show.
+
+    Thumbnails do not count.
+    """
     av = import_av()
     with contextlib.suppress(av.FFmpegError, ValueError), av.open(io.BytesIO(data)) as container:
+        parts = av.stream.Disposition.default | av.stream.Disposition.dependent  # and its tiles
+        streams = [s for s in container.streams.video if s.disposition & parts]
         try:
-            for stream in container.streams.video:
+            for stream in streams:
                 stream.codec_context.options = _STRICT
                 stream.codec_context.thread_count = 1
-            for packet in container.demux(container.streams.video):
+            for packet in container.demux(streams):
                 packet.decode()
         except av.InvalidDataError:
             return True

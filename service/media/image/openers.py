@@ -12,7 +12,7 @@ from service.media.image.damage import (
     has_av1_or_hevc_flaw,
     has_webp_flaw,
 )
-from service.media.image.formats.bmp import BmpFile, decode_fields, read_bmp
+from service.media.image.formats.bmp import BmpFile, decode_fields, mend_bmp, read_bmp
 from service.media.image.formats.gif import check_blocks
 from service.media.image.formats.heif import open_heif
 from service.media.image.formats.jpeg import mend_jpeg
@@ -175,6 +175,7 @@ def _open_tiff(data: bytes | bytearray) -> Source:
 
 
 def _open_bmp(data: bytes | bytearray) -> Source:
+    data = mend_bmp(data)
     header = read_bmp(data)
     if header is None or header.masks is None:
         source = take_file(open_file(data, "BMP"))

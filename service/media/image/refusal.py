@@ -44,7 +44,9 @@ def explain_pixels(data: bytes | bytearray, format: str) -> str:
     """Return why the pixels of a file cannot be decoded, whose header is understood."""
     if _ends_early(data, format):
         return f"the {format} is cut short: it ends before its pixels do"
-    if format != "TIFF" and (coding := _find_unread_coding(data, format)):
+    page = find_page(data) if format == "TIFF" else None
+    is_known = format == "TIFF" and not (page and page.has_unread_pixels)
+    if not is_known and (coding := _find_unread_coding(data, format)):
         return f"a coding of {format} that is not read: {coding}"
     return f"the pixels of the {format} are damaged or cut short"
 

@@ -7,14 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.media.colour import description
-from service.media.colour.description import BT709, SRGB, Colour, Curve, Transfer
+from service.media.colour.description import BT709, D65, SRGB, Colour, Curve, Transfer
 from service.media.image.types import UndecodableImage
 
 _RGB, _BITFIELDS, _ALPHABITFIELDS = 0, 3, 6
 _NAMES = {1: "RLE8", 2: "RLE4", 4: "JPEG", 5: "PNG"}
+_OS2, _INFO = 16, 40
 _V2, _V3, _V4, _V5 = 52, 56, 108, 124
 _CALIBRATED = 0
-_LEAST_GAMMA, _MOST_GAMMA, _SAME_GAMMA = 0.1, 10, 0.02
+_MOST_GAMMA, _SAME_GAMMA, _ROUNDING = 10, 0.02, 0.01
 _EMBEDDED = 0x4D424544  # "MBED"
 _STRIP_PIXELS = 1 << 20
 
@@ -63,6 +64,19 @@ def read_bmp(data: bytes | bytearray) -> BmpFile | None:
     return BmpFile(width, abs(height), height > 0, bits, masks, offset, icc, colour)
 
 
+def mend_bmp(data: bytes | bytearray) -> bytes | bytearray:
+    """Return a file that Pillow reads: a short header of OS/2 filled up, no colours that no pixel
+    can name."""
+    size = int.from_bytes(data[14:18], "little")
+    if _OS2 <= size < _INFO and len(data) > 14 + size:
+        head = struct.pack("<I", _INFO) + bytes(data[18 : 14 + size]) + bytes(_INFO - size)
+        offset = int.from_bytes(data[10:14], "little") + _INFO - size
+        data = bytes(data[:10]) + struct.pack("<I", offset) + head + bytes(data[14 + size :])
+    if len(data) > 54 and data[28] <= 8 and int.from_bytes(data[46:50], "little") > 1 << data[28]:
+        data = bytes(data[:46]) + struct.pack("<I", 1 << data[28]) + bytes(data[50:])
+    return data
+
+
 def ends_early(data: bytes | bytearray) -> bool:
     """Say whether a BMP without compression ends before its last row, others before their end."""
     header = read_bmp(data)
@@ -81,16 +95,20 @@ def _read_profile(data: bytes | bytearray, size: int) -> bytes:
 def _read_colour(data: bytes | bytearray, size: int) -> Colour:
     """Return what a header of version 4 or 5 says by numbers: XYZ of the primaries, and gammas.
 
-    White is what the primaries add up to. Fields that make no sense count as none, as most programs
-    leave them at 0; of three gammas the one of green counts.
+    White is what the primaries add up to, or D65 where they come without their weights. Fields that
+    make no sense count as none, as most programs leave them at 0. Of three gammas the one of green
+    counts; one below 1 is that of the encoder.
     """
     if size < _V4 or struct.unpack_from("<I", data, 70)[0] != _CALIBRATED:
         return SRGB
     numbers = np.array(struct.unpack_from("<9I", data, 74), np.float64).reshape(3, 3) / (1 << 30)
     _, gamma, _ = (value / 65536 for value in struct.unpack_from("<3I", data, 110))
-    corners = np.vstack([numbers, numbers.sum(0)])
+    gamma = 1 / gamma if 0 < gamma < 1 else gamma
+    is_scaled = np.abs(numbers.sum(1) - 1).max() > _ROUNDING  # else they are x, y and z
+    white = numbers.sum(0) if is_scaled else np.array([*D65, 1 - sum(D65)])
+    corners = np.vstack([numbers, white])
     sums = corners.sum(1, keepdims=True)
-    if not (sums > 0).all() or not _LEAST_GAMMA <= gamma <= _MOST_GAMMA:
+    if not (sums > 0).all() or not 1 <= gamma <= _MOST_GAMMA:
         return SRGB
     x, y = (corners / sums)[:, :2].T.tolist()
     primaries: description.Chromaticities = x[0], y[0], x[1], y[1], x[2], y[2], x[3], y[3]

@@ -27,6 +27,7 @@ _FEW_VALUES = 64
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_WEBP = 50001
 _COMPRESSIONS = {
     1: "none",
     6: "old JPEG",
@@ -36,7 +37,7 @@ _COMPRESSIONS = {
     34934: "JPEG XR",
     50002: "JPEG XL",
     52546: "JPEG XL",
-    50001: "WebP",
+    _WEBP: "WebP",
     50000: "Zstandard",
     34925: "LZMA",
     34887: "LERC",
@@ -84,6 +85,11 @@ class Page:
     @property
     def is_signed_byte(self) -> bool:
         return self.get(_FORMAT, 1) == 2 and self.get(_BITS, 1) == 8
+
+    @property
+    def has_unread_pixels(self) -> bool:
+        """Whether a library that understands the header has no decoder for the pixels."""
+        return self.get(_COMPRESSION, 1) == _WEBP
 
     @property
     def data_end(self) -> int:

