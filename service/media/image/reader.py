@@ -43,6 +43,23 @@ _CLIPS = (
     (8, b"AVI "),
     (0, b"FLV"),
 )
+# Other pictures and documents that people send, and their names.
+_OTHERS = (
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
+    (b"\xff\x0a", "a JPEG XL picture"),
+    (b"8BPS", "a Photoshop file"),
+    (b"\0\0\1\0", "an icon (ICO)"),
+    (b"DDS ", "a DDS texture"),
+    (b"qoif", "a QOI picture"),
+    (b"\x76\x2f\x31\x01", "an OpenEXR picture"),
+    (b"#?RADIANCE", "a Radiance HDR picture"),
+    (b"<svg", "an SVG drawing"),
+    (b"<?xml", "an XML file, perhaps an SVG drawing"),
+    (b"%PDF", "a PDF"),
+    (b"PK\3\4", "a ZIP archive"),
+)
 # What Pillow and libheif raise on broken files; anything else ends the child, answered alike.
 _DECODE_ERRORS = (
     ArithmeticError,
@@ -91,6 +108,9 @@ def open_image(data: bytes | bytearray) -> OpenedImage:
             raise refuse_raw(kind)
     if format is None and any(data[at : at + len(magic)] == magic for at, magic in _CLIPS):
         raise UnknownFormat("the file is a clip; POST /v1/video takes clips")
+    name = next((name for magic, name in _OTHERS if data.startswith(magic)), None)
+    if format is None and name is not None:
+        raise UnknownFormat(f"the file is {name}, which is not read; send {', '.join(FORMATS)}")
     if format is None:
         raise UnknownFormat(f"the file is none of {', '.join(FORMATS)}")
     try:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from service.media.image.reader import decode_image, open_image
-from service.media.image.types import FORMATS, UndecodableImage
+from service.media.image.types import FORMATS, UndecodableImage, UnknownFormat
 from tests.helpers import ROOT, encode
 from tests.raw_images import make_tiff
 from tests.stills import LOSSLESS, read, store
@@ -209,3 +209,22 @@ def test_plug_in_for_heic_is_not_in_the_service():
     assert "'service.media.image.types'" in result.stdout
     for name in ("pillow_heif", "_pillow_heif", "service.media.image.reader"):
         assert f"'{name}'" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [("JPEG2000", "a JPEG 2000 picture"), ("ICO", "an icon"), ("DDS", "a DDS texture"), ("PDF", "a PDF")],
+)
+def test_pictures_of_other_formats_are_named(upright, format, name):
+    with pytest.raises(UnknownFormat, match=f"the file is {name}.*, which is not read; send JPEG"):
+        open_image(encode(upright, format))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (7, 9)])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF"])
+def test_thin_and_odd_sizes(upright, format, size):
+    image = upright.resize(size)
+    image = image.quantize(16) if format == "GIF" else image
+    picture = read(encode(image, format))
+    assert picture.image.shape == (size[1], size[0], 3) and picture.notes == ()
+    assert np.abs(picture.image.astype(int) - np.asarray(image.convert("RGB"))).mean() < 12
