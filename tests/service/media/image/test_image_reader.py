@@ -213,7 +213,12 @@ def test_plug_in_for_heic_is_not_in_the_service():
 
 @pytest.mark.parametrize(
     ("format", "name"),
-    [("JPEG2000", "a JPEG 2000 picture"), ("ICO", "an icon"), ("DDS", "a DDS texture"), ("PDF", "a PDF")],
+    [
+        ("JPEG2000", "a JPEG 2000 picture"),
+        ("ICO", "an icon"),
+        ("DDS", "a DDS texture"),
+        ("PDF", "a PDF"),
+    ],
 )
 def test_pictures_of_other_formats_are_named(upright, format, name):
     with pytest.raises(UnknownFormat, match=f"the file is {name}.*, which is not read; send JPEG"):
