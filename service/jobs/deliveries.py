@@ -21,7 +21,7 @@ from service.jobs.store import Job, JobStore, LeaseLost
 from service.outgoing.calls import CallFailed, OutgoingCalls, describe_failure
 from service.outgoing.guard import hide_query
 from service.runtime import Runtime
-from service.settings_values import decode_secret
+from service.settings.values import decode_secret
 
 log = logging.getLogger(__name__)
 AT_ONCE = 8

@@ -8,9 +8,9 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic.networks import IPvAnyNetwork
 from pydantic_settings import NoDecode
 
-from service.settings_values import check_secret, check_storage
+from service.settings.values import check_secret, check_storage
 
-DEFAULT_MODEL = Path(__file__).parent / "weights" / "modnet-fast.onnx"
+DEFAULT_MODEL = Path(__file__).parents[1] / "weights" / "modnet-fast.onnx"
 
 
 class ServerSettings(BaseModel):

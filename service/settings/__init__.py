@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.settings_sections import (
+from service.settings.sections import (
     DEFAULT_MODEL,
     SECTIONS,
     AccessSettings,
