@@ -8,6 +8,7 @@ from service.errors import DeadlineExceeded
 from service.gate import Ticket
 from service.inference.providers import count_threads
 from service.matting.signals import measure_confidence, shows_person
+from service.media.wire.apart import apart_s
 from service.metrics import StageTimes
 from service.runtime import Runtime
 from service.stills.encode import Encoded, encode_still
@@ -126,9 +127,10 @@ def _refine(
     still: MattedStill, options: ImageOptions, is_late: IsLate
 ) -> tuple[FinishedStill, tuple[float, bool] | None, float]:
     """Return the finished still; how sure the network is and whether it sees a person; core-s."""
-    start_s = time.thread_time()  # the solver has one thread; waiting for a core is no cost
+    # The solver has one thread, here or apart; waiting for a core is no cost.
+    start_s = time.thread_time() + apart_s.get()
     finished = finish_still(still, options, is_late)
-    core_s = time.thread_time() - start_s
+    core_s = time.thread_time() + apart_s.get() - start_s
     if still.matte is None:
         return finished, None, core_s
     return finished, (measure_confidence(still.matte), shows_person(still.matte)), core_s

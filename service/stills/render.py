@@ -20,6 +20,7 @@ from service.matting.resize import resize_alpha
 from service.matting.sizes import fit_size
 from service.stills.matte import MattedStill
 from service.stills.options import ImageOptions
+from service.stills.strands import solve_strands
 from service.threads import IsLate, check_time, never
 
 Pixels = NDArray[np.uint8]
@@ -157,7 +158,7 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions, is_lat
             )
             alpha = refine_alpha(layers.guide, still.matte, network_image)
             if options.refine == "fine":
-                alpha = refine_strands(layers.guide, alpha, is_late)
+                alpha = refine_strands(layers.guide, alpha, is_late, solve_strands)
         else:
             alpha = resize_alpha(still.matte, *layers.guide.shape[:2])
         alpha = settle_ends(alpha)

@@ -1,14 +1,11 @@
 """`python -m service.media.encoder.child PID FACTS`: encodes what lies on its input.
 
-Input and output are files in memory; see `service.media.encoder.apart`. It ends with the thread of
+See `service.media.encoder.apart`. It ends with the thread of
 the service, whose process is PID, that started it.
 """
 
-import json
 import math
-import mmap
 import os
-import signal
 import sys
 from typing import Any, BinaryIO
 
@@ -16,6 +13,7 @@ from PIL import Image
 
 from service.media.decoder.confinement import die_with_parent
 from service.media.image.saving import save_picture
+from service.media.wire.apart import read_work
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -48,10 +46,9 @@ def encode(facts: dict[str, Any], given: memoryview, target: BinaryIO) -> None:
 
 def main() -> None:
     die_with_parent(int(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the service's to handle
-    given = memoryview(mmap.mmap(0, os.fstat(0).st_size, prot=mmap.PROT_READ))
+    facts, given = read_work()
     with os.fdopen(1, "wb") as target:
-        encode(json.loads(sys.argv[2]), given, target)
+        encode(facts, given, target)
 
 
 if __name__ == "__main__":

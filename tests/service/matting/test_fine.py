@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("pymatting")
 
-from service.matting.fine import MAX_PIXELS, find_unsure, refine_strands
+from service.matting.fine import MAX_PIXELS, find_unsure, refine_strands, solve
 from service.threads import TooLate
 from tests.fakes import FakeEngine, opaque
 from tests.helpers import assert_problem, encode, post_image
@@ -44,6 +44,27 @@ def test_large_photo_is_matted_at_four_megapixels_and_refined_from_there(strands
     found = refine_strands(image, haze, lambda: False)
     assert found.shape == haze.shape
     assert np.abs(found - truth).mean() < np.abs(haze - truth).mean() / 1.5
+
+
+def test_wide_haze_is_matted_smaller_and_refined_from_there(strands, monkeypatch):
+    image, truth, haze = strands
+    sizes = []
+
+    def note_and_solve(small, alpha, band, is_late):
+        sizes.append(np.count_nonzero(band))
+        return solve(small, alpha, band, is_late)
+
+    monkeypatch.setattr("service.matting.fine.MAX_BAND", 2500)
+    found = refine_strands(image, haze, lambda: False, note_and_solve)
+    assert np.count_nonzero(find_unsure(haze)) > 5000 and 1000 < sizes[0] <= 2500
+    assert np.abs(found - truth).mean() < np.abs(haze - truth).mean() / 1.5
+
+
+def test_noise_that_fills_a_preconditioner_is_solved_without(strands, monkeypatch):
+    image, _, haze = strands
+    wanted = refine_strands(image, haze, lambda: False)
+    monkeypatch.setattr("service.matting.fine.FILL", 1)
+    np.testing.assert_allclose(refine_strands(image, haze, lambda: False), wanted, atol=0.01)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

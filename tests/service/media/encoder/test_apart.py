@@ -65,7 +65,7 @@ def test_child_that_the_system_ends_is_503(photo) -> None:
 
 
 def test_child_that_fails_is_an_error_of_ours(photo) -> None:
-    with pytest.raises(RuntimeError, match="an encoder ended with 1"):
+    with pytest.raises(RuntimeError, match="encoder.child ended with 1"):
         encode_apart({"picture": photo}, b"", b"", never, format="webp")  # no quality
 
 
