@@ -44,6 +44,7 @@ TOLD = (
     "ends_early_s",
     "cut_short",
     "clips_unread",
+    "places_damaged",
     "turn_ignored_deg",
 )
 T = TypeVar("T")

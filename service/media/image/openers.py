@@ -74,7 +74,7 @@ def _open_jpeg(data: bytes | bytearray) -> Source:
             raise UndecodableImage("the JPEG is cut short: it ends before all of its colours came")
         flaw = find_jpeg_flaw(jpeg.data)
         file.load()
-        if flaw is None and scans.is_closed and not scans.is_progressive:
+        if flaw is None and scans.is_closed and not scans.lacks_bits:
             return Pixels(file)
         missing = find_missing_jpeg(jpeg, file)
         is_cut = bool(missing.any()) or scans.lacks_bits

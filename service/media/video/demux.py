@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -16,6 +16,7 @@ from service.media.video.formats import FORMATS, READ, find_refusal, find_ts_pac
 from service.media.video.fragments import find_gaps, find_orphans, is_fragmented
 from service.media.video.frames import check_size
 from service.media.video.patched import PatchedFile
+from service.media.video.structure import count_broken_places
 from service.media.video.types import UndecodableVideo, UnsupportedVideo, VideoLimits
 
 DECODER_THREADS = 2
@@ -68,10 +69,12 @@ class Demuxer:
         check_size(context.width, context.height, limits)
         self.decoder = _make_decoder(self.stream, limits)
         self._packets = Counter[int]()  # by track
-        self._skipped = Counter[int]()  # those that the library leaves out
+        self._skipped = Counter[int]()  # those that the library leaves out as their clock goes back
+        self._last_dts: dict[int, int | None] = {}
         # Whether reading stopped early or inside a packet, and when a picture in it is shown.
         self._stopped = False
         self._last_pos = 0
+        self._has_late_tracks = False
         self.cut_picture: int | None = None
 
     def __enter__(self) -> "Demuxer":
@@ -86,18 +89,40 @@ class Demuxer:
 
     def _demux(self) -> Iterator[Any]:
         try:
-            for packet in self.container.demux([self.stream, *self.audio]):
+            for packet in self._read_packets():
                 if packet.size:
-                    self._packets[packet.stream.index] += 1
+                    index = packet.stream.index
+                    self._packets[index] += 1
                     self._last_pos = max(self._last_pos, packet.pos or 0)
                     self._note_cut(packet)
-                    self._skipped[packet.stream.index] += packet.is_discard
+                    self._note_skip(packet)
                     self._edits.move(packet)
                     yield packet
         except MemoryError:
             raise
         except av.FFmpegError:  # what is left of the file cannot be read
             self._stopped = True
+
+    def _read_packets(self) -> Iterator[Any]:
+        """Yield the packets of the tracks that are read.
+
+        The library has no name for a track that begins later, as where a programme changes or a
+        file is damaged; its packets are left out.
+        """
+        while True:
+            try:
+                yield from self.container.demux([self.stream, *self.audio])
+                return
+            except IndexError:
+                self._has_late_tracks = True
+
+    def _note_skip(self, packet: Any) -> None:
+        # One that comes at the very time of the packet before is shown for no time by the clock.
+        index, time = packet.stream.index, packet.dts
+        if not packet.is_discard:
+            self._last_dts[index] = time
+        elif time is not None and time < (self._last_dts.get(index) or time):
+            self._skipped[index] += 1
 
     def _note_cut(self, packet: Any) -> None:
         # A stream that was recorded off the air has damaged packets everywhere.
@@ -115,6 +140,11 @@ class Demuxer:
     def clips_unread(self) -> int:
         """How many clips lie behind this one in the same file; at the end of reading."""
         return count_unread(self._file, self.format, self._last_pos)
+
+    def count_places_damaged(self, on_progress: Callable[[], object]) -> int:
+        """Return at how many places pieces of the file are not read; at the end of reading."""
+        broken = count_broken_places(self._file, self.format, on_progress)
+        return broken + self._has_late_tracks
 
     def count_missing(
         self, streams: Collection[Any], start_s: Fraction | None, end_s: Fraction | None

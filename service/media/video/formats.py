@@ -10,7 +10,7 @@ READ = "MP4, MOV, WebM, MKV, MPEG-TS, AVI, FLV or GIF"
 _HEAD_BYTES = 4096
 _WEBP_ANIMATION = 2
 _MAX_BOXES = 64
-_TS_MARK, _LEAST_TS_PACKETS = 0x47, 4
+TS_MARK, _LEAST_TS_PACKETS = 0x47, 4
 _TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # size, and where in it its mark is
 # How kinds that are not read begin, and their names.
 _OTHERS = (
@@ -120,6 +120,6 @@ def find_ts_packets(file: BinaryIO) -> int:
     file.seek(0)
     for size, before in _TS_PACKETS:
         marks = head[before::size]
-        if len(marks) >= _LEAST_TS_PACKETS and set(marks) == {_TS_MARK}:
+        if len(marks) >= _LEAST_TS_PACKETS and set(marks) == {TS_MARK}:
             return size
     return 0

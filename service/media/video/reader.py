@@ -260,6 +260,9 @@ class _Reading:
             ends_early_s=round(early_s, 3) if cut or early_s > _EARLY_END_S else 0.0,
             cut_short=int(cut),
             clips_unread=demuxer.clips_unread,
+            places_damaged=0
+            if window.frames_are_over
+            else demuxer.count_places_damaged(self._on_progress),
             turn_ignored_deg=frames.turn_ignored_deg,
         )
 

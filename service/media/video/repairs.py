@@ -24,6 +24,8 @@ class Repairs:
     changed, its layout or rate. `ends_early_s`: by how much the clip is shorter than its header
     says. `audio_tracks_lost` could not be decoded, or are too many. `cut_short` is 1 where the file
     ends before it should. `clips_unread` lie behind the one that was read, in the same file.
+    `places_damaged`: at how many places in the middle of the file its pieces do not follow one
+    another, or a track begins that the file did not announce; what lay there is not read.
     `turn_ignored_deg`: what is left of a turn that is not a quarter or a half one.
     """
 
@@ -40,6 +42,7 @@ class Repairs:
     audio_tracks_lost: Count = 0
     cut_short: Count = 0
     clips_unread: Count = 0
+    places_damaged: Count = 0
     turn_ignored_deg: Degrees = 0.0
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

@@ -1,0 +1,214 @@
+"""Places in the middle of a clip's file where its structure is broken (decoder child).
+
+The library looks for the next piece that makes sense and says nothing of what lay between: pictures
+and audio that nobody counts. MP4 lists all of them, so what is missing there is counted by itself.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from typing import BinaryIO, cast
+
+from service.media.video.transport import count_lost_places
+
+_READS_A_PULSE, _MOST = 1024, 100
+_MAX_PIECES = 1 << 22  # of hours; each is a read
+_BLOCK = 1 << 20
+_FLV_HEAD, _FLV_TAGS = b"FLV\x01", b"\x08\x09\x12"
+_AVI_ENTERED = (b"RIFF", b"LIST")
+_AVI_CHUNK = re.compile(
+    rb"\d\d(?:dc|db|wb|pc|tx|iv|sb)|ix\d\d|JUNK|idx1|LIST|RIFF|rec |[a-zA-Z]{4}"
+)
+_AVI_NEXT = re.compile(rb"\d\d(?:dc|db|wb)")
+# Matroska (RFC 9559): what lies in a segment and in its clusters.
+_EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
+_MKV_ENTERED = (_SEGMENT, _CLUSTER)
+_MKV_NEXT = re.compile(rb"\x1f\x43\xb6\x75")
+_MKV_KNOWN = frozenset(
+    (*(_EBML, _SEGMENT, _CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469),)
+    + (0x1043A770, 0x1254C367, 0xEC, 0xBF, 0xE7, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF, 0x5854)
+)
+_GIF_HIDDEN, _MAX_PIXEL_BYTES = re.compile(rb"\0\x21\xf9\x04.{4}\0\x2c", re.DOTALL), 1 << 24
+_GIF_MORE = re.compile(rb"\x21\xf9\x04")  # what comes before a frame
+
+
+class _Broken(Exception):
+    """The structure ends before `position`, from which on the next piece is looked for.
+
+    `is_inside`: what should come there belongs to the clip.
+    """
+
+    def __init__(self, position: int, *, is_inside: bool) -> None:
+        super().__init__(position)
+        self.position, self.is_inside = position + 1, is_inside
+
+
+class _Pulsing:
+    """A file that is read for long: says from time to time that it goes on."""
+
+    def __init__(self, file: BinaryIO, on_progress: Callable[[], object]) -> None:
+        self.seek, self._read, self._on_progress = file.seek, file.read, on_progress
+        self._reads = 0
+
+    def read(self, size: int) -> bytes:
+        self._reads += 1
+        if size >= _BLOCK or self._reads % _READS_A_PULSE == 0:
+            self._on_progress()
+        return self._read(size)
+
+
+def count_broken_places(
+    source: BinaryIO, format: str, on_progress: Callable[[], object] = lambda: None
+) -> int:
+    """Return at how many places of a file the pieces do not follow one another.
+
+    A piece that goes on behind the end of the file is no such place, nor is rubbish behind the
+    clip; more than _MOST places are not counted. `format` is FFmpeg's name; MP4 is not looked into.
+    """
+    file = cast(BinaryIO, _Pulsing(source, on_progress))
+    if format == "mpegts":
+        return count_lost_places(file)
+    names = ("matroska", "avi", "flv", "gif")
+    name = next((name for name in names if format.startswith(name)), None)
+    if name is None:
+        return 0
+    walk, following = _WALKS[name]
+    file_bytes = file.seek(0, os.SEEK_END)
+    position = places = 0
+    while places < _MOST:
+        try:
+            walk(file, position, file_bytes)
+        except _Broken as broken:
+            found = _find(file, following, broken.position, file_bytes)
+            if found is None:
+                return places + broken.is_inside
+            places, position = places + 1, found
+        else:
+            break
+    return places
+
+
+def _find(file: BinaryIO, following: re.Pattern[bytes], start: int, end: int) -> int | None:
+    """Return where something lies behind a position, None where nothing does."""
+    while start < end:
+        file.seek(start)
+        data = file.read(_BLOCK)
+        found = following.search(data)
+        if found is not None:
+            return start + found.start()
+        start += max(len(data) - 8, 1) if len(data) == _BLOCK else len(data)
+        if not data:
+            return None
+    return None
+
+
+def _walk_flv(file: BinaryIO, position: int, end: int) -> None:
+    for _ in range(_MAX_PIECES):
+        file.seek(position)
+        head = file.read(11)
+        if len(head) < 11:
+            return
+        if head.startswith(_FLV_HEAD):
+            position += int.from_bytes(head[5:9]) + 4
+            continue
+        size = 11 + int.from_bytes(head[1:4])
+        file.seek(position + size)
+        tail = file.read(4)
+        is_whole = head[0] & 0x1F in _FLV_TAGS and head[8:11] == bytes(3)
+        if not is_whole or (len(tail) == 4 and int.from_bytes(tail) not in (size, 0)):
+            raise _Broken(position, is_inside=False)
+        position += size + 4
+
+
+def _walk_avi(file: BinaryIO, position: int, end: int) -> None:
+    riff_end = end
+    for _ in range(_MAX_PIECES):
+        file.seek(position)
+        head = file.read(8)
+        if len(head) < 8:
+            return
+        kind, size = head[:4], int.from_bytes(head[4:], "little")
+        if not _AVI_CHUNK.fullmatch(kind):
+            raise _Broken(position, is_inside=position < riff_end)
+        if kind == b"RIFF":
+            riff_end = position + 8 + size
+        position += 12 if kind in _AVI_ENTERED else 8 + size + size % 2
+
+
+def _walk_mkv(file: BinaryIO, position: int, end: int) -> None:
+    segment_end = end
+    for _ in range(_MAX_PIECES):
+        file.seek(position)
+        head = file.read(12)
+        if len(head) < 4:
+            return
+        element = _read_element(head)
+        if element is None or element[0] not in _MKV_KNOWN:
+            raise _Broken(position, is_inside=position < segment_end)
+        name, content, size = element
+        if name == _SEGMENT:
+            segment_end = position + content + size
+        position += content if name in _MKV_ENTERED else content + size
+
+
+def _read_element(head: bytes) -> tuple[int, int, int] | None:
+    """Return name, place of the content and size of an element of EBML (RFC 8794)."""
+    name_bytes = 9 - head[0].bit_length()
+    if not 1 <= name_bytes <= 4 or name_bytes >= len(head) or not head[name_bytes]:
+        return None
+    content = name_bytes + 9 - head[name_bytes].bit_length()
+    mask = (1 << 7 * (content - name_bytes)) - 1
+    size = int.from_bytes(head[name_bytes:content]) & mask
+    return int.from_bytes(head[:name_bytes]), content, size
+
+
+def _walk_gif(file: BinaryIO, position: int, end: int) -> None:
+    has_ended = False
+    for _ in range(_MAX_PIECES):
+        file.seek(position)
+        head = file.read(13)
+        if not head:
+            return
+        if head.startswith(b"GIF8"):
+            position += 13 + _count_colours(head[10:11])
+        elif head[0] == 0x21:
+            position = _skip_blocks(file, position + 2)
+        elif head[0] == 0x2C:
+            start = position + 11 + _count_colours(head[9:10])
+            position = _skip_blocks(file, start)
+            _check_pixels(file, start, position)
+        elif head[0] in b";\0":
+            position, has_ended = position + 1, True
+        else:
+            raise _Broken(position, is_inside=not has_ended)
+
+
+def _check_pixels(file: BinaryIO, start: int, end: int) -> None:
+    """Raise _Broken for the pixels of a frame that swallow the head of the next one."""
+    file.seek(start)
+    hidden = _GIF_HIDDEN.search(file.read(min(end - start, _MAX_PIXEL_BYTES)))
+    if hidden is not None:
+        raise _Broken(start + hidden.start(), is_inside=True)
+
+
+def _count_colours(flags: bytes) -> int:
+    """Return the bytes of the palette that the flags announce."""
+    return 3 * (2 << (flags[0] & 7)) if flags and flags[0] & 0x80 else 0
+
+
+def _skip_blocks(file: BinaryIO, position: int) -> int:
+    while True:
+        file.seek(position)
+        size = file.read(1)
+        position += 1
+        if not size or not size[0]:
+            return position
+        position += size[0]
+
+
+_WALKS: dict[str, tuple[Callable[[BinaryIO, int, int], None], re.Pattern[bytes]]] = {
+    "matroska": (_walk_mkv, _MKV_NEXT),
+    "avi": (_walk_avi, _AVI_NEXT),
+    "flv": (_walk_flv, re.compile(rb"[\x08\x09\x12].{7}\0\0\0", re.DOTALL)),
+    "gif": (_walk_gif, _GIF_MORE),
+}

@@ -1,0 +1,89 @@
+"""Clips that are damaged in the middle of their file, where the container lists no pictures."""
+
+import av
+import numpy as np
+import pytest
+
+from tests import clips
+from tests.video_copies import read_clip
+
+KINDS = {
+    "a.mkv": {},
+    "a.webm": {"codec": "libvpx"},
+    "live.mkv": {"options": {"live": "1"}},
+    "a.avi": {"codec": "mpeg4", "sound_codec": "mp3"},
+    "jpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p", "sound_codec": "pcm_s16le"},
+    "a.flv": {"sound_codec": "libmp3lame"},
+    "a.ts": {},
+    "mpeg2.ts": {"codec": "mpeg2video", "sound_codec": "mp2"},
+    "a.gif": {},
+}
+LENGTH = 700
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def sound(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("middles") / request.param
+    return clips.make_clip(path, seconds=1.6, fps=25, size=(160, 96), **KINDS[request.param])
+
+
+def damage(data: bytes, how: str, share: float) -> bytes:
+    at = int(len(data) * share)
+    noise = np.random.default_rng(at).integers(0, 256, LENGTH, np.uint8).tobytes()
+    return (
+        data[:at] + {"zeros": bytes(LENGTH), "noise": noise, "lost": b""}[how] + data[at + LENGTH :]
+    )
+
+
+@pytest.mark.parametrize("how", ["zeros", "noise", "lost"])
+def test_clip_that_is_damaged_in_its_middle_says_so(sound, tmp_path, how: str) -> None:
+    """None has fewer frames or packets of audio without a word."""
+    whole = read_clip(sound)
+    for share in (0.35, 0.6, 0.85):
+        path = tmp_path / sound.name
+        path.write_bytes(damage(sound.read_bytes(), how, share))
+        clip = read_clip(path)
+        is_less = len(clip.frames) < len(whole.frames) or len(clip.packets) < len(whole.packets)
+        assert len(clip.frames) > 0
+        assert not is_less or clip.repairs.describe(), share
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_sound_clips_are_not_called_damaged(sound, tmp_path, times: int) -> None:
+    """Nor joined ones, nor those with rubbish behind them."""
+    path = tmp_path / sound.name
+    path.write_bytes(sound.read_bytes() * times)
+    assert read_clip(path).repairs.places_damaged == 0
+    path.write_bytes(sound.read_bytes() + b"rubbish " * 50)
+    repairs = read_clip(path).repairs
+    assert repairs.places_damaged == 0 or sound.suffix in (".ts", ".mkv")
+
+
+def make_heavy(path) -> None:
+    """Write an MPEG-TS of noise, 32 frames of 0.3 megabytes each, without audio."""
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640), np.uint8)
+    with av.open(str(path), "w", format="mpegts") as out:
+        stream = out.add_stream("libx264", 25, {"preset": "ultrafast", "qp": "4", "g": "1"})
+        stream.width, stream.height, stream.pix_fmt = 640, 320, "yuv420p"
+        for index in range(32):
+            frame = av.VideoFrame.from_ndarray(np.roll(noise, index, 0), "yuv420p")
+            frame.pts = index
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+
+def test_track_that_was_not_announced(tmp_path) -> None:
+    """A programme that has audio in its middle part: pictures go on, the audio is told.
+
+    The library reads five megabytes ahead to find the tracks, and some at the end.
+    """
+    make_heavy(tmp_path / "heavy.ts")
+    loud = clips.make_clip(tmp_path / "loud.ts", seconds=0.8, fps=25, size=(640, 320))
+    around, path = (tmp_path / "heavy.ts").read_bytes(), tmp_path / "a.ts"
+    assert len(around) > 6_000_000
+    path.write_bytes(around + loud.read_bytes() + around)
+    clip = read_clip(path)
+    assert len(clip.frames) == 32 + 20 + 32
+    assert clip.info.audio == ()
+    told = clip.repairs.describe()
+    assert told.pop("clock_corrections") >= 2 and told == {"places_damaged": 1}
