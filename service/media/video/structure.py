@@ -7,13 +7,14 @@ and audio that nobody counts. MP4 lists all of them, so what is missing there is
 import os
 import re
 from collections.abc import Callable
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from service.media.video.transport import count_lost_places
 
 _READS_A_PULSE, _MOST = 1024, 100
 _MAX_PIECES = 1 << 22  # of hours; each is a read
 _BLOCK = 1 << 20
+_HEAD_BYTES, _LEAST_HEAD_BYTES = 13, 4
 _FLV_HEAD, _FLV_TAGS = b"FLV\x01", b"\x08\x09\x12"
 _AVI_ENTERED = (b"RIFF", b"LIST")
 _AVI_CHUNK = re.compile(
@@ -68,16 +69,15 @@ def count_broken_places(
     file = cast(BinaryIO, _Pulsing(source, on_progress))
     if format == "mpegts":
         return count_lost_places(file)
-    names = ("matroska", "avi", "flv", "gif")
-    name = next((name for name in names if format.startswith(name)), None)
+    name = next((name for name in _STEPS if format.startswith(name)), None)
     if name is None:
         return 0
-    walk, following = _WALKS[name]
+    step, following = _STEPS[name]
     file_bytes = file.seek(0, os.SEEK_END)
     position = places = 0
     while places < _MOST:
         try:
-            walk(file, position, file_bytes)
+            _walk(file, _Place(position, file_bytes), step)
         except _Broken as broken:
             found = _find(file, following, broken.position, file_bytes)
             if found is None:
@@ -102,53 +102,52 @@ def _find(file: BinaryIO, following: re.Pattern[bytes], start: int, end: int) ->
     return None
 
 
-def _walk_flv(file: BinaryIO, position: int, end: int) -> None:
+class _Place(NamedTuple):
+    """Where a piece begins, and the end of the clip as far as it is known."""
+
+    position: int
+    clip_end: int
+
+
+def _walk(file: BinaryIO, place: _Place, step: "_Step") -> None:
+    """Follow the pieces to the end of the file; raises _Broken."""
     for _ in range(_MAX_PIECES):
-        file.seek(position)
-        head = file.read(11)
-        if len(head) < 11:
+        file.seek(place.position)
+        head = file.read(_HEAD_BYTES)
+        if len(head) < _LEAST_HEAD_BYTES:
             return
-        if head.startswith(_FLV_HEAD):
-            position += int.from_bytes(head[5:9]) + 4
-            continue
-        size = 11 + int.from_bytes(head[1:4])
-        file.seek(position + size)
-        tail = file.read(4)
-        is_whole = head[0] & 0x1F in _FLV_TAGS and head[8:11] == bytes(3)
-        if not is_whole or (len(tail) == 4 and int.from_bytes(tail) not in (size, 0)):
-            raise _Broken(position, is_inside=False)
-        position += size + 4
+        place = step(file, place, head)
 
 
-def _walk_avi(file: BinaryIO, position: int, end: int) -> None:
-    riff_end = end
-    for _ in range(_MAX_PIECES):
-        file.seek(position)
-        head = file.read(8)
-        if len(head) < 8:
-            return
-        kind, size = head[:4], int.from_bytes(head[4:], "little")
-        if not _AVI_CHUNK.fullmatch(kind):
-            raise _Broken(position, is_inside=position < riff_end)
-        if kind == b"RIFF":
-            riff_end = position + 8 + size
-        position += 12 if kind in _AVI_ENTERED else 8 + size + size % 2
+def _step_flv(file: BinaryIO, place: _Place, head: bytes) -> _Place:
+    if head.startswith(_FLV_HEAD):
+        return place._replace(position=place.position + int.from_bytes(head[5:9]) + 4)
+    size = 11 + int.from_bytes(head[1:4])
+    file.seek(place.position + size)
+    tail = file.read(4)
+    is_whole = head[0] & 0x1F in _FLV_TAGS and head[8:11] == bytes(3)
+    if not is_whole or (len(tail) == 4 and int.from_bytes(tail) not in (size, 0)):
+        raise _Broken(place.position, is_inside=False)
+    return place._replace(position=place.position + size + 4)
 
 
-def _walk_mkv(file: BinaryIO, position: int, end: int) -> None:
-    segment_end = end
-    for _ in range(_MAX_PIECES):
-        file.seek(position)
-        head = file.read(12)
-        if len(head) < 4:
-            return
-        element = _read_element(head)
-        if element is None or element[0] not in _MKV_KNOWN:
-            raise _Broken(position, is_inside=position < segment_end)
-        name, content, size = element
-        if name == _SEGMENT:
-            segment_end = position + content + size
-        position += content if name in _MKV_ENTERED else content + size
+def _step_avi(file: BinaryIO, place: _Place, head: bytes) -> _Place:
+    position, clip_end = place
+    kind, size = head[:4], int.from_bytes(head[4:8], "little")
+    if not _AVI_CHUNK.fullmatch(kind):
+        raise _Broken(position, is_inside=position < clip_end)
+    clip_end = position + 8 + size if kind == b"RIFF" else clip_end
+    return _Place(position + (12 if kind in _AVI_ENTERED else 8 + size + size % 2), clip_end)
+
+
+def _step_mkv(file: BinaryIO, place: _Place, head: bytes) -> _Place:
+    position, clip_end = place
+    element = _read_element(head)
+    if element is None or element[0] not in _MKV_KNOWN:
+        raise _Broken(position, is_inside=position < clip_end)
+    name, content, size = element
+    clip_end = position + content + size if name == _SEGMENT else clip_end
+    return _Place(position + content + (0 if name in _MKV_ENTERED else size), clip_end)
 
 
 def _read_element(head: bytes) -> tuple[int, int, int] | None:
@@ -162,25 +161,20 @@ def _read_element(head: bytes) -> tuple[int, int, int] | None:
     return int.from_bytes(head[:name_bytes]), content, size
 
 
-def _walk_gif(file: BinaryIO, position: int, end: int) -> None:
-    has_ended = False
-    for _ in range(_MAX_PIECES):
-        file.seek(position)
-        head = file.read(13)
-        if not head:
-            return
-        if head.startswith(b"GIF8"):
-            position += 13 + _count_colours(head[10:11])
-        elif head[0] == 0x21:
-            position = _skip_blocks(file, position + 2)
-        elif head[0] == 0x2C:
-            start = position + 11 + _count_colours(head[9:10])
-            position = _skip_blocks(file, start)
-            _check_pixels(file, start, position)
-        elif head[0] in b";\0":
-            position, has_ended = position + 1, True
-        else:
-            raise _Broken(position, is_inside=not has_ended)
+def _step_gif(file: BinaryIO, place: _Place, head: bytes) -> _Place:
+    position, clip_end = place
+    if head.startswith(b"GIF8"):
+        return place._replace(position=position + 13 + _count_colours(head[10:11]))
+    if head[0] == 0x21:
+        return place._replace(position=_skip_blocks(file, position + 2))
+    if head[0] == 0x2C:
+        start = position + 11 + _count_colours(head[9:10])
+        end = _skip_blocks(file, start)
+        _check_pixels(file, start, end)
+        return place._replace(position=end)
+    if head[0] in b";\0":
+        return _Place(position + 1, min(position, clip_end))
+    raise _Broken(position, is_inside=position < clip_end)
 
 
 def _check_pixels(file: BinaryIO, start: int, end: int) -> None:
@@ -206,9 +200,10 @@ def _skip_blocks(file: BinaryIO, position: int) -> int:
         position += size[0]
 
 
-_WALKS: dict[str, tuple[Callable[[BinaryIO, int, int], None], re.Pattern[bytes]]] = {
-    "matroska": (_walk_mkv, _MKV_NEXT),
-    "avi": (_walk_avi, _AVI_NEXT),
-    "flv": (_walk_flv, re.compile(rb"[\x08\x09\x12].{7}\0\0\0", re.DOTALL)),
-    "gif": (_walk_gif, _GIF_MORE),
+_Step = Callable[[BinaryIO, _Place, bytes], _Place]
+_STEPS: dict[str, tuple[_Step, re.Pattern[bytes]]] = {
+    "matroska": (_step_mkv, _MKV_NEXT),
+    "avi": (_step_avi, _AVI_NEXT),
+    "flv": (_step_flv, re.compile(rb"[\x08\x09\x12].{7}\0\0\0", re.DOTALL)),
+    "gif": (_step_gif, _GIF_MORE),
 }
