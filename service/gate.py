@@ -113,13 +113,14 @@ class Ticket:
     def add_megapixels(self, megapixels: float) -> None:
         """Count the source pixels, known once the header is read; raises Overloaded.
 
-        An image alone in the gate always passes: the limit on one image is a different one.
+        The files of a request alone in the gate always pass: the limit on one image is a different
+        one.
         """
         gate = self._gate
         total, most = gate.megapixels + megapixels, gate.max_megapixels
-        if self._owner != ANONYMOUS and gate.own_pixels[self._owner]:
+        if self._owner != ANONYMOUS and gate.own_pixels[self._owner] > self._pixels:
             most -= gate.reserved_megapixels
-        if gate.pixels and total > most:
+        if gate.pixels > self._pixels and total > most:
             raise gate._refuse("megapixels in progress", most, round(total, 1))
         pixels = round(megapixels * 1e6)
         gate.pixels += pixels

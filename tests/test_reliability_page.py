@@ -16,7 +16,7 @@ COUNTS = {
     "G": 17,
     "H": 21,
     "I": 10,
-    "J": 10,
+    "J": 11,
     "K": 9,
 }
 REASONS = ("not tested: ", "not kept: ", "not offered", "not possible: ", "not measured: ")

@@ -20,6 +20,8 @@ WORK: dict[str, tuple[access.Scope, access.Unit]] = {
     "/v1/uploads": ("video", "video-seconds"),
     "/v1/sessions": ("session", "video-seconds"),
 }
+Headers = list[tuple[bytes, bytes]]
+NO_STORE = (b"cache-control", b"no-store")
 # A browser cannot send a key with a socket; it offers `ticket.SECRET` as a sub-protocol instead.
 TICKET_PREFIX = "ticket."
 
@@ -57,6 +59,13 @@ class AuthLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_protected = scope["type"] != "lifespan" and scope["path"].startswith(PROTECTED_PREFIXES)
         holder = None
+
+        async def send_private(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = self._add_headers(message["headers"], holder)
+            await send(message)
+
+        answer = send_private if is_protected and scope["type"] == "http" else send
         try:
             if scope["type"] == "websocket":
                 refuse_query(scope)
@@ -64,18 +73,16 @@ class AuthLayer:
                 holder = self._admit(scope)
                 scope["owner"] = None if holder is None else holder.owner
         except MattingError as error:
-            await error_response(error, scope)(scope, receive, send)
+            await error_response(error, scope)(scope, receive, answer)
             return
-        if holder is None or not any(holder.quotas.values()):
-            await self.app(scope, receive, send)
-            return
+        await self.app(scope, receive, answer)
 
-        async def send_with_limits(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *self.keys.describe(holder)]
-            await send(message)
-
-        await self.app(scope, receive, send_with_limits)
+    def _add_headers(self, headers: Headers, holder: Holder | None) -> Headers:
+        """Return the headers of an answer for one key, which no cache may give to another."""
+        added = [] if any(name == b"cache-control" for name, _ in headers) else [NO_STORE]
+        if holder is not None and any(holder.quotas.values()):
+            added += self.keys.describe(holder)
+        return [*headers, *added]
 
     def _admit(self, scope: Scope) -> Holder | None:
         """Return who sends a request, None for a socket with a ticket.

@@ -98,6 +98,17 @@ def test_megapixels_are_left_for_keys_that_have_none_in_progress():
     assert gate.pixels == 0 and not any(gate.own_pixels.values())
 
 
+@pytest.mark.parametrize("owner", ["anonymous", "key"])
+def test_all_files_of_a_request_alone_pass(owner: str):
+    gate = make_gate(max_megapixels=200, reserved_megapixels=51)
+    with gate.try_enter(owner) as only:
+        for _ in ("image", "trimap", "background", "hint"):
+            only.add_megapixels(51)
+        assert gate.megapixels == 204
+        with gate.try_enter(owner) as second, pytest.raises(Overloaded):
+            second.add_megapixels(1)
+
+
 def test_gate_refuses_more_seconds_of_work_than_may_wait():
     gate = make_gate(max_requests=100, queue_s=1)
     gate.observe(0.4)

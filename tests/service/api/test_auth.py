@@ -57,6 +57,16 @@ def test_each_key_opens_the_service_in_both_headers(guarded, image, key, name, f
     assert post(guarded, image, [(name, form.format(key))]).status_code == 200
 
 
+def test_no_cache_between_gives_an_answer_to_another_key(guarded, image):
+    headers = {"X-API-Key": KEY}
+    kept = guarded.post("/v1/image", files={"file": image}, data={"keep_s": 9}, headers=headers)
+    again = guarded.post(f"/v1/image/{kept.headers['x-result-id']}", headers=headers)
+    answers = [guarded.get(f"/v1/{name}", headers=headers) for name in ("jobs", "jobs/x", "models")]
+    assert [answer.status_code for answer in (kept, again, *answers)] == [200, 200, 200, 404, 200]
+    for answer in (kept, again, *answers, guarded.get("/v1/jobs"), guarded.get("/v1/nothing")):
+        assert answer.headers["cache-control"] == "no-store", answer.url
+
+
 BAD = {
     "none": [],
     "empty bearer": [("Authorization", "Bearer ")],
