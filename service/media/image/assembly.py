@@ -1,6 +1,7 @@
 """From decoded pixels to a picture: upright, in sRGB, alpha apart. For the decoder child alone."""
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ _TURNS = {  # what makes a picture of each EXIF orientation upright
     8: Image.Transpose.ROTATE_90,
 }
 _STRIP_ROWS = 256
+Value = TypeVar("Value", np.uint8, np.uint16)
 _GREY_PROFILE = b"GRAY"  # the colour model in the header of an ICC profile
 
 
@@ -50,22 +52,32 @@ def assemble_picture(source: Source, orientation: int) -> Picture:
         picture = _split_deep(deep, full)
         peak = _convert(deep[:, :, :3], source.colour, full, picture.image)
     else:
-        assert pixels.image is not None
-        image, pixels.image = _turn(pixels.image, orientation), None
-        if source.format == "WEBP" and icc[16:20] == _GREY_PROFILE:
-            image = _take_grey(image)
-        samples = describe_samples(image, tags, key)
-        colours = choose_colours(samples.mode, icc)
+        if pixels.rgb is not None:
+            rgb, pixels.rgb = pixels.rgb, None
+            colours = choose_colours("RGB", icc)
+            picture = _to_srgb(np.ascontiguousarray(_turn_array(rgb, orientation)), colours)
+        else:
+            assert pixels.image is not None
+            image, pixels.image = _turn(pixels.image, orientation), None
+            if source.format == "WEBP" and icc[16:20] == _GREY_PROFILE:
+                image = _take_grey(image)
+            samples = describe_samples(image, tags, key)
+            colours = choose_colours(samples.mode, icc)
+            picture = _fill(image, samples, colours)
         notes += [colours.note] if colours.note else []
-        picture = _fill(image, samples, colours)
         peak = _convert(picture.image, source.colour, 255, picture.image)
     _whiten(picture)
     if missing is not None and share < 1:
         _fill_missing(picture, _turn(mark_rows(missing, source.size[0]), orientation))
-    if not source.colour.is_srgb:
-        how = ", tone-mapped by BT.2390" if peak > 1 else ""
-        notes.append(f"colours converted from {source.colour.name} to sRGB{how}")
+    notes += _describe_conversion(source.colour, peak)
     return replace(picture, rows_there=share, notes=tuple(notes))
+
+
+def _describe_conversion(colour: Colour, peak: float) -> list[str]:
+    if colour.is_srgb:
+        return []
+    how = ", tone-mapped by BT.2390" if peak > 1 else ""
+    return [f"colours converted from {colour.name} to sRGB{how}"]
 
 
 def _turn(image: Image.Image, orientation: int) -> Image.Image:
@@ -81,7 +93,7 @@ def _take_grey(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (green, image.getchannel("A"))) if image.mode == "RGBA" else green
 
 
-def _turn_array(pixels: Deep, orientation: int) -> Deep:
+def _turn_array(pixels: NDArray[Value], orientation: int) -> NDArray[Value]:
     """Return (H, W, C) made upright; the turns of Pillow, which has no 16-bit colours."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
@@ -116,6 +128,17 @@ def _fill(image: Image.Image, samples: Samples, colours: Colours) -> Picture:
             alpha = np.empty((height, width), np.uint8)
         alpha[rows] = opacity
     return Picture(pixels, _drop_opaque(alpha), own, colours.icc)
+
+
+def _to_srgb(rgb: NDArray[np.uint8], colours: Colours) -> Picture:
+    """Return the picture as its profile has it."""
+    if colours.transform is None:
+        return Picture(rgb, icc=colours.icc)
+    image = np.empty_like(rgb)
+    for top in range(0, len(rgb), _STRIP_ROWS):
+        strip = Image.fromarray(rgb[top : top + _STRIP_ROWS])
+        image[top : top + _STRIP_ROWS] = np.asarray(colours.to_srgb(strip))
+    return Picture(image, own=rgb if colours.has_own else None, icc=colours.icc)
 
 
 def _split_deep(deep: Deep, full: int) -> Picture:

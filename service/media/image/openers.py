@@ -7,6 +7,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from service.media.image.damage import (
     DAMAGED,
+    decode_jpeg,
     ends_too_soon,
     find_jpeg_flaw,
     has_av1_or_hevc_flaw,
@@ -72,7 +73,12 @@ def _open_jpeg(data: bytes | bytearray) -> Source:
     def load() -> Pixels:
         if scans.lacks_colour:
             raise UndecodableImage("the JPEG is cut short: it ends before all of its colours came")
-        flaw = find_jpeg_flaw(jpeg.data)
+        if file.mode == "RGB" and scans.is_closed and not scans.is_progressive:
+            rgb, flaw = decode_jpeg(jpeg.data)
+            if flaw is None and rgb is not None and rgb.shape[1::-1] == file.size:
+                return Pixels(rgb=rgb)
+        else:
+            flaw = find_jpeg_flaw(jpeg.data)
         file.load()
         if flaw is None and scans.is_closed and not scans.lacks_bits:
             return Pixels(file)

@@ -50,12 +50,15 @@ Deep = NDArray[np.uint16]
 class Pixels:
     """Loaded pixels, not yet turned: Pillow's, or (H, W, 3 or 4) codes of 16 bits up to `full`.
 
+    `rgb`: (H, W, 3) uint8 in the file's colours, where another library has decoded them.
+
     `missing` are the rows of a file that ends early; `rows_there` is the share of the others, where
     some of the missing ones were filled in.
     """
 
     image: Image.Image | None = None
     deep: Deep | None = None
+    rgb: NDArray[np.uint8] | None = None
     full: int = 65535
     missing: Missing | None = None
     rows_there: float | None = None
