@@ -88,7 +88,7 @@ def run(flags: dict[str, Any]) -> int:
     from service.inference.engine import InferenceError
     from service.inference.models import ModelError
     from service.inference.providers import DeviceError
-    from service.jobs.schema import JobStoreBusy, JobStoreError
+    from service.jobs.rows.schema import JobStoreBusy, JobStoreError
     from service.log import configure_logging
     from service.media.decoder.confinement import hide_memory
     from service.preparation import prepare

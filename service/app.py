@@ -40,8 +40,8 @@ from service.jobs.deliveries import Deliveries
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
 from service.jobs.opening import open_job_store
-from service.jobs.quotas import SharedQuotas
-from service.jobs.store import JobStore
+from service.jobs.rows.quotas import SharedQuotas
+from service.jobs.rows.store import JobStore
 from service.jobs.uploads.store import UploadStore
 from service.media.decoder.starter import DecoderStarter
 from service.metrics import Metrics

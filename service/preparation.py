@@ -12,7 +12,7 @@ from service.runtime import count_stills
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.jobs.store import JobStore
+    from service.jobs.rows.store import JobStore
 
 
 @dataclass(frozen=True)

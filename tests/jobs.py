@@ -9,11 +9,11 @@ from pathlib import Path
 
 from service.api.dependencies import Services
 from service.app import start_services, stop_services
-from service.jobs.files import INPUT
+from service.jobs.files.folder import INPUT
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
 from service.jobs.opening import open_job_store
-from service.jobs.store import Job, JobStore
+from service.jobs.rows.store import Job, JobStore
 from service.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import TEST_SETTINGS

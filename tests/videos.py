@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from service.jobs.store import FOLDER
+from service.jobs.rows.store import FOLDER
 from tests.helpers import decode
 
 

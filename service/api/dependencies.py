@@ -10,7 +10,7 @@ from service.clips.slots import VideoSlots
 from service.jobs.deliveries import Deliveries
 from service.jobs.intake import JobIntake
 from service.jobs.jobs import Jobs
-from service.jobs.quotas import SharedQuotas
+from service.jobs.rows.quotas import SharedQuotas
 from service.jobs.uploads.store import UploadStore
 from service.outgoing.calls import OutgoingCalls
 from service.runtime import Runtime

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from service.errors import InsufficientStorage, NotFound, NotReady, StorageUnavailable
-from service.jobs.store import Job, JobStore
+from service.jobs.rows.store import Job, JobStore
 from service.runtime import Runtime
 from service.telemetry.record import annotate
 from service.threads import wait_for_thread

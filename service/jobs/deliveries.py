@@ -17,7 +17,7 @@ from typing import Any
 
 from service.errors import MattingError
 from service.jobs.options import JobOptions
-from service.jobs.store import Job, JobStore, LeaseLost
+from service.jobs.rows.store import Job, JobStore, LeaseLost
 from service.outgoing.calls import CallFailed, OutgoingCalls, describe_failure
 from service.outgoing.guard import hide_query
 from service.runtime import Runtime

@@ -16,9 +16,9 @@ from service.errors import (
     Overloaded,
     StorageUnavailable,
 )
-from service.jobs.files import check_room, hash_uploads
+from service.jobs.files.folder import check_room, hash_uploads
 from service.jobs.jobs import Jobs
-from service.jobs.store import Job, digest_request, make_id
+from service.jobs.rows.store import Job, digest_request, make_id
 from service.runtime import Runtime
 from service.threads import wait_for_thread
 
@@ -96,7 +96,7 @@ class JobIntake:
     ) -> Job:
         """Return a new job once it is safe on the disk or in the storage, or the one of the key.
 
-        `uploads` are open files by their names in `service.jobs.files`. Raises
+        `uploads` are open files by their names in `service.jobs.files.folder`. Raises
         InsufficientStorage, StorageUnavailable, and IdempotencyKeyReused when the key came with
         another request.
         """

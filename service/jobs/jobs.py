@@ -23,8 +23,8 @@ from service.jobs.recovery import (
     refuse_long_run,
 )
 from service.jobs.retries import Retries
+from service.jobs.rows.store import Job, JobStore, LeaseLost
 from service.jobs.run import Progress, choose_rest, run_job, write_progress
-from service.jobs.store import Job, JobStore, LeaseLost
 from service.runtime import Runtime
 from service.threads import wait_for_thread
 

@@ -1,10 +1,10 @@
 """Open the jobs where the settings say that they are: rows and files."""
 
-from service.jobs.bucket import open_bucket
-from service.jobs.objects import ObjectFiles
-from service.jobs.postgres import PostgresJobStore
-from service.jobs.schema import JobStoreError
-from service.jobs.store import JobStore
+from service.jobs.files.bucket import open_bucket
+from service.jobs.files.objects import ObjectFiles
+from service.jobs.rows.postgres import PostgresJobStore
+from service.jobs.rows.schema import JobStoreError
+from service.jobs.rows.store import JobStore
 from service.scratch import ScratchFolder
 from service.settings import Settings
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from service.errors import MattingError
-from service.jobs.postgres import PostgresJobStore
-from service.jobs.store import JobStore, mark_served
+from service.jobs.rows.postgres import PostgresJobStore
+from service.jobs.rows.store import JobStore, mark_served
 
 LOOK_S = 1.0
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.jobs.store import Job
+from service.jobs.rows.store import Job
 from service.runtime import Runtime
 from service.telemetry.record import Record, current_record, make_exemplar
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from service.errors import Gone, MattingError, MediaTooComplex
-from service.jobs.files import INPUT, JobFiles
-from service.jobs.store import Job, JobStore
+from service.jobs.files.folder import INPUT, JobFiles
+from service.jobs.rows.store import Job, JobStore
 
 # A job that has expired is still named for so long.
 EXPIRED_S = 86_400.0

@@ -24,10 +24,10 @@ from service.errors import (
 )
 from service.frames.network import choose_frame_model
 from service.jobs.check import check_results
-from service.jobs.files import BACKGROUND, INPUT, JobFiles, check_budget, hash_uploads
+from service.jobs.files.folder import BACKGROUND, INPUT, JobFiles, check_budget, hash_uploads
 from service.jobs.options import JobOptions
 from service.jobs.recovery import find_loss
-from service.jobs.store import Job, JobStore, LeaseLost, digest_request
+from service.jobs.rows.store import Job, JobStore, LeaseLost, digest_request
 from service.runtime import Runtime
 from service.threads import wait_for_thread
 

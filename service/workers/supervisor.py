@@ -19,9 +19,9 @@ from prometheus_client import start_http_server
 
 from service.access import read_keys
 from service.inference.providers import count_threads
-from service.jobs.files import JobFiles
-from service.jobs.schema import count_kept_rows
-from service.jobs.store import DATABASE, FILES, FOLDER
+from service.jobs.files.folder import JobFiles
+from service.jobs.rows.schema import count_kept_rows
+from service.jobs.rows.store import DATABASE, FILES, FOLDER
 from service.media.decoder.confinement import die_with_parent
 from service.settings import ENV_PREFIX, Settings, SettingsError
 from service.workers.merged_metrics import make_registry

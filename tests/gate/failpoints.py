@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from service import __main__ as command
-from service.jobs import files
-from service.jobs.bucket import Bucket
-from service.jobs.files import INPUT, RESULTS, JobFiles
-from service.jobs.objects import ObjectFiles
-from service.jobs.store import JobStore
+from service.jobs.files import folder as files
+from service.jobs.files.bucket import Bucket
+from service.jobs.files.folder import INPUT, RESULTS, JobFiles
+from service.jobs.files.objects import ObjectFiles
+from service.jobs.rows.store import JobStore
 
 Condition = Callable[..., bool]
 

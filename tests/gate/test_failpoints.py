@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service.jobs.bucket import open_bucket
-from service.jobs.store import DATABASE, FOLDER
+from service.jobs.files.bucket import open_bucket
+from service.jobs.rows.store import DATABASE, FOLDER
 from tests.clips import make_clip
 from tests.gate.failpoints import POINTS, STORED_POINTS
 from tests.gate.figures import choose, report

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from service.jobs.options import hide_urls
-from service.jobs.store import Job, State
+from service.jobs.rows.store import Job, State
 
 JOBS = "/v1/jobs"
 

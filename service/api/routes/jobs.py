@@ -14,12 +14,12 @@ from service.api.routes.job_documents import JOBS, JobDocument, JobList, describ
 from service.api.uploads import Upload
 from service.clips.plan import make_plan
 from service.errors import BadRequest, Conflict, Gone, NotFound, Unauthorized
-from service.jobs import files as job_files
-from service.jobs.files import JobResult
+from service.jobs.files import folder as job_files
+from service.jobs.files.folder import JobResult
 from service.jobs.intake import Admission, JobIntake
 from service.jobs.jobs import Jobs
 from service.jobs.options import JobOptions
-from service.jobs.store import Job
+from service.jobs.rows.store import Job
 from service.options import BACKGROUND
 
 router = APIRouter(tags=["jobs"])

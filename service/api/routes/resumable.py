@@ -29,7 +29,7 @@ from service.errors import (
     UnsupportedVersion,
     refuse_size,
 )
-from service.jobs import files as job_files
+from service.jobs.files import folder as job_files
 from service.jobs.intake import JobIntake
 from service.jobs.options import JobOptions
 from service.jobs.uploads.opened import CHECKSUMS, OpenUpload

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from service.errors import Conflict, Locked, translate_disk_errors
-from service.jobs.files import sync_folder
+from service.jobs.files.folder import sync_folder
 
 DATA, UNCONFIRMED = "data", "unconfirmed"
 CHECKSUMS = ("sha1", "sha256", "md5")

@@ -17,8 +17,8 @@ from service.errors import (
     Overloaded,
     translate_disk_errors,
 )
-from service.jobs.files import JobFiles, sync_folder
-from service.jobs.store import make_id
+from service.jobs.files.folder import JobFiles, sync_folder
+from service.jobs.rows.store import make_id
 from service.jobs.uploads.opened import DATA, OpenUpload, measure_upload, write_whole
 from service.scratch import check_free_space
 from service.settings import Settings

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from service.jobs.store import DATABASE, FOLDER
+from service.jobs.rows.store import DATABASE, FOLDER
 from tests.clips import make_clip
 from tests.gate.figures import choose, follow, report
 from tests.helpers import (

@@ -11,7 +11,7 @@ import pytest
 
 from service.clips.matte import ResultFile
 from service.errors import InsufficientStorage
-from service.jobs.files import (
+from service.jobs.files.folder import (
     BACKGROUND,
     INPUT,
     JobFiles,

@@ -8,7 +8,7 @@ import pytest
 from service.api.downloads import stream_file
 from service.api.routes.jobs import choose_result, open_result
 from service.errors import Gone, IdempotencyKeyReused, InProgress, NotFound
-from service.jobs.files import INPUT
+from service.jobs.files.folder import INPUT
 from tests.clips import make_clip
 from tests.jobs import Bench, Clock, run_with_jobs
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.jobs.store import DATABASE, FOLDER
+from service.jobs.rows.store import DATABASE, FOLDER
 from tests.clips import make_clip
 from tests.helpers import run_service, start_live_server
 from tests.service.jobs.test_job_crashes import bring

@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from service.errors import InsufficientStorage
-from service.jobs.files import INPUT, JobFiles, JobResult
-from service.jobs.postgres import PostgresJobStore
-from service.jobs.schema import MIGRATIONS, JobStoreError
-from service.jobs.store import (
+from service.jobs.files.folder import INPUT, JobFiles, JobResult
+from service.jobs.rows.postgres import PostgresJobStore
+from service.jobs.rows.schema import MIGRATIONS, JobStoreError
+from service.jobs.rows.store import (
     DATABASE,
     FOLDER,
     Job,

@@ -4,7 +4,7 @@ import pytest
 
 from service.errors import Overloaded
 from service.jobs.queue import LocalQueue
-from service.jobs.store import Job
+from service.jobs.rows.store import Job
 from tests.fakes import BlockedEngine
 from tests.jobs import Bench, run_with_jobs
 

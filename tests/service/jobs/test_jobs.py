@@ -11,7 +11,7 @@ import pytest
 from service.errors import NotFound, Overloaded
 from service.jobs import jobs
 from service.jobs import run as job_run
-from service.jobs.store import DATABASE, FOLDER, JobStore
+from service.jobs.rows.store import DATABASE, FOLDER, JobStore
 from service.media.decoder.client import Decoder
 from tests.clips import make_clip
 from tests.fakes import BlockedEngine, BrokenEngine, SlowEngine

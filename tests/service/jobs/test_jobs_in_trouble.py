@@ -11,7 +11,7 @@ from service.clips.matte import ResultFile
 from service.errors import InsufficientStorage
 from service.jobs import changes
 from service.jobs import run as job_run
-from service.jobs.store import JobStore
+from service.jobs.rows.store import JobStore
 from tests.clips import make_clip, truncate
 from tests.fakes import BlockedEngine, SlowEngine
 from tests.jobs import Bench, Clock, run_with_jobs

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service.jobs.bucket import open_bucket
+from service.jobs.files.bucket import open_bucket
 from tests.clips import make_clip
 from tests.gate.figures import choose, follow, report
 from tests.helpers import LiveServer, start_live_server, wait_until

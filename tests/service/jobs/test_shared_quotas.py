@@ -7,8 +7,8 @@ import pytest
 
 from service.access import Access
 from service.errors import QuotaExceeded
-from service.jobs.postgres import PostgresJobStore
-from service.jobs.quotas import SharedQuotas
+from service.jobs.rows.postgres import PostgresJobStore
+from service.jobs.rows.quotas import SharedQuotas
 from service.metrics import Metrics
 from service.settings import Settings
 from tests.fakes import FakeEngine

@@ -9,12 +9,12 @@ import psycopg
 import pytest
 
 from service.errors import InProgress, NotReady
-from service.jobs.files import INPUT
+from service.jobs.files.folder import INPUT
 from service.jobs.opening import open_job_store
-from service.jobs.postgres import MIGRATIONS, PostgresJobStore
 from service.jobs.recovery import EXPIRED_S, ORPHAN_S, Orphans
-from service.jobs.schema import JobStoreError
-from service.jobs.store import LeaseLost
+from service.jobs.rows.postgres import MIGRATIONS, PostgresJobStore
+from service.jobs.rows.schema import JobStoreError
+from service.jobs.rows.store import LeaseLost
 from service.settings import Settings
 from tests.postgres import Postgres, needs_postgres, run_postgres
 from tests.service.jobs.test_job_store import RESULT, make_job

@@ -11,10 +11,10 @@ import pytest
 
 from service.clips.matte import ResultFile
 from service.errors import InsufficientStorage, StorageUnavailable
-from service.jobs.bucket import RETRIES, open_bucket
-from service.jobs.files import BACKGROUND, INPUT, JobFiles, JobResult, check_budget
-from service.jobs.objects import ObjectFiles
-from service.jobs.schema import JobStoreError
+from service.jobs.files.bucket import RETRIES, open_bucket
+from service.jobs.files.folder import BACKGROUND, INPUT, JobFiles, JobResult, check_budget
+from service.jobs.files.objects import ObjectFiles
+from service.jobs.rows.schema import JobStoreError
 from service.scratch import ScratchFolder
 from service.settings import Settings
 from tests.helpers import find_free_port

@@ -9,11 +9,11 @@ import pytest
 
 from service.errors import StorageUnavailable
 from service.jobs import run as job_run
-from service.jobs.bucket import Bucket, ObjectReader
-from service.jobs.files import INPUT
+from service.jobs.files.bucket import Bucket, ObjectReader
+from service.jobs.files.folder import INPUT
 from service.jobs.opening import open_job_store
 from service.jobs.recovery import EXPIRED_S
-from service.jobs.schema import JobStoreError
+from service.jobs.rows.schema import JobStoreError
 from service.settings import Settings
 from tests.fakes import FakeEngine
 from tests.helpers import assert_problem, run_service, wait_until

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tusclient.client import TusClient
 
-from service.jobs.store import JobStore
+from service.jobs.rows.store import JobStore
 from service.settings import Settings, SettingsError
 from service.workers.nginx import Worker, make_config
 from service.workers.supervisor import check_leftovers, find_ports

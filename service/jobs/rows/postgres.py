@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from service.access import QuotaUse, Unit
 from service.errors import InProgress, InsufficientStorage, MattingError, NotReady
-from service.jobs.files import PART, JobFiles
+from service.jobs.files.folder import PART, JobFiles
 from service.jobs.recovery import EXPIRED_S
-from service.jobs.schema import JobStoreError
-from service.jobs.store import FILES, FOLDER, JobStore, LeaseLost, make_id, mark_served
+from service.jobs.rows.schema import JobStoreError
+from service.jobs.rows.store import FILES, FOLDER, JobStore, LeaseLost, make_id, mark_served
 
 if TYPE_CHECKING:
     import psycopg
@@ -33,7 +33,7 @@ LEFT = (
     " GREATEST(0, EXTRACT(EPOCH FROM clock_timestamp() - q.at)::float8))"
 )
 SCHEMA_LOCK = 0x6D617474  # any number that all services agree on
-# As in `service.jobs.schema`; `worker` holds the job until `lease_until`.
+# As in `service.jobs.rows.schema`; `worker` holds the job until `lease_until`.
 MIGRATIONS = (
     """
     CREATE TABLE jobs (

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from service.errors import StorageUnavailable
-from service.jobs.schema import JobStoreError
+from service.jobs.rows.schema import JobStoreError
 
 if TYPE_CHECKING:
     from obstore import ReadableFile

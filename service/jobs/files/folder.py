@@ -37,7 +37,7 @@ class JobFiles:
 
     A file or folder is written under a name that ends in `.part` and renamed when it is complete.
     Methods block; those that write raise InsufficientStorage when the disk is full or fails.
-    `service.jobs.objects` has the same methods over object storage: `are_remote`.
+    `service.jobs.files.objects` has the same methods over object storage: `are_remote`.
     """
 
     are_remote: ClassVar[bool] = False

@@ -5,8 +5,8 @@ import logging
 
 from service.access import Access
 from service.errors import MattingError
-from service.jobs.postgres import PostgresJobStore
-from service.jobs.store import JobStore
+from service.jobs.rows.postgres import PostgresJobStore
+from service.jobs.rows.store import JobStore
 
 log = logging.getLogger(__name__)
 SHARE_S = 0.5

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 from service.errors import StorageUnavailable, translate_disk_errors
-from service.jobs.bucket import Bucket, StoredObject
-from service.jobs.files import (
+from service.jobs.files.bucket import Bucket, StoredObject
+from service.jobs.files.folder import (
     RESULTS,
     JobFiles,
     JobResult,

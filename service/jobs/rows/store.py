@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, Self, TypeVar, get_args
 
 from service.errors import InsufficientStorage, NotReady
-from service.jobs.files import JobFiles, JobResult
-from service.jobs.schema import MIGRATIONS, JobStoreError, lock_folder, open_database
+from service.jobs.files.folder import JobFiles, JobResult
+from service.jobs.rows.schema import MIGRATIONS, JobStoreError, lock_folder, open_database
 from service.threads import Workers, start_in
 
 FOLDER = "matting-jobs"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from service.jobs.files import JobFiles, sync_folder
+from service.jobs.files.folder import JobFiles, sync_folder
 from service.scratch import open_locked
 
 LOCK_TIMEOUT_S = 2.0

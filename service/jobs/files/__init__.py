@@ -1,0 +1,1 @@
+"""Files of jobs: in a folder, or in object storage."""
