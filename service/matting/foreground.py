@@ -21,7 +21,6 @@ FRAME_WIDE_WINDOWS = (0.5, 0.16)  # two passes less, for a mean difference of 0.
 SOLID_WEIGHT_POWER = 3
 EPSILON = 1e-5  # weight of a wider window's colour in a narrower one
 INVISIBLE = 1 / 255  # alpha this near to 0 or 1 changes no colour by more than one of 255
-NOT_MIXED = 1e-4  # alpha this near to 0 or 1 is as good as there
 BLOCK = 1 << 14  # mixed pixels that are worked on at once
 
 
@@ -113,35 +112,28 @@ def refine_means(
 ) -> list[Floats]:
     """Return the local means of foreground and background, one pass for each window.
 
-    `means` are those of wider windows; None: nothing is known yet, both are the picture. Only
-    pixels that mix two colours change from pass to pass: a solid one is the picture's own colour.
+    `means` are those of wider windows; None: nothing is known yet, both are the picture.
     """
     picture = image.astype(np.float32)
+    shares = to_three_channels(alpha), to_three_channels(1 - alpha)
     solid = [cv2.pow(share, SOLID_WEIGHT_POWER) for share in (alpha, 1 - alpha)]
-    weighted = [cv2.multiply(picture, to_three_channels(weight)) for weight in solid]
-    mixed = np.flatnonzero(cv2.inRange(alpha, NOT_MIXED, 1 - NOT_MIXED).view(np.bool_))
-
-    def pick(x: Floats) -> Floats:
-        """Return the mixed pixels, (n, 3)."""
-        chosen = x.reshape(-1, 3).take(mixed, axis=0) if x.ndim == 3 else x.reshape(-1).take(mixed)
-        return chosen if x.ndim == 3 else np.repeat(chosen, 3).reshape(-1, 3)
-
-    seen, weights = pick(picture), [pick(weight) for weight in solid]
-    shares = pick(alpha), 1 - pick(alpha)
+    weights = [to_three_channels(weight) for weight in solid]
     # Both corrected by their shares mix to the image.
     gain = 1 / (shares[0] * shares[0] + shares[1] * shares[1])
     means = [mean.copy() for mean in means or (picture, picture)]
+    missing, colour = np.empty_like(picture), np.empty_like(picture)
     for window in windows:
         side = max(3, round(window * min(alpha.shape)) | 1)  # an even one would shift the colours
-        own = [pick(mean) for mean in means]
-        missing = (seen - shares[0] * own[0] - shares[1] * own[1]) * gain
+        np.multiply(shares[0], means[0], out=missing)
+        missing += np.multiply(shares[1], means[1], out=colour)
+        np.subtract(picture, missing, out=missing)
+        missing *= gain
         for n, mean in enumerate(means):
-            colour = shares[n] * missing
-            colour += own[n]
+            np.multiply(shares[n], missing, out=colour)
+            colour += mean
             np.clip(colour, 0, 255, out=colour)
             colour *= weights[n]
-            weighted[n].reshape(-1, 3)[mixed] = colour
-            blend(cv2.blur(weighted[n], (side, side)), cv2.blur(solid[n], (side, side)), mean)
+            blend(cv2.blur(colour, (side, side)), cv2.blur(solid[n], (side, side)), mean)
     return means
 
 

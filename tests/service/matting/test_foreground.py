@@ -151,8 +151,8 @@ def test_unmixing_inverts_the_mixture():
     np.testing.assert_array_equal(unmix(image, alpha, mean, behind)[:, 0], [200, 195, 100])
 
 
-def refine_means_everywhere(image, alpha, means, windows):
-    """Return what `refine_means` does, each pass over all pixels as in Forte's paper."""
+def refine_means_in_doubles(image, alpha, means, windows):
+    """Return what `refine_means` does, in float64 and as Forte's paper says it."""
     picture, a = image.astype(np.float64), alpha[..., None].astype(np.float64)
     shares = a, 1 - a
     means = [mean.astype(np.float64) for mean in means or (picture, picture)]
@@ -170,7 +170,7 @@ def refine_means_everywhere(image, alpha, means, windows):
 
 @pytest.mark.parametrize("shape", [(60, 90), (33, 20)])
 @pytest.mark.parametrize("is_sure", [True, False])
-def test_means_of_mixed_pixels_alone_are_those_of_passes_over_all(shape, is_sure):
+def test_means_are_those_of_the_paper(shape, is_sure):
     image, alpha = make_case(6, shape)
     if is_sure:
         alpha = np.clip((cv2.GaussianBlur(alpha, (0, 0), 3) - 0.5) * 20 + 0.5, 0, 1)
@@ -179,7 +179,7 @@ def test_means_of_mixed_pixels_alone_are_those_of_passes_over_all(shape, is_sure
     wider = [cv2.blur(image, (9, 9)).astype(np.float32), image.astype(np.float32)]
     for start in (None, wider):
         found = refine_means(image, alpha, start, windows)
-        expected = refine_means_everywhere(image, alpha, start, windows)
+        expected = refine_means_in_doubles(image, alpha, start, windows)
         np.testing.assert_allclose(found, expected, atol=0.05)  # of 255
 
 
