@@ -22,9 +22,10 @@ from service.outgoing.calls import CallFailed, OutgoingCalls, describe_failure
 from service.outgoing.guard import hide_query
 from service.runtime import Runtime
 from service.settings.values import decode_secret
+from service.shares import SharedPlaces
 
 log = logging.getLogger(__name__)
-AT_ONCE = 8
+AT_ONCE, OWN_AT_ONCE = 8, 3  # calls, of all keys and of each: receivers may be slow
 LOOK_S = 1.0
 GONE = 410
 SENT_STATES = ("succeeded", "failed")
@@ -62,7 +63,7 @@ class Deliveries:
         self._outgoing = outgoing
         self._describe = describe
         self._clock = clock
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._places = SharedPlaces(AT_ONCE, OWN_AT_ONCE)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -134,7 +135,7 @@ class Deliveries:
                 job = await self._store.ask(self._store.load, job_id)
                 if job is None or job.state not in SENT_STATES:  # deleted or expired meanwhile
                     return
-                async with self._slots:
+                async with self._places.hold(job.owner):
                     await self._try(job, target, entry)
                 with suppress(MattingError):  # a full disk keeps no log, and stops nothing
                     await self._store.ask(self._store.update, job_id, deliveries=tuple(entries))

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
-from weakref import WeakValueDictionary
 
 import certifi
 import httpcore
@@ -18,6 +17,7 @@ from service.errors import FetchFailed, MattingError, refuse_size
 from service.outgoing.guard import GuardedBackend, Resolver, hide_query, parse_url
 from service.scratch import check_free_space
 from service.settings import Settings
+from service.shares import SharedPlaces
 from service.threads import Workers
 
 MAX_REDIRECTS = 5
@@ -45,12 +45,12 @@ class OutgoingCalls:
             min_bytes=settings.disk_min_free_bytes,
             min_percent=settings.disk_min_free_percent,
         )
-        self._fetches = asyncio.Semaphore(MAX_FETCHES)
-        self._own_fetches: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._fetches = SharedPlaces(MAX_FETCHES, OWN_FETCHES)
         self._disk = disk
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(cafile=certifi.where()),
             network_backend=GuardedBackend(self._resolver),
+            max_connections=None,  # those who call share places of their own
             max_keepalive_connections=0,  # so that each call is checked
         )
 
@@ -66,9 +66,8 @@ class OutgoingCalls:
         Raises InvalidOption for an address that may not be called, FetchFailed, PayloadTooLarge,
         InsufficientStorage.
         """
-        own = self._own_fetches.setdefault(owner, asyncio.Semaphore(OWN_FETCHES))
         try:
-            async with asyncio.timeout(self._fetch_timeout_s), own, self._fetches:
+            async with asyncio.timeout(self._fetch_timeout_s), self._fetches.hold(owner):
                 await self._follow(text, file, limit_bytes)
         except TimeoutError:
             raise FetchFailed(

@@ -5,10 +5,12 @@ import hashlib
 import hmac
 import json
 import re
+import socket
 from collections.abc import Iterator
 
 import pytest
 
+from service.jobs.deliveries import AT_ONCE, OWN_AT_ONCE
 from tests.fakes import FakeEngine
 from tests.helpers import ROOT, assert_problem, read_metric, wait_until
 from tests.job_requests import bring, wait_for_end
@@ -59,9 +61,10 @@ def test_webhook_is_signed_and_carries_the_job(make_client, receiver, clip) -> N
     signed = f"{told['webhook-id']}.{told['webhook-timestamp']}.".encode() + request.body
     digest = hmac.new(KEY, signed, hashlib.sha256).digest()
     assert told["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
-    (check,) = re.findall(
+    examples = re.findall(
         r"^```python\n(.*?)^```$", (ROOT / "docs/jobs.md").read_text(), re.M | re.S
     )
+    (check,) = (text for text in examples if "def is_genuine(" in text)
     exec(check, scope := {})  # the recipe of the documents
     assert scope["is_genuine"](SECRET, told, request.body)
     assert not scope["is_genuine"](SECRET, told, request.body + b" ")
@@ -89,6 +92,22 @@ def test_webhook_is_given_up(make_client, receiver, clip, status: int, tries: in
     client = make_client(FakeEngine(), **SETTINGS, delivery_tries=3)
     (sent,) = wait_for_deliveries(client, submit(client, clip, webhook=receiver.url))
     assert sent["state"] == "failed" and len(sent["tries"]) == tries == len(receiver.requests)
+
+
+def test_slow_receivers_of_one_key_hold_up_no_other_key(make_client, receiver, clip) -> None:
+    client = make_client(FakeEngine(), **SETTINGS, api_keys="one,two", outgoing_timeout_s=600)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client.headers["X-API-Key"] = "one"
+        slow = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        for _ in range(AT_ONCE):
+            submit(client, clip, webhook=slow)
+        held = [silent.accept()[0] for _ in range(OWN_AT_ONCE)]
+        client.headers["X-API-Key"] = "two"
+        url = submit(client, clip, webhook=receiver.url)
+        (sent,) = wait_for_deliveries(client, url)
+        assert sent["state"] == "delivered"
+        for connection in held:
+            connection.close()
 
 
 def test_failed_job_is_told_too(make_client, receiver, clip) -> None:
