@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple, cast
 from service.media.video.transport import count_lost_places
 
 _READS_A_PULSE, _MOST = 1024, 100
-_MAX_PIECES = 1 << 22  # of hours; each is a read
+_MAX_PIECES = 1 << 21  # of hours; each is a read
 _BLOCK = 1 << 20
 _HEAD_BYTES, _LEAST_HEAD_BYTES = 13, 4
 _FLV_HEAD, _FLV_TAGS = b"FLV\x01", b"\x08\x09\x12"
@@ -126,13 +126,20 @@ def _step_flv(file: BinaryIO, place: _Place, head: bytes) -> _Place:
     file.seek(place.position + size)
     tail = file.read(4)
     is_whole = head[0] & 0x1F in _FLV_TAGS and head[8:11] == bytes(3)
-    if not is_whole or (len(tail) == 4 and int.from_bytes(tail) not in (size, 0)):
+    # Some programs write the size without the head of the tag, or none.
+    if not is_whole or (len(tail) == 4 and int.from_bytes(tail) not in (size, size - 11, 0)):
         raise _Broken(place.position, is_inside=False)
     return place._replace(position=place.position + size + 4)
 
 
 def _step_avi(file: BinaryIO, place: _Place, head: bytes) -> _Place:
     position, clip_end = place
+    if not _AVI_CHUNK.fullmatch(head[:4]) and position:
+        # Some programs do not fill up a chunk of odd length.
+        file.seek(position - 1)
+        unfilled = file.read(_HEAD_BYTES)
+        if _AVI_CHUNK.fullmatch(unfilled[:4]):
+            position, head = position - 1, unfilled
     kind, size = head[:4], int.from_bytes(head[4:8], "little")
     if not _AVI_CHUNK.fullmatch(kind):
         raise _Broken(position, is_inside=position < clip_end)

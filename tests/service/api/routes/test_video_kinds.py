@@ -73,6 +73,21 @@ def test_sound_clip_has_no_warnings(client, tmp_path) -> None:
     assert not told & (unusual | {"x-cut-short", "x-audio-tracks-lost"})
 
 
+def test_what_is_not_read_is_in_the_headers(client, tmp_path) -> None:
+    once = make_clip(tmp_path / "a.mp4", seconds=0.4, fps=25, rotation=30).read_bytes()
+    response = post(client, once * 2, **QUICK)
+    assert response.status_code == 200, response.text
+    assert response.headers["x-clips-unread"] == "1"
+    assert float(response.headers["x-turn-ignored-deg"]) == pytest.approx(30, abs=0.1)
+    matroska = make_clip(tmp_path / "a.mkv", seconds=0.8, fps=25).read_bytes()
+    middle, length = len(matroska) // 2, len(matroska) // 5
+    response = post(
+        client, matroska[:middle] + bytes(length) + matroska[middle + length :], **QUICK
+    )
+    assert response.status_code == 200, response.text
+    assert response.headers["x-places-damaged"] == "1"
+
+
 def test_clock_corrections_are_told(client, tmp_path) -> None:
     once = make_clip(tmp_path / "a.ts", seconds=1, fps=25).read_bytes()
     response = post(client, once * 2, **QUICK)

@@ -1,9 +1,13 @@
 """Clips that are damaged in the middle of their file, where the container lists no pictures."""
 
+import io
+import struct
+
 import av
 import numpy as np
 import pytest
 
+from service.media.video.structure import count_broken_places
 from tests import clips
 from tests.video_copies import read_clip
 
@@ -57,6 +61,18 @@ def test_sound_clips_are_not_called_damaged(sound, tmp_path, times: int) -> None
     path.write_bytes(sound.read_bytes() + b"rubbish " * 50)
     repairs = read_clip(path).repairs
     assert repairs.places_damaged == 0 or sound.suffix in (".ts", ".mkv")
+
+
+def test_habits_of_programs_are_no_damage() -> None:
+    """Chunks of AVI that are not filled up, sizes of FLV without the head of a tag."""
+    chunks = b"".join(b"00dc" + struct.pack("<I", 5) + b"\1\2\3\4\5" for _ in range(9))
+    avi = b"RIFF" + struct.pack("<I", 16 + len(chunks)) + b"AVI " + b"LIST"
+    avi += struct.pack("<I", 4 + len(chunks)) + b"movi" + chunks
+    assert count_broken_places(io.BytesIO(avi), "avi") == 0
+    tag = b"\x09" + (4).to_bytes(3) + bytes(7) + b"\1\2\3\4" + (4).to_bytes(4)
+    flv = b"FLV\1\1\0\0\0\x09" + bytes(4) + tag * 9
+    assert count_broken_places(io.BytesIO(flv), "flv") == 0
+    assert count_broken_places(io.BytesIO(flv[:60] + b"?" * 30 + flv[60:]), "flv") == 1
 
 
 def make_heavy(path) -> None:
