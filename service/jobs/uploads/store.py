@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -127,10 +128,17 @@ class UploadStore:
         try:
             upload = PartialUpload(**json.loads((folder / RECORD).read_text()))
             offset = measure_upload(folder)
-        except OSError:
+        except (OSError, TypeError, ValueError):  # damaged, or of another version
             return None
         offset = upload.length if upload.job_id else min(offset, upload.length)
         return PartialUpload(**asdict(upload) | {"offset": offset})
+
+    def _remove_orphan(self, name: str) -> None:
+        """Remove a folder without a record, of a process that was killed, once it is old."""
+        oldest_s = self._clock() - self._settings.job_ttl_s
+        with suppress(OSError):  # it may go in this moment
+            if (self._folder / name).stat().st_mtime < oldest_s:
+                self.remove(name)
 
     def _check_room(self, owner: str, length: int) -> None:
         settings = self._settings
@@ -140,8 +148,12 @@ class UploadStore:
             min_bytes=settings.disk_min_free_bytes,
             min_percent=settings.disk_min_free_percent,
         )
-        names = os.listdir(self._folder) if self._folder.is_dir() else []
-        uploads = [upload for name in names if (upload := self._read(name))]
+        uploads = []
+        for name in os.listdir(self._folder) if self._folder.is_dir() else []:
+            if upload := self._read(name):
+                uploads.append(upload)
+            else:
+                self._remove_orphan(name)
         for upload in [one for one in uploads if one.expires_s < self._clock()]:
             uploads.remove(upload)
             self.remove(upload.id)

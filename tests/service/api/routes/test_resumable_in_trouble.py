@@ -2,10 +2,12 @@
 
 import base64
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
+from service.errors import InsufficientStorage
 from service.jobs.uploads.opened import UNCONFIRMED
 from service.jobs.uploads.store import UploadStore
 from tests.fakes import FakeEngine
@@ -96,3 +98,35 @@ def test_upload_that_is_forgotten_while_it_becomes_a_job(fake, brief: bytes, mon
     answer = fake.patch(path, content=brief, headers=PIECE | {"Upload-Offset": "0"})
     assert answer.status_code == 204
     assert fake.get(f"/v1/jobs/{answer.headers['x-job-id']}").status_code == 200
+
+
+def test_record_that_cannot_be_read_is_in_nobodys_way_and_goes_in_time(make_client) -> None:
+    client = make_client(FakeEngine())
+    path = begin(client, 10).headers["location"]
+    store: UploadStore = client.app.state.services.uploads
+    folder = store._folder / path.rpartition("/")[2]
+    for text in ("", "[]", '{"id": "of a newer version"}'):
+        (folder / "record.json").write_text(text)
+        assert client.head(path, headers=TUS).status_code == 404
+        assert begin(client, 10).status_code == 201 and folder.exists()
+    os.utime(folder, (0, 0))
+    assert begin(client, 10).status_code == 201 and not folder.exists()
+
+
+def test_upload_whose_end_was_interrupted_becomes_one_job(fake, brief: bytes, monkeypatch) -> None:
+    path = begin(fake, len(brief)).headers["location"]
+    store: UploadStore = fake.app.state.services.uploads
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "save", fail)
+        assert_problem(send(fake, path, 0, brief), 507, "insufficient-storage")
+    found = {fake.head(path, headers=TUS).headers["x-job-id"] for _ in range(2)}
+    found.add(send(fake, path, len(brief), b"").headers["x-job-id"])
+    assert len(found) == 1
+    rows = fake.app.state.services.jobs.store._execute(
+        "SELECT id FROM jobs WHERE idempotency_key = ?", f"upload {path.rpartition('/')[2]}"
+    )
+    assert {row[0] for row in rows.fetchall()} == found
+
+
+def fail(upload) -> None:
+    raise InsufficientStorage("full")
