@@ -20,7 +20,7 @@ from service.jobs.intake import IDEMPOTENCY_S
 from service.jobs.options import JobOptions
 from service.media.audio.types import CARRIED_AUDIO
 from service.media.image.types import FORMATS
-from service.media.video.formats import CONTAINERS
+from service.media.video.container.formats import CONTAINERS
 from service.media.video.writing.animation_writer import MAX_MEGAPIXELS
 from service.options import BACKGROUND, HINT, MAX_REF_SIZE, MIN_REF_SIZE, TRIMAP
 from service.runtime import Runtime

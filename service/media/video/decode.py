@@ -6,8 +6,8 @@ from typing import Any
 import av
 
 from service.media.video.aspects import AspectTracker
+from service.media.video.container.demux import Demuxer
 from service.media.video.deinterlace import CombDetector, Deinterlacer
-from service.media.video.demux import Demuxer
 from service.media.video.losses import LossCounter
 from service.media.video.types import Deinterlace
 

@@ -9,12 +9,12 @@ from service.media.audio.reader import TrackReader, open_tracks
 from service.media.audio.types import AudioPacket, AudioTrack
 from service.media.colour.description import UNSPECIFIED
 from service.media.video.aspects import read_aspect
+from service.media.video.container.demux import DECODE_ERRORS, Demuxer, check_base
+from service.media.video.container.rate import choose_rate, peek_packets
 from service.media.video.decode import PictureDecoder
-from service.media.video.demux import DECODE_ERRORS, Demuxer, check_base
 from service.media.video.frames import FrameReader
 from service.media.video.labels import read_labels
 from service.media.video.pixels import ColourCodes, has_alpha
-from service.media.video.rate import choose_rate, peek_packets
 from service.media.video.repairs import Repairs
 from service.media.video.skip import GroupSkipper
 from service.media.video.types import (

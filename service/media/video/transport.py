@@ -6,7 +6,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from service.media.video.formats import TS_MARK, find_ts_packets
+from service.media.video.container.formats import TS_MARK, find_ts_packets
 
 _PACKETS = 8192  # that are looked at together
 _FIRST_PID, _NULL_PID = 0x20, 0x1FFF  # those below are tables

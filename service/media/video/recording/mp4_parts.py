@@ -2,7 +2,7 @@
 
 import struct
 
-from service.media.video.boxes import find_boxes, list_boxes
+from service.media.video.container.boxes import find_boxes, list_boxes
 from service.media.video.recording.parts import Found
 
 PARTS = (b"moof", b"styp", b"sidx", b"emsg", b"prft")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from fractions import Fraction
 from typing import BinaryIO, NamedTuple
 
-from service.media.video.boxes import find_boxes, read_inside, walk_boxes
+from service.media.video.container.boxes import find_boxes, read_inside, walk_boxes
 
 _MAX_BYTES = 4 << 20  # of a `moof`; larger ones are not looked into
 _MOST = 1 << 32  # samples of a gap; more are damage

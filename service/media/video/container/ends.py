@@ -4,8 +4,8 @@ import os
 import struct
 from typing import BinaryIO
 
-from service.media.video.boxes import read_box, read_inside, walk_boxes
-from service.media.video.formats import find_ts_packets
+from service.media.video.container.boxes import read_box, read_inside, walk_boxes
+from service.media.video.container.formats import find_ts_packets
 
 _MAX_BOXES = 65_536  # fragments of hours; each is a seek
 _FLV_TAG_HEAD, _FLV_HEAD, _FLV_TAGS, _MAX_FLV_TAGS = 11, b"FLV\x01", b"\x08\x09\x12", 1 << 20

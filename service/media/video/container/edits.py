@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, BinaryIO, NamedTuple
 
-from service.media.video.boxes import Box, read_inside, walk_boxes
+from service.media.video.container.boxes import Box, read_inside, walk_boxes
 from service.media.video.types import UndecodableVideo
 
 _MAX_BYTES = 1 << 20  # of a list; longer ones are left to the library

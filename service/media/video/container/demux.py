@@ -9,13 +9,13 @@ from typing import Any, BinaryIO
 
 import av
 
-from service.media.video.clock import ClockCorrector
-from service.media.video.edits import read_edits
-from service.media.video.ends import count_unread, is_cut
-from service.media.video.formats import FORMATS, READ, find_refusal, find_ts_packets
-from service.media.video.fragments import find_gaps, find_orphans, is_fragmented
+from service.media.video.container.clock import ClockCorrector
+from service.media.video.container.edits import read_edits
+from service.media.video.container.ends import count_unread, is_cut
+from service.media.video.container.formats import FORMATS, READ, find_refusal, find_ts_packets
+from service.media.video.container.fragments import find_gaps, find_orphans, is_fragmented
+from service.media.video.container.patched import PatchedFile
 from service.media.video.frames import check_size
-from service.media.video.patched import PatchedFile
 from service.media.video.structure import count_broken_places
 from service.media.video.types import UndecodableVideo, UnsupportedVideo, VideoLimits
 

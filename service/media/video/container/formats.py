@@ -2,7 +2,7 @@
 
 from typing import BinaryIO
 
-from service.media.video.boxes import read_box
+from service.media.video.container.boxes import read_box
 
 CONTAINERS = ("mp4", "mov", "matroska", "webm", "mpegts", "avi", "flv", "gif")
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,gif,avi,flv"  # FFmpeg's names
