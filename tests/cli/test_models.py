@@ -9,6 +9,7 @@ import pytest
 from cli.__main__ import main as matte
 from cli.models import pull as models
 from cli.models.download import RemoteFile
+from tests.helpers import ROOT
 
 CONTENT = bytes(range(256)) * 1200  # 300 kB
 
@@ -204,18 +205,17 @@ def test_official_weights_are_pinned():
         assert len(file.urls) >= 2 and all(url.startswith("https://") for url in file.urls)
 
 
-def test_real_export_of_what_was_fetched(monkeypatch, serve, pull, tmp_path):
-    """The tiny network, fetched and converted by the real exporter."""
+def test_real_export_of_what_was_fetched(monkeypatch, serve, pull):
+    """The fast network's checkpoint, fetched and converted by the real exporter."""
     import export.pipeline as pipeline
     from export.__main__ import export
-    from tests.tiny_network import export_tiny
+    from service.settings import DEFAULT_MODEL
 
-    tiny = export_tiny(tmp_path / "tiny.onnx")
     monkeypatch.setattr(models, "export", export)
     # Tracing takes long and is tested elsewhere; loading, verification and report are real.
     monkeypatch.setattr(
-        pipeline, "write_onnx", lambda network, path, metadata: shutil.copy(tiny, path)
+        pipeline, "write_onnx", lambda network, path, metadata: shutil.copy(DEFAULT_MODEL, path)
     )
-    content = tiny.with_suffix(".pt").read_bytes()
+    content = (ROOT / "training" / "weights" / "modnet-fast.npz").read_bytes()
     assert pull(serve(content=content, breaks_after=[len(content) // 2]), content=content) == 0
     assert list_names(pull.folder) == ["modnet-webcam.json", "modnet-webcam.onnx", "weights.ckpt"]

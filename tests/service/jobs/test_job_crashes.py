@@ -24,7 +24,7 @@ from tests.helpers import (
     start_live_server,
     wait_until,
 )
-from tests.tiny_network import export_tiny
+from tests.onnx_files import write_model
 
 KEY = "key-of-the-crashes"
 NO_ANSWER = (OSError, http.client.HTTPException)
@@ -34,7 +34,7 @@ JOBS_A_LIFE, MOST_AT_ONCE = 3, 12
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_tiny(tmp_path_factory.mktemp("model") / "tiny.onnx")
+    return write_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
 
 
 @pytest.fixture(scope="module")

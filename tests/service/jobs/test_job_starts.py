@@ -7,13 +7,13 @@ import pytest
 from service.jobs.rows.store import DATABASE, FOLDER
 from tests.clips import make_clip
 from tests.helpers import run_service, start_live_server
+from tests.onnx_files import write_model
 from tests.service.jobs.test_job_crashes import bring
-from tests.tiny_network import export_tiny
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_tiny(tmp_path_factory.mktemp("model") / "tiny.onnx")
+    return write_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
 
 
 def assert_refuses_to_start(*words: str, **settings: object) -> None:
