@@ -67,13 +67,11 @@ class Service:
 
     def _read_core_s(self) -> float:
         """Return the processor time of the service, of its children, and of this client."""
-        family = [psutil.Process(), self.process, *self.process.children(recursive=True)]
-        times = [process.cpu_times() for process in family]
-        return sum(time.user + time.system for time in times) + self._read_ended_s()
-
-    def _read_ended_s(self) -> float:
-        times = self.process.cpu_times()
-        return float(times.children_user + times.children_system)
+        own = self.process.cpu_times()
+        family = [psutil.Process(), *self.process.children(recursive=True)]
+        times = [own, *(process.cpu_times() for process in family)]
+        ended_s = own.children_user + own.children_system
+        return float(sum(time.user + time.system for time in times) + ended_s)
 
 
 def find_service(port: int, model: str) -> Service:

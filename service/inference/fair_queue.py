@@ -5,7 +5,7 @@ between the owners of each kind. A share is counted in values of the network's i
 is nearly proportional to.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
@@ -66,7 +66,7 @@ class FairQueue(Generic[Item]):
     def __init__(self) -> None:
         self._waiting: dict[Caller, deque[Item]] = {}
         self._kinds = Shares[str]()
-        self._owners: dict[Kind, Shares[Caller]] = {}
+        self._owners: defaultdict[str, Shares[Caller]] = defaultdict(Shares)
         self._live_runs = 0
 
     def __len__(self) -> int:
@@ -81,8 +81,7 @@ class FairQueue(Generic[Item]):
 
     def remove(self, caller: Caller, item: Item) -> None:
         """Take out what nobody waits for any more, if it is there."""
-        items = self._waiting.get(caller, deque())
-        if any(other is item for other in items):
+        if caller in self._waiting:
             self._take(caller, item)
 
     def pop_batch(self, most: int) -> list[Item]:
@@ -98,7 +97,7 @@ class FairQueue(Generic[Item]):
             found = ((other, self._find(other, item)) for other in self._waiting)
             waiting = {other: like for other, like in found if like is not None}
         if not self._waiting:  # shares are of what waits together
-            self._kinds, self._owners = Shares(), {}
+            self._kinds, self._owners = Shares(), defaultdict(Shares)
         return batch
 
     def _choose(self, callers: list[Caller]) -> Caller:
@@ -109,7 +108,7 @@ class FairQueue(Generic[Item]):
         else:
             kind = self._kinds.choose(others)
         own = [caller for caller in callers if caller.kind == kind]
-        return self._owners.get(own[0].kind, Shares()).choose(own)
+        return self._owners[kind].choose(own)
 
     def _charge(self, caller: Caller, cost: int) -> None:
         if caller.kind == "live":
@@ -117,7 +116,7 @@ class FairQueue(Generic[Item]):
         else:
             self._live_runs = 0
             self._kinds.charge(caller.kind, cost)
-        self._owners.setdefault(caller.kind, Shares()).charge(caller, cost)
+        self._owners[caller.kind].charge(caller, cost)
 
     def _find(self, caller: Caller, like: Item) -> Item | None:
         items = self._waiting[caller]

@@ -1,7 +1,7 @@
 """`python -m service.media.encoder.child PID FACTS`: encodes what lies on its input.
 
-See `service.media.encoder.apart`. It ends with the thread of
-the service, whose process is PID, that started it.
+See `service.media.encoder.apart`. It ends with the thread of the service, whose process is PID,
+that started it.
 """
 
 import math
