@@ -1,9 +1,9 @@
 """`make bench-start`: core-s and MiB of a cold start.
 
-The service until `/readyz` says 200, with its decoder children and both embedded models; a decoder
-child alone; `matte` for its version and for one photo. CPU time is that of the operating system's
-own books, so other work on the machine shows in the wall time only. `--against FOLDER` measures
-another checkout by turns with this one.
+The service until `/readyz` says 200, with its decoder children and both embedded models; the
+process that decoder children are forked from alone; `matte` for its version and for one photo. CPU
+time is that of the operating system's own books, so other work on the machine shows in the wall
+time only. `--against FOLDER` measures another checkout by turns with this one.
 Prints a Markdown table for RESULTS.md.
 """
 
@@ -24,7 +24,7 @@ from training.evaluation.results import format_table
 
 Cost = tuple[float, float, float]  # core-s, wall seconds, MiB (resident, the largest process)
 PHOTO = Path("examples/portrait.jpg")
-CHILD = "import service.media.decoder.child as child; child.confine = bool; child.prepare()"
+TEMPLATE = "from service.media.decoder.child import load; load()"
 MATTE = "import sys; from cli.__main__ import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -68,7 +68,7 @@ def list_starts(folder: Path) -> dict[str, Callable[[Path], Cost]]:
 
     return {
         "`python -m service` until it is ready": measure_service,
-        "a decoder child until it is ready": command("-c", CHILD),
+        "what decoder children are forked from": command("-c", TEMPLATE),
         "`matte --version`": command("-c", MATTE, "--version"),
         f"`matte image {PHOTO.name}`": command("-c", MATTE, *image),
     }

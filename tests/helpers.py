@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from service.settings import ENV_PREFIX
@@ -154,6 +155,15 @@ def launch_server(log: Path, *prefix: str, **settings: object) -> LiveServer:
             stderr=output,
         )
     return LiveServer(process, port, log)
+
+
+def list_decoders(pid: int | None = None) -> set[psutil.Process]:
+    """Return the decoder children of a process, this one by default."""
+    found = set()
+    for template in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= set(template.children())
+    return found
 
 
 class RawConnection:

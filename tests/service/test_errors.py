@@ -4,14 +4,13 @@ import json
 import logging
 import sys
 
-import psutil
 import pytest
 
 from service import errors
 from service.errors import MattingError
 from service.log import JsonFormatter, current_request_id
 from tests.fakes import BrokenEngine, FakeEngine
-from tests.helpers import assert_problem, encode, post_image, read_metric
+from tests.helpers import assert_problem, encode, list_decoders, post_image, read_metric
 
 
 @pytest.fixture(scope="module")
@@ -179,10 +178,10 @@ def test_service_without_a_working_network_does_not_start(tmp_path):
 
     path = write_model(tmp_path / "tiny.onnx", "not-finite")
     engine = OnnxEngine(Settings(model_path=path, device="cpu"))
-    before = psutil.Process().children()
+    before = list_decoders()
     with pytest.raises(Exception, match="not numbers"), open_client(engine):
         pass
-    assert psutil.Process().children() == before, "decoder children were left behind"
+    assert list_decoders() == before, "decoder children were left behind"
 
 
 # The log.

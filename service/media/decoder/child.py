@@ -1,9 +1,8 @@
 """The decoder child: the only process that decodes clients' bytes.
 
-Started as `python -m service.media.decoder.child FD PID`; FD is its end of a Unix stream socket,
-PID the service. It says when it is ready, then answers one request after another until the socket
-closes. Limits on memory and CPU time are set anew for each item; a limit that strikes ends the
-child, never the service.
+Forked from the template (see `template`) with its end of a Unix stream socket. It says when it is
+ready, then answers one request after another until the socket closes. Limits on memory and CPU time
+are set anew for each item; a limit that strikes ends the child, never the service.
 """
 
 import codecs
@@ -14,7 +13,6 @@ import pkgutil
 import resource
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -161,11 +159,8 @@ class Child:
                 self.refuse("limit", str(error), limit=error.limit, actual=error.actual)
 
 
-def prepare() -> bool:
-    """Load what decoding loads late, then confine this process; return whether that was possible.
-
-    A module that is first imported while a file is decoded would be missing.
-    """
+def load() -> None:
+    """Load what decoding loads late: a confined process cannot any more."""
     Image.preinit()
     importlib.import_module("numpy.random")  # numpy loads it at its first use
     for module in pkgutil.walk_packages(av.__path__, "av."):
@@ -178,19 +173,15 @@ def prepare() -> bool:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the service's to handle
-    return confine()
 
 
-def main() -> None:
-    die_with_parent(int(sys.argv[2]))
-    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
-    is_confined = prepare()
+def serve(fd: int, parent_pid: int) -> None:
+    """Answer requests on the socket `fd` until it closes or the parent ends, confined."""
+    die_with_parent(parent_pid)
+    channel = Channel(socket.socket(fileno=fd))
+    is_confined = confine()
     try:
         channel.send({"kind": "ready", "confined": is_confined})
         Child(channel).serve()
     except ChannelClosed:
         pass
-
-
-if __name__ == "__main__":
-    main()

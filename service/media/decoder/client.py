@@ -4,14 +4,10 @@ import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, BinaryIO
 
-import service
 from service.errors import (
     DecoderCrashed,
     InvalidOption,
@@ -23,6 +19,7 @@ from service.errors import (
     UnsupportedMedia,
 )
 from service.media.audio.types import MAX_AUDIO_PACKET_BYTES, AudioPacket
+from service.media.decoder.forks import START_TIMEOUT_S, NoChild, fork_child
 from service.media.decoder.messages import (
     read_frame,
     read_image_info,
@@ -47,11 +44,7 @@ _ERRORS: dict[str, type[MattingError]] = {
     "empty-selection": InvalidOption,
 }
 _MAX_METADATA_BYTES = 1 << 23
-# Up to 64 MiB stay with a child: fresh pages for each picture took half of its time (mallopt(3)).
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 ALL = ClipSelection()
-START_TIMEOUT_S = 60.0
-CHILD = "service.media.decoder.child"
 
 
 class Decoder:
@@ -71,18 +64,11 @@ class Decoder:
         self._info: ImageInfo | None = None
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", CHILD, str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
-                env={
-                    "PYTHONPATH": str(Path(service.__file__).parent.parent),
-                    **_MALLOC,
-                },
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+            try:
+                self._process = fork_child(theirs)
+            except NoChild as error:
+                ours.close()
+                raise _refuse_to_start(error) from None
         self._channel = Channel(ours)
         self.is_confined = self._wait_for_start()
 
@@ -91,7 +77,7 @@ class Decoder:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        return not self.broken and self._process.poll() is None
+        return not self.broken and self._channel.is_open()
 
     def open_image(self, data: bytes) -> ImageInfo:
         """Return what the header of an image file says."""
@@ -199,10 +185,7 @@ class Decoder:
             return header["confined"] is True
         except (ChannelClosed, KeyError, ProtocolError, TimeoutError) as error:
             self.close()
-            log.error("a decoder child did not start", extra={"fields": {"why": repr(error)}})
-            raise NotReady(
-                "no decoder could be started", hint="try again later", retry_after_s=5
-            ) from None
+            raise _refuse_to_start(error) from None
 
     def _send(self, op: str, data: bytes = b"", fd: int | None = None, **more: Any) -> None:
         settings = self._settings
@@ -258,7 +241,13 @@ class Decoder:
         if isinstance(error, TimeoutError):
             timeout_s = settings.decoder_timeout_s
             return MediaTooComplex(f"decoding takes over {timeout_s:g} s", limit=timeout_s)
+        self._process.suspect_template()
         return DecoderCrashed("the decoder failed on this file")
+
+
+def _refuse_to_start(error: Exception) -> NotReady:
+    log.error("a decoder child did not start", extra={"fields": {"why": repr(error)}})
+    return NotReady("no decoder could be started", hint="try again later", retry_after_s=5)
 
 
 def _read_number(value: object) -> float | None:

@@ -7,10 +7,9 @@ from service.settings import Settings
 
 
 class DecoderStarter:
-    """Starts and ends decoder children, one after another.
+    """Starts and ends decoder children, one after another, away from the event loop.
 
-    The kernel kills a child when the thread that started it ends, so there is one thread that lives
-    as long as the service. `early` children are begun at once, for those who ask first.
+    `early` children are begun at once, for those who ask first.
     """
 
     def __init__(self, settings: Settings, *, early: int = 0) -> None:

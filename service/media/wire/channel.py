@@ -6,6 +6,7 @@ Nothing is pickled, so a child that a hostile file has taken over can send only 
 import array
 import json
 import os
+import select
 import socket
 import struct
 import threading
@@ -76,6 +77,15 @@ class Channel:
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
             return self._receive(max_payload_bytes, end_s)
+
+    def is_open(self) -> bool:
+        """Return whether the other side is still there; never waits."""
+        poll = select.poll()
+        try:
+            poll.register(self._socket, select.POLLRDHUP)
+        except ValueError:  # this side is closed
+            return False
+        return not poll.poll(0)
 
     def close(self) -> None:
         with self._lock:

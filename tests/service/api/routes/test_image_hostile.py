@@ -17,6 +17,7 @@ from tests.helpers import (
     connect,
     decode,
     encode,
+    list_decoders,
     post_image,
     read_metric,
     wait_until,
@@ -308,7 +309,7 @@ def test_any_changed_bytes_are_an_image_or_a_refusal(fake_client, format, change
 def test_children_die_with_a_service_that_was_killed_while_they_decode(live_server):
     """An idle child sees its socket close; a busy one looks at nothing but its file."""
     server = live_server(max_requests=3, decoder_timeout_s=60, decoder_cpu_s=60, **LARGE)
-    (child,) = psutil.Process(server.pid).children(recursive=True)
+    (child,) = list_decoders(server.pid)
     before_s = child.cpu_times().user
     with connect(server.port) as connection:
         data = hostile.make_slowest_jpeg()

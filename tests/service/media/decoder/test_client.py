@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from service.errors import MediaTooComplex, NotReady, UndecodableMedia, UnsupportedMedia
+from service.media.decoder import forks
 from service.media.decoder.client import Decoder
 from service.media.wire.channel import Channel
 from service.media.wire.sealed import seal
@@ -82,7 +83,8 @@ def test_child_inherits_no_keys_and_no_files(monkeypatch, tmp_path):
 
 
 def test_child_that_does_not_start_is_no_error_of_a_file(monkeypatch):
-    monkeypatch.setattr("service.media.decoder.client.CHILD", "service.no_such_module")
+    monkeypatch.setattr(forks, "MODULE", "service.no_such_module")
+    monkeypatch.setattr(forks, "_template", None)
     with pytest.raises(NotReady) as caught:
         Decoder(Settings())
     assert caught.value.headers["Retry-After"] == "5"
@@ -273,13 +275,20 @@ def test_picture_without_sealed_memory_is_undecodable(payload):
         assert not child.is_alive()
 
 
+def count_open_files() -> int:
+    """Return how many files this process has open while there is a template of decoders."""
+    with closing_decoder():
+        pass
+    return len(os.listdir("/proc/self/fd"))
+
+
 def test_memory_that_comes_with_another_message_is_refused_and_closed():
-    before = len(os.listdir("/proc/self/fd"))
+    before = count_open_files()
     for answer in (INFO, {"kind": "error", "error": "undecodable", "reason": "r"}):
         with hijacked_decoder(message(answer), pixels=bytes(24)) as child:
             with pytest.raises(UndecodableMedia):
                 child.open_image(b"image")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert count_open_files() == before
 
 
 def test_numbers_of_an_error_are_checked_before_they_reach_an_answer():

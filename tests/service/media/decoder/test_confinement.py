@@ -34,8 +34,10 @@ ATTEMPTS = {
 }
 SCRIPT = """
 import json, os, resource, sys, threading
-from service.media.decoder.child import prepare
-assert prepare()
+from service.media.decoder.child import load
+from service.media.decoder.confinement import confine
+load()
+assert confine()
 found = {}
 for name, code in json.loads(sys.argv[3]).items():
     try:

@@ -11,7 +11,7 @@ from service.media.decoder.pool import IDLE_S, MAX_ITEMS, DecoderPool
 from service.metrics import Metrics
 from service.settings import Settings
 from service.threads import Workers
-from tests.helpers import wait_until
+from tests.helpers import list_decoders, wait_until
 from tests.hostile import make_flat_png, make_slowest_jpeg
 
 
@@ -122,11 +122,10 @@ def test_cancelled_borrower_never_returns_its_child():
 
 def test_caller_cancelled_while_its_child_starts_leaves_no_process():
     async def story(pool, metrics):
-        us = psutil.Process()
         async with pool.borrow("still") as child:
             child.broken = True  # the pool is empty afterwards
         await asyncio.to_thread(wait_until, lambda: not psutil.pid_exists(child.pid))
-        before = {process.pid for process in us.children()}
+        before = list_decoders()
 
         async def borrow():
             async with pool.borrow("still"):
@@ -135,13 +134,14 @@ def test_caller_cancelled_while_its_child_starts_leaves_no_process():
         task = asyncio.create_task(borrow())
         await asyncio.sleep(0)
         # The loop stands still here, so the task cannot hear that its child has started.
-        started = wait_until(lambda: {process.pid for process in us.children()} - before)
+        started = wait_until(lambda: list_decoders() - before)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         async with pool.borrow("still") as child:
-            lost = started - {child.pid}  # nothing, when the child went to the pool
-            await asyncio.to_thread(wait_until, lambda: not any(map(psutil.pid_exists, lost)))
+            kept = {child.pid}  # nothing is lost when the child went to the pool
+            lost = {process for process in started if process.pid not in kept}
+            await asyncio.to_thread(wait_until, lambda: not lost & list_decoders())
 
     run_with_pool(story)
 

@@ -6,7 +6,7 @@ from service.media.decoder.pool import DecoderPool
 from service.media.decoder.starter import DecoderStarter
 from service.metrics import Metrics
 from service.settings import Settings
-from tests.helpers import wait_until
+from tests.helpers import list_decoders, wait_until
 
 
 def test_pool_takes_the_children_that_were_begun_early():
@@ -24,11 +24,11 @@ def test_pool_takes_the_children_that_were_begun_early():
 
 
 def test_children_that_nobody_took_end_with_the_starter():
-    before = {child.pid for child in psutil.Process().children()}
+    before = list_decoders()
     starter = DecoderStarter(Settings(), early=2)
     early = list(starter._early)
     first = early[0].result()
     assert psutil.pid_exists(first.pid)
     starter.close()
-    wait_until(lambda: {child.pid for child in psutil.Process().children()} <= before)
+    wait_until(lambda: list_decoders() <= before)
     assert not psutil.pid_exists(first.pid)
