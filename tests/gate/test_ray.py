@@ -80,12 +80,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> MattedClip:
     """Return the clip matted on one machine, in one piece."""
-    network = Networks(Settings(threads=CPUS)).make(MODEL, REF_SIZE)
+    network = Networks(Settings(threads=CPUS)).make(MODEL, make_plan())
     return run(source, tmp_path_factory.mktemp("whole"), network=network)
 
 
-def run(source: Path, folder: Path, runner: RaySegments | None = None, network=None) -> MattedClip:
-    plan = ClipPlan(
+def make_plan() -> ClipPlan:
+    return ClipPlan(
         outputs=("alpha", "frames"),
         render_options=RenderOptions(),
         ref_size=REF_SIZE,
@@ -94,6 +94,10 @@ def run(source: Path, folder: Path, runner: RaySegments | None = None, network=N
         crf=12,
         preset="veryfast",
     )
+
+
+def run(source: Path, folder: Path, runner: RaySegments | None = None, network=None) -> MattedClip:
+    plan = make_plan()
     settings, rest = Settings(), (folder, ProgressCallbacks(), threading.Event())
     with source.open("rb") as file, closing(Decoder(settings)) as decoder:
         if runner is None:
