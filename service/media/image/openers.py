@@ -17,7 +17,7 @@ from service.media.image.formats.bmp import BmpFile, decode_fields, mend_bmp, re
 from service.media.image.formats.gif import check_blocks
 from service.media.image.formats.heif import open_heif
 from service.media.image.formats.jpeg import mend_jpeg
-from service.media.image.formats.png import PngFile, count_rows, mend_png
+from service.media.image.formats.png import PngFile, count_rows, fill_up, mend_png
 from service.media.image.formats.tiff import choose_page, fix_palette
 from service.media.image.formats.webp import (
     close_webp,
@@ -113,17 +113,23 @@ def _open_png(data: bytes | bytearray) -> Source:
 def _load_png(png: PngFile, file: ImageFile.ImageFile) -> Pixels:
     if not png.is_whole:
         return _load_cut_png(png, file)
-    is_keyed = bool(png.key) and png.is_deep_colour
-    if png.bits == 16 and (is_keyed or not (png.colour.is_srgb or png.key)):
-        codes = png.drop_key() if is_keyed else png.data
-        deep = cv2.imdecode(np.frombuffer(codes, np.uint8), cv2.IMREAD_UNCHANGED)
-        if deep is not None and deep.dtype == np.uint16:
-            return _take_deep(_order_channels(deep), png)
+    if png.needs_all_bits:
+        pixels = _load_deep_png(png, png.drop_key() if png.key else png.data)
+        if pixels is not None:
+            return pixels
     try:
         file.load()
     except OSError:
         return _load_cut_png(png, open_file(png.data, "PNG"))
     return Pixels(file)
+
+
+def _load_deep_png(png: PngFile, codes: bytes | bytearray) -> Pixels | None:
+    """Return the pixels of a file of 16 bits without its key, None where it cannot be decoded."""
+    deep = cv2.imdecode(np.frombuffer(codes, np.uint8), cv2.IMREAD_UNCHANGED)
+    if deep is None or deep.dtype != np.uint16:
+        return None
+    return _take_deep(_order_channels(deep), png)
 
 
 def _take_deep(deep: Deep, png: PngFile) -> Pixels:
@@ -144,7 +150,13 @@ def _take_deep(deep: Deep, png: PngFile) -> Pixels:
 def _load_cut_png(png: PngFile, file: ImageFile.ImageFile) -> Pixels:
     if png.is_interlaced:
         raise UndecodableImage("an interlaced PNG that is damaged or ends early is not read")
-    missing = np.arange(file.height) >= count_rows(png.data)
+    rows = count_rows(png.data)
+    missing = np.arange(file.height) >= rows
+    if png.needs_all_bits:
+        pixels = _load_deep_png(png, fill_up(png.data, rows))
+        if pixels is not None:
+            pixels.missing = missing
+            return pixels
     with accept_truncated():
         file.load()
     return Pixels(file, missing=missing)

@@ -55,9 +55,10 @@ class PngFile:
         return len(self.data) > 28 and self.data[28] != 0
 
     @property
-    def is_deep_colour(self) -> bool:
-        """Whether there are three samples of 16 bits and no alpha."""
-        return self.bits == 16 and self.data[25] == _RGB
+    def needs_all_bits(self) -> bool:
+        """Whether samples of 16 bits are compared with a key, or converted to other colours."""
+        is_keyed = bool(self.key) and self.data[25] == _RGB
+        return self.bits == 16 and (is_keyed or not (self.colour.is_srgb or self.key))
 
     def drop_key(self) -> bytes:
         """Return the file without the value that is transparent."""
@@ -200,10 +201,8 @@ def count_rows(data: bytes | bytearray) -> int:
     Rows of a chunk with a wrong checksum, and those behind it, count only where the checksum of all
     pixels is right.
     """
-    width, height, depth, colour, _, _, interlace = struct.unpack("!IIBBBBB", data[16:29])
-    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
-    row = 1 + (width * depth * samples + 7) // 8
-    if interlace:
+    height, row = _measure_rows(data)
+    if data[28]:
         return 0
     stream, total = zlib.decompressobj(), 0
     sound: int | None = None  # bytes before the first damaged chunk
@@ -222,3 +221,36 @@ def count_rows(data: bytes | bytearray) -> int:
     if sound is not None and not stream.eof:
         total = sound
     return int(min(height, total // row))
+
+
+def _measure_rows(data: bytes | bytearray) -> tuple[int, int]:
+    """Return how many rows a PNG has that is not interlaced, and the bytes of one."""
+    width, height, depth, colour = struct.unpack("!IIBB", data[16:26])
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
+    return height, 1 + (width * depth * samples + 7) // 8
+
+
+def fill_up(data: bytes | bytearray, rows: int) -> bytes:
+    """Return a PNG of which so many rows are there with rows of zeros for the others.
+
+    Only its pixels are left.
+    """
+    height, row = _measure_rows(data)
+    unpacking, packing = zlib.decompressobj(), zlib.compressobj(1)
+    left, packed = rows * row, list[bytes]()
+    for kind, start, end in _walk(data):
+        rest = bytes(data[start + 8 : end - 4]) if kind == b"IDAT" else b""
+        while rest and left:
+            pixels = unpacking.decompress(rest, min(left, 1 << 20))
+            rest, left = unpacking.unconsumed_tail, left - len(pixels)
+            packed.append(packing.compress(pixels))
+    packed += [packing.compress(bytes(row)) for _ in range(height - rows)]
+    pixels = b"".join([*packed, packing.flush()])
+    chunks = [(b"IHDR", bytes(data[16:29])), (b"IDAT", pixels), (b"IEND", b"")]
+    return SIGNATURE + b"".join(
+        struct.pack("!I", len(content))
+        + kind
+        + content
+        + struct.pack("!I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )

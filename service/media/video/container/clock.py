@@ -14,6 +14,8 @@ MAX_HELD_BYTES = 16 << 20
 # picture between others then lies before them, by so many pictures or seconds at most.
 MAX_REORDERED = 16
 MAX_REORDERED_S = Fraction(1)
+# Times of FLV have 31 or 32 bits, as programs take it, and may lie below zero: by less than this.
+_FLV_PERIOD_MS, _FLV_BEFORE_MS = 1 << 31, 3_600_000
 
 
 class ClockCorrector:
@@ -138,3 +140,27 @@ def _measure_reach(packet: Any) -> Fraction:
     if packet.stream.type != "video" or packet.is_keyframe:
         return BACK_S
     return max(MAX_REORDERED_S, MAX_REORDERED * Fraction(packet.time_base) * (packet.duration or 0))
+
+
+class FlvClock:
+    """The clock of an FLV whose times begin below zero, or run over after 24 days."""
+
+    def __init__(self) -> None:
+        self._least: int | None = None
+
+    def move(self, packet: Any) -> None:
+        """Move a packet to its time, in place."""
+        packet.pts, packet.dts = self.unwrap(packet.pts), self.unwrap(packet.dts)
+
+    def unwrap(self, ticks: int | None) -> int | None:
+        """Return the time that is meant, nearest to the first one."""
+        if ticks is None:
+            return None
+        if self._least is None:
+            first = _lift(ticks, -_FLV_BEFORE_MS)
+            self._least = first - _FLV_PERIOD_MS // 2
+        return _lift(ticks, self._least)
+
+
+def _lift(ticks: int, least: int) -> int:
+    return (ticks - least) % _FLV_PERIOD_MS + least

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO
 
 import av
 
-from service.media.video.container.clock import ClockCorrector
+from service.media.video.container.clock import ClockCorrector, FlvClock
 from service.media.video.container.edits import read_edits
 from service.media.video.container.ends import count_unread, is_cut
-from service.media.video.container.formats import FORMATS, READ, find_refusal, find_ts_packets
+from service.media.video.container.formats import FORMATS, READ, find_refusal, find_ts_packets, is_flv
 from service.media.video.container.fragments import find_gaps, find_orphans, is_fragmented
 from service.media.video.container.patched import PatchedFile
 from service.media.video.frames import check_size
@@ -65,6 +65,7 @@ class Demuxer:
         # Tracks of audio without those whose samples cannot be kept as they are.
         self.audible = tuple(s for s in self.audio if s.id not in self._edits.unheard)
         self.clock = ClockCorrector(may_jump=self.format in _LIVE_FORMATS)
+        self._flv_clock = FlvClock() if self.format == "flv" else None
         context = self.stream.codec_context
         check_size(context.width, context.height, limits)
         self.decoder = _make_decoder(self.stream, limits)
@@ -94,6 +95,8 @@ class Demuxer:
                     index = packet.stream.index
                     self._packets[index] += 1
                     self._last_pos = max(self._last_pos, packet.pos or 0)
+                    if self._flv_clock is not None:
+                        self._flv_clock.move(packet)
                     self._note_cut(packet)
                     self._note_skip(packet)
                     self._edits.move(packet)
@@ -207,8 +210,9 @@ class Demuxer:
         start_s = first_pts * time_base
         if 0 <= start_s <= LATEST_START_S and self.format not in _LIVE_FORMATS:
             return 0
+        unwrap = self._flv_clock.unwrap if self._flv_clock else lambda time: time
         starts_s = [
-            Fraction(track.start_time * track.time_base)
+            Fraction(unwrap(track.start_time) * track.time_base)
             for track in self.audio
             if track.start_time is not None
         ]
@@ -220,6 +224,8 @@ def _open(source: PatchedFile, file: BinaryIO, limits: VideoLimits) -> Any:
     if refusal is not None:
         raise UnsupportedVideo(refusal)
     options = {"format_whitelist": FORMATS, "max_pixels": _max_pixels(limits)}
+    if is_flv(file):
+        options["correct_ts_overflow"] = "0"  # see FlvClock
     try:
         return av.open(
             source,

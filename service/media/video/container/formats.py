@@ -123,3 +123,11 @@ def find_ts_packets(file: BinaryIO) -> int:
         if len(marks) >= _LEAST_TS_PACKETS and set(marks) == {TS_MARK}:
             return size
     return 0
+
+
+def is_flv(file: BinaryIO) -> bool:
+    """Say whether a file begins as FLV; it is at its start again."""
+    file.seek(0)
+    head = file.read(3)
+    file.seek(0)
+    return head == b"FLV"

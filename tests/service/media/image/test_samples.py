@@ -198,6 +198,24 @@ def test_transparent_colour_of_sixteen_bits_is_compared_in_all_of_them(colours, 
     np.testing.assert_array_equal(picture.image[5:], opaque[5:])
 
 
+@pytest.mark.parametrize("gamma", [None, 100_000])
+def test_transparent_colour_of_a_cut_png_of_sixteen_bits(colours, gamma):
+    """What is there of the file is what the whole one has there."""
+    pixels = colours.astype("u2") * 257
+    pixels[:5] = 2570, 51400, 7710
+    pixels[5:10] = 2571, 51400, 7710
+    described = b"" if gamma is None else chunk(b"gAMA", struct.pack("!I", gamma))
+    whole = make_deep_png(pixels, described + key_chunk(2570, 51400, 7710))
+    picture, full = read(whole[: int(len(whole) * 0.8)]), read(whole)
+    rows = round(picture.rows_there * len(pixels))
+    assert len(pixels) / 2 < rows < len(pixels)
+    assert picture.alpha is not None and full.alpha is not None
+    np.testing.assert_array_equal(picture.alpha[:rows], full.alpha[:rows])
+    np.testing.assert_array_equal(picture.image[:rows], full.image[:rows])
+    assert (picture.alpha[rows:] == 255).all()
+    assert len(np.unique(picture.image[rows:])) == 1
+
+
 @pytest.mark.parametrize("format", ["PNG", "GIF"])
 def test_transparent_entry_of_a_palette(colours, format):
     image = Image.fromarray(colours).quantize(16)

@@ -1,0 +1,58 @@
+"""Clocks of containers that begin below zero or run over."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import clips
+from tests.video_copies import read_clip
+
+FLV_HEAD_BYTES, SCRIPT = 13, 0x12
+
+
+def shift_flv(source: Path, target: Path, shift_ms: int, bits: int) -> Path:
+    """Write an FLV whose times lie elsewhere, in so many bits."""
+    data, at = bytearray(source.read_bytes()), FLV_HEAD_BYTES
+    while at < len(data):
+        if data[at] != SCRIPT:
+            time = int.from_bytes(data[at + 4 : at + 7]) | data[at + 7] << 24
+            shifted = (time + shift_ms) & ((1 << bits) - 1)
+            data[at + 4 : at + 7] = (shifted & 0xFFFFFF).to_bytes(3)
+            data[at + 7] = shifted >> 24
+        at += 11 + int.from_bytes(data[at + 1 : at + 4]) + 4
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize("bits", [31, 32])
+@pytest.mark.parametrize("shift_ms", [-80, -500, -5000, (1 << 24) - 500, 30 * 60_000])
+def test_clock_of_an_flv_below_zero(tmp_path, shift_ms: int, bits: int) -> None:
+    """Programs write such times in 31 or in 32 bits; none has another length for it."""
+    plain = clips.make_clip(tmp_path / "plain.flv", seconds=1, fps=25, sound_codec="libmp3lame")
+    clip = read_clip(shift_flv(plain, tmp_path / "a.flv", shift_ms, bits))
+    known = read_clip(plain)
+    steps = [after - before for before, after in zip(clip.times, clip.times[1:], strict=False)]
+    assert steps == pytest.approx([1 / 25] * 24)
+    assert len(clip.packets) == len(known.packets)
+    sounds = [packet.pts - clip.packets[0].pts for packet in clip.packets]
+    assert sounds == [packet.pts - known.packets[0].pts for packet in known.packets]
+    apart = clip.frames[0].pts - clip.packets[0].pts
+    assert apart == known.frames[0].pts - known.packets[0].pts
+    assert 0 <= clip.times[0] < 0.1
+    assert clip.repairs.describe() == {}
+
+
+def test_clock_of_an_flv_whose_audio_alone_begins_below_zero(tmp_path) -> None:
+    """As FFmpeg writes one without moving its times."""
+    path = tmp_path / "a.flv"
+    clips.make_clip(
+        path,
+        seconds=1,
+        fps=25,
+        sound_codec="libmp3lame",
+        options={"avoid_negative_ts": "disabled"},
+    )
+    clip = read_clip(path)
+    assert clip.times == pytest.approx([index / 25 for index in range(25)])
+    assert clip.packets[0].pts == -23
+    assert clip.repairs.describe() == {}
