@@ -248,7 +248,7 @@ class _Reading:
         return Repairs(
             frames_lost=len(lost) + missing + demuxer.count_missing([self._stream], *part_s),
             frames_damaged=losses.count_damaged(demuxer.cut_picture),
-            clock_corrections=demuxer.clock.corrections + frames.moved,
+            clock_corrections=demuxer.clock_corrections + frames.moved,
             frames_resized=frames.resized,
             frames_fitted=frames.fitted,
             frames_combed=self._decoder.frames_combed,

@@ -5,16 +5,23 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from fractions import Fraction
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import av
 
 from service.media.video.container.clock import ClockCorrector, FlvClock
 from service.media.video.container.edits import read_edits
 from service.media.video.container.ends import count_unread, is_cut
-from service.media.video.container.formats import FORMATS, READ, find_refusal, find_ts_packets, is_flv
+from service.media.video.container.formats import (
+    FORMATS,
+    READ,
+    find_refusal,
+    find_ts_packets,
+    is_flv,
+)
 from service.media.video.container.fragments import find_gaps, find_orphans, is_fragmented
 from service.media.video.container.patched import PatchedFile
+from service.media.video.container.seams import Seams, find_seams
 from service.media.video.frames import check_size
 from service.media.video.structure import count_broken_places
 from service.media.video.types import UndecodableVideo, UnsupportedVideo, VideoLimits
@@ -57,7 +64,9 @@ class Demuxer:
         self._is_fragmented = is_fragmented(file, self._file_bytes)
         orphans = find_orphans(file, self._file_bytes) if self._is_fragmented else []
         self._orphans = frozenset(orphans)
-        patches = self._edits.patches | {start + 4: b"free" for start in self._orphans}
+        self._seams = find_seams(file, self._file_bytes) if self._is_fragmented else Seams()
+        patches = self._edits.patches | self._seams.patches
+        patches |= {start + 4: b"free" for start in self._orphans}
         self.container = _open(PatchedFile(file, patches), file, limits)
         self.format: str = self.container.format.name
         self.stream = _select_stream(self.container)
@@ -70,8 +79,6 @@ class Demuxer:
         check_size(context.width, context.height, limits)
         self.decoder = _make_decoder(self.stream, limits)
         self._packets = Counter[int]()  # by track
-        self._skipped = Counter[int]()  # those that the library leaves out as their clock goes back
-        self._last_dts: dict[int, int | None] = {}
         # Whether reading stopped early or inside a packet, and when a picture in it is shown.
         self._stopped = False
         self._last_pos = 0
@@ -98,7 +105,6 @@ class Demuxer:
                     if self._flv_clock is not None:
                         self._flv_clock.move(packet)
                     self._note_cut(packet)
-                    self._note_skip(packet)
                     self._edits.move(packet)
                     yield packet
         except MemoryError:
@@ -119,20 +125,17 @@ class Demuxer:
             except IndexError:
                 self._has_late_tracks = True
 
-    def _note_skip(self, packet: Any) -> None:
-        # One that comes at the very time of the packet before is shown for no time by the clock.
-        index, time = packet.stream.index, packet.dts
-        if not packet.is_discard:
-            self._last_dts[index] = time
-        elif time is not None and time < (self._last_dts.get(index) or time):
-            self._skipped[index] += 1
-
     def _note_cut(self, packet: Any) -> None:
         # A stream that was recorded off the air has damaged packets everywhere.
         if packet.is_corrupt and self.format not in _LIVE_FORMATS:
             self._stopped = True
             if packet.stream.index == self.stream.index:
                 self.cut_picture = packet.pts
+
+    @property
+    def clock_corrections(self) -> int:
+        """How often the clock went back or jumped; at the end of reading."""
+        return self.clock.corrections + self._seams.moved
 
     @property
     def is_cut(self) -> bool:
@@ -142,7 +145,7 @@ class Demuxer:
     @property
     def clips_unread(self) -> int:
         """How many clips lie behind this one in the same file; at the end of reading."""
-        return count_unread(self._file, self.format, self._last_pos)
+        return self._seams.unread + count_unread(self._file, self.format, self._last_pos)
 
     def count_places_damaged(self, on_progress: Callable[[], object]) -> int:
         """Return at how many places pieces of the file are not read; at the end of reading."""
@@ -152,17 +155,14 @@ class Demuxer:
     def count_missing(
         self, streams: Collection[Any], start_s: Fraction | None, end_s: Fraction | None
     ) -> int:
-        """Return how many packets of tracks are missing between fragments, within a part.
-
-        The library leaves out a fragment whose clock goes back. At the end of reading.
-        """
+        """Return how many packets of tracks are missing between fragments, within a part."""
         if not self._is_fragmented:
             return 0
         clocks = {stream.id: Fraction(stream.time_base) for stream in streams}
-        gaps = find_gaps(self._file, self._file_bytes, self._orphans)
+        moved = cast(BinaryIO, PatchedFile(self._file, self._seams.patches))
+        gaps = find_gaps(moved, self._file_bytes, self._orphans)
         gaps = [gap for gap in gaps if gap.track in clocks]
-        missing = sum(gap.count_within(clocks[gap.track], start_s, end_s) for gap in gaps)
-        return missing + sum(self._skipped[stream.index] for stream in streams)
+        return sum(gap.count_within(clocks[gap.track], start_s, end_s) for gap in gaps)
 
     def count_lost_tracks(self, read: Collection[int]) -> int:
         """Return how many audio tracks have packets and are not among these streams."""

@@ -7,7 +7,7 @@ from typing import BinaryIO, NamedTuple
 
 from service.media.video.container.boxes import find_boxes, read_inside, walk_boxes
 
-_MAX_BYTES = 4 << 20  # of a `moof`; larger ones are not looked into
+MAX_BYTES = 4 << 20  # of a `moof`; larger ones are not looked into
 _MOST = 1 << 32  # samples of a gap; more are damage
 _SKIPPED_OF_TFHD = ((1, 8), (2, 4))  # flags, and the bytes of their fields before the duration
 
@@ -31,13 +31,18 @@ class Gap(NamedTuple):
         return max(end - first, 0)
 
 
-class _Run(NamedTuple):
-    """The samples of one track in one fragment: when they begin, None where it does not say."""
+class Run(NamedTuple):
+    """The samples of one track in one fragment: when they begin, None where it does not say.
+
+    `clock_at`: where in the content of the `moof` that is said, in so many bytes.
+    """
 
     track: int
     start: int | None
     ticks: int
     samples: int
+    clock_at: int = 0
+    clock_bytes: int = 0
 
 
 def is_fragmented(file: BinaryIO, file_bytes: int) -> bool:
@@ -75,17 +80,17 @@ def find_gaps(file: BinaryIO, file_bytes: int, orphans: Collection[int]) -> list
     ends: dict[int, tuple[int, int]] = {}  # by track, when its samples end, and how long one is
     last = None
     for box in walk_boxes(file, 0, file_bytes):
-        if box.kind not in (b"moov", b"moof") or box.end - box.content > _MAX_BYTES:
+        if box.kind not in (b"moov", b"moof") or box.end - box.content > MAX_BYTES:
             continue
         file.seek(box.content)
         data = file.read(box.end - box.content)
         if box.kind == b"moov":
-            usual |= _read_usual(data)
+            usual |= read_usual(data)
             continue
         number = next((int.from_bytes(data[at + 4 : at + 8]) for at, _ in _find(data, b"mfhd")), 0)
         is_missing = last is not None and number > last + 1
         last = number
-        for run in _read_runs(data, usual):
+        for run in read_runs(data, usual):
             end, usual_step = ends.get(run.track, (0, 0))
             start = end if run.start is None else run.start
             step = max(run.ticks // run.samples, 1) if run.samples else usual_step
@@ -102,7 +107,7 @@ def _find(data: bytes, *path: bytes) -> Iterator[tuple[int, int]]:
     return find_boxes(data, 0, len(data), *path)
 
 
-def _read_usual(moov: bytes) -> dict[int, int]:
+def read_usual(moov: bytes) -> dict[int, int]:
     """Return what a sample of each track lasts where a fragment does not say it."""
     return {
         int.from_bytes(moov[at + 4 : at + 8]): int.from_bytes(moov[at + 12 : at + 16])
@@ -110,7 +115,8 @@ def _read_usual(moov: bytes) -> dict[int, int]:
     }
 
 
-def _read_runs(moof: bytes, usual: dict[int, int]) -> Iterator[_Run]:
+def read_runs(moof: bytes, usual: dict[int, int]) -> Iterator[Run]:
+    """Yield the runs of a fragment by the content of its `moof`."""
     for content, end in _find(moof, b"traf"):
         at = next((at for at, _ in find_boxes(moof, content, end, b"tfhd")), None)
         if at is None:
@@ -120,14 +126,15 @@ def _read_runs(moof: bytes, usual: dict[int, int]) -> Iterator[_Run]:
         at += sum(size for flag, size in _SKIPPED_OF_TFHD if told & flag)
         if told & 8:
             step = int.from_bytes(moof[at : at + 4])
-        start = None
+        start, clock_at, clock_bytes = None, 0, 0
         for at, _ in find_boxes(moof, content, end, b"tfdt"):
-            start = int.from_bytes(moof[at + 4 : at + (12 if moof[at] == 1 else 8)])
+            clock_at, clock_bytes = at + 4, 8 if moof[at] == 1 else 4
+            start = int.from_bytes(moof[clock_at : clock_at + clock_bytes])
         ticks = samples = 0
         for at, run_end in find_boxes(moof, content, end, b"trun"):
             more_ticks, more = _measure(moof, at, run_end, step)
             ticks, samples = ticks + more_ticks, samples + more
-        yield _Run(track, start, ticks, samples)
+        yield Run(track, start, ticks, samples, clock_at, clock_bytes)
 
 
 def _measure(moof: bytes, at: int, end: int, usual: int) -> tuple[int, int]:
