@@ -9,6 +9,7 @@ from service.media.video.aspects import AspectTracker
 from service.media.video.container.demux import Demuxer
 from service.media.video.deinterlace import CombDetector, Deinterlacer
 from service.media.video.losses import LossCounter
+from service.media.video.numbering import NumberWatch
 from service.media.video.types import Deinterlace
 
 # FFmpeg's field orders: from the first one on, pictures hold two fields.
@@ -38,6 +39,8 @@ class PictureDecoder:
         self.has_fields = codec not in _STATING_FIELDS and order >= _FIRST_OF_FIELDS
         self.losses = LossCounter(codec)
         self.aspects = AspectTracker(demuxer.decoder)
+        extradata = bytes(context.extradata or b"")
+        self._numbers = NumberWatch(extradata) if codec == "h264" else None
         self._combs = CombDetector()
         self._deinterlacer: Deinterlacer | None = None
         if mode != "off":
@@ -59,10 +62,17 @@ class PictureDecoder:
         """How many frames hold two moments and do not say so."""
         return self._combs.count()
 
+    @property
+    def places_damaged(self) -> int:
+        """At how many places pictures are missing by their numbers."""
+        return 0 if self._numbers is None else self._numbers.places
+
     def decode(self, packet: Any) -> Iterator[Any]:
         """Yield the frames that are ready after a packet, None at the end."""
         if packet is not None:
             self.losses.send(packet)
+            if self._numbers is not None:
+                self._numbers.take(packet)
             self.aspects.send(packet)
         try:
             frames = list(self._decoder.decode(packet))

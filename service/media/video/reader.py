@@ -9,7 +9,8 @@ from service.media.audio.reader import TrackReader, open_tracks
 from service.media.audio.types import AudioPacket, AudioTrack
 from service.media.colour.description import UNSPECIFIED
 from service.media.video.aspects import read_aspect
-from service.media.video.container.demux import DECODE_ERRORS, Demuxer, check_base
+from service.media.video.container.demux import Demuxer
+from service.media.video.container.opening import DECODE_ERRORS, check_base
 from service.media.video.container.rate import choose_rate, peek_packets
 from service.media.video.decode import PictureDecoder
 from service.media.video.frames import FrameReader
@@ -262,7 +263,7 @@ class _Reading:
             clips_unread=demuxer.clips_unread,
             places_damaged=0
             if window.frames_are_over
-            else demuxer.count_places_damaged(self._on_progress),
+            else max(demuxer.count_places_damaged(self._on_progress), self._decoder.places_damaged),
             turn_ignored_deg=frames.turn_ignored_deg,
         )
 

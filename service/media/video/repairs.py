@@ -25,7 +25,8 @@ class Repairs:
     says. `audio_tracks_lost` could not be decoded, or are too many. `cut_short` is 1 where the file
     ends before it should. `clips_unread` lie behind the one that was read, in the same file.
     `places_damaged`: at how many places in the middle of the file its pieces do not follow one
-    another, or a track begins that the file did not announce; what lay there is not read.
+    another, a track begins that the file did not announce, all tracks stop at once, or the numbers
+    of pictures jump; what lay there is not read.
     `turn_ignored_deg`: what is left of a turn that is not a quarter or a half one.
     """
 

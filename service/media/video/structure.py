@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple, cast
 
+from service.media.video.container.elements import CLUSTER, CUES, EBML, SEGMENT, read_element
 from service.media.video.transport import count_lost_places
 
 _READS_A_PULSE, _MOST = 1024, 100
@@ -22,11 +23,10 @@ _AVI_CHUNK = re.compile(
 )
 _AVI_NEXT = re.compile(rb"\d\d(?:dc|db|wb)")
 # Matroska (RFC 9559): what lies in a segment and in its clusters.
-_EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
-_MKV_ENTERED = (_SEGMENT, _CLUSTER)
+_MKV_ENTERED = (SEGMENT, CLUSTER)
 _MKV_NEXT = re.compile(rb"\x1f\x43\xb6\x75")
 _MKV_KNOWN = frozenset(
-    (*(_EBML, _SEGMENT, _CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469),)
+    (*(EBML, SEGMENT, CLUSTER, CUES, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1941A469),)
     + (0x1043A770, 0x1254C367, 0xEC, 0xBF, 0xE7, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF, 0x5854)
 )
 _GIF_HIDDEN, _MAX_PIXEL_BYTES = re.compile(rb"\0\x21\xf9\x04.{4}\0\x2c", re.DOTALL), 1 << 24
@@ -149,23 +149,12 @@ def _step_avi(file: BinaryIO, place: _Place, head: bytes) -> _Place:
 
 def _step_mkv(file: BinaryIO, place: _Place, head: bytes) -> _Place:
     position, clip_end = place
-    element = _read_element(head)
+    element = read_element(head)
     if element is None or element[0] not in _MKV_KNOWN:
         raise _Broken(position, is_inside=position < clip_end)
     name, content, size = element
-    clip_end = position + content + size if name == _SEGMENT else clip_end
+    clip_end = position + content + size if name == SEGMENT else clip_end
     return _Place(position + content + (0 if name in _MKV_ENTERED else size), clip_end)
-
-
-def _read_element(head: bytes) -> tuple[int, int, int] | None:
-    """Return name, place of the content and size of an element of EBML (RFC 8794)."""
-    name_bytes = 9 - head[0].bit_length()
-    if not 1 <= name_bytes <= 4 or name_bytes >= len(head) or not head[name_bytes]:
-        return None
-    content = name_bytes + 9 - head[name_bytes].bit_length()
-    mask = (1 << 7 * (content - name_bytes)) - 1
-    size = int.from_bytes(head[name_bytes:content]) & mask
-    return int.from_bytes(head[:name_bytes]), content, size
 
 
 def _step_gif(file: BinaryIO, place: _Place, head: bytes) -> _Place:

@@ -1,4 +1,4 @@
-"""Opening a clip: its tracks, its packets on one clock, and the time that it calls zero."""
+"""A clip that is open: its packets on one clock, what its file lacks, and what it calls zero."""
 
 import math
 import os
@@ -12,42 +12,20 @@ import av
 from service.media.video.container.clock import ClockCorrector, FlvClock
 from service.media.video.container.edits import read_edits
 from service.media.video.container.ends import count_unread, is_cut
-from service.media.video.container.formats import (
-    FORMATS,
-    READ,
-    find_refusal,
-    find_ts_packets,
-    is_flv,
-)
 from service.media.video.container.fragments import find_gaps, find_orphans, is_fragmented
+from service.media.video.container.holes import HoleWatch
+from service.media.video.container.opening import make_decoder, open_container, select_stream
 from service.media.video.container.patched import PatchedFile
 from service.media.video.container.seams import Seams, find_seams
 from service.media.video.frames import check_size
 from service.media.video.structure import count_broken_places
-from service.media.video.types import UndecodableVideo, UnsupportedVideo, VideoLimits
+from service.media.video.types import VideoLimits
 
-DECODER_THREADS = 2
 LATEST_START_S = 10
 # Clocks that run on without a beginning, and may jump.
 _LIVE_FORMATS = ("mpegts",)
 # Containers whose duration the library guesses from bytes and rates.
 _GUESSED_DURATION = ("mpegts", "gif")
-_DOLBY_VISION = ("dvh1", "dvhe", "dvav", "dva1", "dav1")
-_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own drop alpha
-
-# Hostile files make PyAV raise all of these; whatever it is, the clip is at fault.
-DECODE_ERRORS = (
-    av.FFmpegError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class Demuxer:
@@ -67,9 +45,9 @@ class Demuxer:
         self._seams = find_seams(file, self._file_bytes) if self._is_fragmented else Seams()
         patches = self._edits.patches | self._seams.patches
         patches |= {start + 4: b"free" for start in self._orphans}
-        self.container = _open(PatchedFile(file, patches), file, limits)
+        self.container = open_container(PatchedFile(file, patches), file, limits)
         self.format: str = self.container.format.name
-        self.stream = _select_stream(self.container)
+        self.stream = select_stream(self.container)
         self.audio = tuple(self.container.streams.audio)
         # Tracks of audio without those whose samples cannot be kept as they are.
         self.audible = tuple(s for s in self.audio if s.id not in self._edits.unheard)
@@ -77,12 +55,13 @@ class Demuxer:
         self._flv_clock = FlvClock() if self.format == "flv" else None
         context = self.stream.codec_context
         check_size(context.width, context.height, limits)
-        self.decoder = _make_decoder(self.stream, limits)
+        self.decoder = make_decoder(self.stream, limits)
         self._packets = Counter[int]()  # by track
         # Whether reading stopped early or inside a packet, and when a picture in it is shown.
         self._stopped = False
         self._last_pos = 0
         self._has_late_tracks = False
+        self._holes = HoleWatch() if self.format.startswith(HoleWatch.FORMATS) else None
         self.cut_picture: int | None = None
 
     def __enter__(self) -> "Demuxer":
@@ -104,6 +83,8 @@ class Demuxer:
                     self._last_pos = max(self._last_pos, packet.pos or 0)
                     if self._flv_clock is not None:
                         self._flv_clock.move(packet)
+                    if self._holes is not None:
+                        self._holes.take(packet)
                     self._note_cut(packet)
                     self._edits.move(packet)
                     yield packet
@@ -150,6 +131,8 @@ class Demuxer:
     def count_places_damaged(self, on_progress: Callable[[], object]) -> int:
         """Return at how many places pieces of the file are not read; at the end of reading."""
         broken = count_broken_places(self._file, self.format, on_progress)
+        if self._holes is not None:  # what is broken leaves one
+            broken = max(broken, self._holes.count(self._file))
         return broken + self._has_late_tracks
 
     def count_missing(
@@ -217,80 +200,3 @@ class Demuxer:
             if track.start_time is not None
         ]
         return math.floor(min([start_s, *starts_s]) / time_base)
-
-
-def _open(source: PatchedFile, file: BinaryIO, limits: VideoLimits) -> Any:
-    refusal = find_refusal(file)
-    if refusal is not None:
-        raise UnsupportedVideo(refusal)
-    options = {"format_whitelist": FORMATS, "max_pixels": _max_pixels(limits)}
-    if is_flv(file):
-        options["correct_ts_overflow"] = "0"  # see FlvClock
-    try:
-        return av.open(
-            source,
-            "r",
-            # Which the library does not find in a few packets.
-            format="mpegts" if find_ts_packets(file) else None,
-            options=options,
-            metadata_errors="ignore",
-            io_open=_refuse,
-        )
-    except DECODE_ERRORS as error:
-        raise UndecodableVideo(f"The file is not a complete {READ} video.") from error
-
-
-def _refuse(url: str, flags: int, options: dict[str, str]) -> None:
-    raise PermissionError("a clip cannot open other files")
-
-
-def _max_pixels(limits: VideoLimits) -> str:
-    """Return the library's own guard, with room for its rounding of widths; ours is exact."""
-    return str(int(limits.max_frame_megapixels * 1e6) + 128 * limits.max_side)
-
-
-def _select_stream(container: Any) -> Any:
-    """Return the picture track that a player shows: the default one, of several the largest."""
-    pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
-    streams = [s for s in container.streams.video if not s.disposition & pictures]
-    if not streams:
-        raise UndecodableVideo("The file has no video track.")
-    known = [s for s in streams if s.codec_context is not None and s.time_base]
-    if not known:
-        raise UndecodableVideo("The video track is of a kind that cannot be decoded.")
-    # An animated AVIF holds its first picture once more, as an item that lasts for no time.
-    known = [s for s in known if s.duration or s.frames != 1] or known
-    if container.metadata.get("major_brand") == "avis" and len(known) > 1:
-        raise UnsupportedVideo(
-            "The file is an animated AVIF with transparency, which is not read; convert it to GIF "
-            "or WebM."
-        )
-    default = av.stream.Disposition.default
-    chosen = [s for s in known if s.disposition & default] or known
-    return max(chosen, key=lambda s: s.codec_context.width * s.codec_context.height)
-
-
-def check_base(tag: str, states_colour: bool) -> None:
-    """Raise UndecodableVideo for Dolby Vision whose base means nothing by itself (profile 5).
-
-    `tag` is the container's name of the codec. Profiles with a base for all players state its
-    colour; that of the others is IPT, and shown as Y'CbCr it is green and purple.
-    """
-    if tag in _DOLBY_VISION and not states_colour:
-        raise UndecodableVideo(
-            "The video is Dolby Vision without a picture for other players (profile 5), which is "
-            "not read; convert it to HDR10, HLG or SDR."
-        )
-
-
-def _make_decoder(stream: Any, limits: VideoLimits) -> Any:
-    """Return the codec context that decodes the pictures, set up within the limits."""
-    context = stream.codec_context
-    name = _ALPHA_DECODERS.get(context.codec.canonical_name)
-    told = {key.lower(): value for key, value in stream.metadata.items()}
-    if name is not None and told.get("alpha_mode") == "1":
-        context = av.CodecContext.create(name, "r")
-    context.thread_count = DECODER_THREADS
-    context.thread_type = "AUTO"
-    context.options = {"max_pixels": _max_pixels(limits)}
-    return context
