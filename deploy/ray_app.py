@@ -8,6 +8,7 @@ Nothing in the service knows of Ray; the files `ray_*.py` here are all there is 
 """
 
 import pickle
+import re
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,12 +16,15 @@ from pydantic import BaseModel, Field
 from ray import serve
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.ray_segments import RaySegments
 from service.app import create_app
-from service.settings import load_settings
+from service.settings import Settings, check_exposure, load_settings
 
 PASSED_ON = 1000  # requests a replica gets at once: its own gate answers 429, not Serve
+ANY_ADDRESS = "0.0.0.0"
+NAMED = re.compile(r"/v1/[a-z]+/([^/.]+)\.")  # the path of a session, job, upload, kept result
 
 
 class Args(BaseModel):
@@ -46,11 +50,7 @@ def app(args: Args) -> serve.Application:
     """Return the application of Ray Serve."""
 
     def build() -> FastAPI:
-        replica = serve.get_replica_context().replica_id.unique_id
-        settings = load_settings()
-        folder = settings.data_dir / replica
-        folder.mkdir(parents=True, exist_ok=True)
-        settings = settings.model_copy(update={"worker": replica, "data_dir": folder})
+        settings = read_settings(serve.get_replica_context().replica_id.unique_id)
         runner = RaySegments(
             frames=args.segment_frames,
             ahead=args.segments_ahead,
@@ -58,7 +58,9 @@ def app(args: Args) -> serve.Application:
             gpus=args.segment_gpus,
             retries=args.segment_retries,
         )
-        return create_app(settings, runner=runner)
+        service = create_app(settings, runner=runner)
+        service.add_middleware(WithoutRequestId)
+        return service
 
     return serve.deployment(
         name="matting",
@@ -71,6 +73,35 @@ def app(args: Args) -> serve.Application:
         ray_actor_options={"num_cpus": args.replica_cpus, "num_gpus": args.replica_gpus},
         request_router_config=RequestRouterConfig(request_router_class=RouterByName),
     )(serve.ingress(build)()).bind()
+
+
+class WithoutRequestId:
+    """Leaves `X-Request-ID` to Serve's proxy, which gives it to the service and sends it itself."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_rest(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [one for one in message["headers"] if one[0].lower() != b"x-request-id"]
+                message = {**message, "headers": kept}
+            await send(message)
+
+        await self._app(scope, receive, send_rest)
+
+
+def read_settings(replica: str) -> Settings:
+    """Return the settings of a replica, with a data folder of its own.
+
+    Raises SettingsError without keys, unless everybody is served: where Serve's proxies listen is
+    not for a replica to know.
+    """
+    settings = load_settings().model_copy(update={"host": ANY_ADDRESS})
+    check_exposure(settings)
+    folder = settings.data_dir / replica
+    folder.mkdir(parents=True, exist_ok=True)
+    return settings.model_copy(update={"worker": replica, "data_dir": folder})
 
 
 class RouterByName(ConsistentHashRouter):
@@ -88,11 +119,8 @@ class RouterByName(ConsistentHashRouter):
 def find_name(args: Any) -> str | None:
     """Return the name of a replica that a request of Serve's proxy asks for, None without one.
 
-    Ids are `NAME.TOKEN` (see `Settings.name_id`).
+    Ids are `NAME.TOKEN` (see `Settings.name_id`), whatever they are of.
     """
     request = pickle.loads(args[0])  # Serve's own, made by its proxy
-    parts = str(request.asgi_scope.get("path", "")).split("/")
-    if len(parts) > 3 and parts[1:3] in (["v1", "sessions"], ["v1", "jobs"], ["v1", "image"]):
-        name, dot, _ = parts[3].partition(".")
-        return name if dot else None
-    return None
+    found = NAMED.match(str(request.asgi_scope.get("path", "")))
+    return found[1] if found else None

@@ -172,7 +172,7 @@ class JobSettings(BaseModel):
     storage_url: Annotated[str, AfterValidator(check_storage)] | None = Field(
         None,
         description="object storage for the files of jobs, such as `s3://bucket/prefix`; needs the "
-        "extra `storage`, and credentials in `AWS_*`; none: they are in a folder",
+        "extra `storage`, and credentials in `AWS_*` or `AZURE_STORAGE_*`; none: in a folder",
     )
     storage_redirect: bool = Field(
         True, description="lead downloads of results to the storage by signed URLs"

@@ -29,5 +29,5 @@ def check_storage(value: str) -> str:
         known = ", ".join(f"{name}://" for name in STORAGES)
         raise ValueError(f"must be s3://bucket/prefix, or begin with one of {known}")
     if "@" in rest.partition("/")[0] and scheme in ("s3", "s3a", "gs"):
-        raise ValueError("takes no credentials; they belong in AWS_* variables")
+        raise ValueError("takes no credentials; they belong in variables such as AWS_*")
     return value

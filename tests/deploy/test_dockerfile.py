@@ -34,6 +34,15 @@ def test_dockerfile_passes_the_linter() -> None:
     assert found.returncode == 0, found.stdout
 
 
+def test_base_is_named_by_its_digest() -> None:
+    text = DOCKERFILE.read_text()
+    (base,) = re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", text, re.MULTILINE)
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}", base)
+    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {
+        *("${PYTHON_IMAGE}", "build", "runtime")
+    }
+
+
 @pytest.mark.parametrize("target", ["cpu", "openvino", "gpu"])
 def test_image_is_not_root_and_has_a_health_check(target: str) -> None:
     steps = read_target(DOCKERFILE, target)

@@ -4,6 +4,7 @@ No registry is asked for the base: Debian's Python of the same version takes its
 that of chroot, so a read-only root cannot be had; what the service writes is looked at instead.
 """
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.group import COMMANDS
 from tests.gate.figures import report
 from tests.helpers import ROOT, find_free_port
 
@@ -135,7 +137,17 @@ def test_image_serves_as_nobody_and_writes_to_its_volume_alone(container: str) -
     written = {path.relative_to(mounted).parts[0] for path in {*mounted.rglob("*")} - before}
     assert written <= {"data", "tmp"}
     assert run("buildah", "run", container, "--", "id", "-u").strip() == "10001"
-    assert run("buildah", "run", container, "--", "matte", "--version").split() == [
-        "matte",
-        "9.8.7",
-    ]
+
+
+def test_command_is_in_the_image(container: str) -> None:
+    matte = ("buildah", "run", container, "--", "matte")
+    assert run(*matte, "--version").split() == ["matte", "9.8.7"]
+    for name in COMMANDS:
+        assert f"Usage: matte {name} " in run(*matte, name, "--help"), name
+
+
+def test_image_tells_what_runs_it(container: str) -> None:
+    told = json.loads(run("buildah", "inspect", "--type", "image", IMAGE))["Docker"]["config"]
+    assert told["User"] == "10001:10001" and told["StopSignal"] == "SIGTERM"
+    assert told["Cmd"] == ["python", "-m", "service"]
+    assert list(told["Volumes"]) == ["/data"] and list(told["ExposedPorts"]) == ["8000/tcp"]

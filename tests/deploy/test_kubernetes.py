@@ -22,7 +22,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gpu": {"gpu": {"enabled": True, "runtimeClassName": "nvidia"}},
     "anonymous": {
         "keys": {"secret": "", "allowAnonymous": True},
-        "ingress": {"affinity": "cookie"},
     },
     "small": {
         "replicas": 1,
@@ -56,7 +55,25 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "redirect": False,
         },
     },
+    "own": {
+        "image": {
+            "repository": "registry.example.com/matting",
+            "tag": "9.8.7",
+            "pullSecrets": ["registry"],
+        },
+        "settings": {"DECODERS": "1"},
+        "secretSettings": "matting-settings",
+        "nodeSelector": {"kubernetes.io/arch": "arm64"},
+        "tolerations": [{"key": "arm", "operator": "Exists"}],
+        "ingress": {"annotations": {"cert-manager.io/cluster-issuer": "letsencrypt"}},
+        "networkPolicy": {
+            "from": [{"podSelector": {}}],
+            "egress": [{"ports": [{"port": 443, "protocol": "TCP"}]}],
+        },
+        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    },
 }
+CUSTOM = {"PodMonitor"}  # kinds of which Kubernetes itself has no schema
 
 
 def render(values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -98,7 +115,8 @@ def test_every_manifest_fits_the_schema_of_kubernetes(name: str, version: str) -
         "PodDisruptionBudget",
     }
     for document in documents:
-        kubernetes_validate.validate(document, version, strict=True)
+        if document["kind"] not in CUSTOM:
+            kubernetes_validate.validate(document, version, strict=True)
 
 
 def test_manifest_with_a_wrong_field_does_not_fit(default) -> None:
@@ -118,7 +136,7 @@ def test_variants_name_settings_that_are_there() -> None:
 
 def test_pod_has_time_to_drain_and_no_rights(default) -> None:
     pod, container = read_pod(default)
-    env = {variable["name"]: variable["value"] for variable in container["env"]}
+    env = {variable["name"]: variable.get("value") for variable in container["env"]}
     drain_s = sum(float(env[f"MATTING_DRAIN_{name}_S"]) for name in ("DELAY", "TIMEOUT"))
     before_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] >= before_s + drain_s + 5
@@ -160,6 +178,45 @@ def test_gpu_pods_run_the_gpu_image_where_a_gpu_is() -> None:
     assert pod["runtimeClassName"] == "nvidia" and pod["tolerations"]
 
 
+def test_pods_take_the_cores_that_they_ask_for(default) -> None:
+    """Not those of their node, of which a process without a limit knows."""
+    _, container = read_pod(default)
+    asked = {
+        variable["name"]: variable["valueFrom"]["resourceFieldRef"]
+        for variable in container["env"]
+        if "valueFrom" in variable
+    }
+    cores = {"resource": "requests.cpu", "divisor": "1"}
+    assert asked == {"MATTING_THREADS": cores, "MATTING_DECODERS": cores}
+    assert "cpu" in container["resources"]["requests"]
+    assert "cpu" not in container["resources"]["limits"]
+
+
+def test_cluster_of_its_own_kind_is_served() -> None:
+    documents = render(VARIANTS["own"])
+    pod, container = read_pod(documents)
+    assert container["image"] == "registry.example.com/matting:9.8.7"
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert pod["nodeSelector"] == {"kubernetes.io/arch": "arm64"}
+    assert pod["tolerations"] == [{"key": "arm", "operator": "Exists"}]
+    names = [variable["name"] for variable in container["env"]]
+    assert len(names) == len(set(names)) and "MATTING_THREADS" in names
+    assert {"name": "MATTING_DECODERS", "value": "1"} in container["env"]
+    assert container["envFrom"] == [{"secretRef": {"name": "matting-settings"}}]
+    policy = find(documents, "NetworkPolicy")["spec"]
+    assert {"podSelector": {}} in policy["ingress"][0]["from"]
+    assert [p["port"] for rule in policy["egress"] for p in rule["ports"]] == [443, 53, 53]
+    notes = find(documents, "Ingress")["metadata"]["annotations"]
+    assert notes["cert-manager.io/cluster-issuer"] == "letsencrypt"
+    monitor = find(documents, "PodMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    labels = find(documents, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
+    assert monitor["spec"]["selector"]["matchLabels"] == labels
+    assert labels[monitor["spec"]["jobLabel"]] == "matting", "the job that the alert rules name"
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == container["ports"][0]["name"]
+
+
 def test_network_policy_lets_nothing_out_but_traces(default) -> None:
     assert find(default, "NetworkPolicy")["spec"]["egress"] == []
     rules = find(render(VARIANTS["traced"]), "NetworkPolicy")["spec"]["egress"]
@@ -188,7 +245,7 @@ def test_pods_share_their_jobs_in_a_database() -> None:
 def test_pods_with_a_storage_need_no_common_volume() -> None:
     documents = render(VARIANTS["stored"])
     pod, container = read_pod(documents)
-    env = {variable["name"]: variable["value"] for variable in container["env"]}
+    env = {variable["name"]: variable.get("value") for variable in container["env"]}
     settings = load_settings({}, storage_url=env["MATTING_STORAGE_URL"], data_dir="/tmp")
     assert (settings.storage_url, env["MATTING_STORAGE_REDIRECT"]) == ("s3://matting/jobs", "false")
     assert env["AWS_ENDPOINT_URL"] == "http://minio.storage:9000"
@@ -208,6 +265,7 @@ def test_pods_with_a_storage_need_no_common_volume() -> None:
         ({"settings": {"queue_s": "1"}}, "queue_s"),
         ({"database": {"url": "postgresql://db/matting"}}, "jobsClaim"),
         ({"database": {"url": "mysql://db/matting"}}, "url"),
+        ({"database": {"url": "postgresql://matting:secret@db/matting"}}, "url"),
         ({"storage": {"url": "https://bucket"}}, "url"),
     ],
 )

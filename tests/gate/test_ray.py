@@ -9,11 +9,11 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 ray = pytest.importorskip("ray")
@@ -21,7 +21,7 @@ ray = pytest.importorskip("ray")
 from ray import serve  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from deploy.ray_app import Args, app  # noqa: E402
+from deploy.ray_app import Args, app, read_settings  # noqa: E402
 from deploy.ray_photos import BATCH, matte_folder  # noqa: E402
 from deploy.ray_segments import Networks, RaySegments  # noqa: E402
 from service.clips.join import matte_in_segments  # noqa: E402
@@ -31,12 +31,14 @@ from service.clips.segments import DistributedClip  # noqa: E402
 from service.errors import InvalidOption  # noqa: E402
 from service.frames.render import RenderOptions  # noqa: E402
 from service.media.decoder.client import Decoder  # noqa: E402
-from service.settings import Settings  # noqa: E402
+from service.settings import Settings, SettingsError  # noqa: E402
 from tests.clips import make_clip, picture  # noqa: E402
 from tests.gate.figures import choose, report  # noqa: E402
-from tests.helpers import ROOT, encode, find_free_port, wait_until  # noqa: E402
+from tests.gate.ray_cluster import add_node, find_workers, run_cluster  # noqa: E402
+from tests.helpers import ROOT, assert_problem, encode, find_free_port, wait_until  # noqa: E402
 from tests.job_requests import bring  # noqa: E402
 from tests.segments import REF_SIZE  # noqa: E402
+from tests.service.api.routes.test_resumable import begin, read_offset  # noqa: E402
 from tests.videos import Clip  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the library's own
@@ -46,29 +48,23 @@ CPUS = 2  # of a segment: the last bits depend on the threads of the network
 MODEL = "modnet-fast"
 OPTIONS = {"outputs": "alpha,frames", "ref_size": REF_SIZE, "model": MODEL, "crf": 12}
 WAIT_S = 240.0
-
-
-def make_node() -> dict[str, int]:
-    """Return the arguments of a node; ports that are known are not waited for."""
-    names = "metrics_agent", "metrics_export", "dashboard_agent_listen", "runtime_env_agent"
-    ports = {f"{name}_port": find_free_port() for name in names}
-    return {"num_cpus": 3, "object_store_memory": 200 << 20, **ports}
+KEY, MAX_REQUESTS = "key1", 4
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two nodes of this machine, with room for one segment at a time each."""
     folder = tmp_path_factory.mktemp("data")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Cluster(
-        initialize_head=True, head_node_args=make_node() | {"include_dashboard": False}
-    )
-    cluster.add_node(**make_node())
-    environ = {"PYTHONPATH": str(ROOT), "MATTING_DATA_DIR": str(folder)}
-    ray.init(address=cluster.address, runtime_env={"env_vars": environ}, log_to_driver=False)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+    environ = {
+        "PYTHONPATH": str(ROOT),
+        "MATTING_DATA_DIR": str(folder),
+        "MATTING_API_KEYS": KEY,
+        "MATTING_MAX_REQUESTS": str(MAX_REQUESTS),
+    }
+    with run_cluster() as cluster:
+        ray.init(address=cluster.address, runtime_env={"env_vars": environ}, log_to_driver=False)
+        yield cluster
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +114,6 @@ def check_same_clip(alpha: bytes, whole: MattedClip) -> None:
     assert (theirs.times, theirs.sound) == (ours.times, ours.sound)
 
 
-def find_workers(name: str) -> list[psutil.Process]:
-    """Return the processes that run tasks of this name now."""
-    return [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[0] == name]
-
-
 def test_a_clip_is_bit_identical_though_a_worker_is_killed(
     cluster, source, whole, tmp_path
 ) -> None:
@@ -143,6 +134,22 @@ def test_a_clip_is_bit_identical_though_a_worker_is_killed(
     check_same(clip, whole)
 
 
+def test_a_clip_is_whole_though_a_machine_goes(cluster, source, whole, tmp_path) -> None:
+    node = add_node(cluster)
+    (raylet,) = node.all_processes["raylet"]
+    runner = RaySegments(frames=SEGMENT // 2, ahead=8, cpus=CPUS)
+    with ThreadPoolExecutor(1) as pool:
+        clip = pool.submit(run, source, tmp_path, runner)
+        try:
+            wait_until(
+                lambda: any(p.ppid() == raylet.process.pid for p in find_workers("ray::matte")),
+                WAIT_S,
+            )
+        finally:
+            cluster.remove_node(node, allow_graceful=False)
+        check_same(clip.result(), whole)
+
+
 def test_two_nodes_are_faster_than_one(cluster, source, tmp_path) -> None:
     """Measures; both times have the workers and their networks warm."""
     times_s = {}
@@ -161,14 +168,65 @@ def test_two_nodes_are_faster_than_one(cluster, source, tmp_path) -> None:
 
 
 @pytest.fixture(scope="module")
-def client(cluster: Cluster) -> Iterator[httpx.Client]:
+def address(cluster: Cluster) -> Iterator[str]:
     port = find_free_port()
     serve.start(http_options={"port": port, "host": "127.0.0.1"})
-    args = Args(min_replicas=2, max_replicas=2, replica_cpus=0.5, segment_frames=SEGMENT)
-    serve.run(app(args), name="matting", route_prefix="/")
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
-        yield client
+    yield f"http://127.0.0.1:{port}"
     serve.shutdown()
+
+
+def deploy(address: str, **args: float) -> httpx.Client:
+    given = Args(replica_cpus=0.5, segment_frames=SEGMENT, **args)
+    serve.run(app(given), name="matting", route_prefix="/")
+    headers = {"X-API-Key": KEY, "Host": "matting.example.com"}
+    return httpx.Client(base_url=address, headers=headers, timeout=120)
+
+
+def count_replicas() -> int:
+    states = serve.status().applications["matting"].deployments["matting"].replica_states
+    return states.get("RUNNING", 0)
+
+
+def test_a_replica_without_keys_serves_nobody(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("MATTING_DATA_DIR", str(tmp_path))
+    with pytest.raises(SettingsError, match="MATTING_API_KEYS"):
+        read_settings("a1")
+    monkeypatch.setenv("MATTING_API_KEYS", KEY)
+    settings = read_settings("a1")
+    assert (settings.data_dir, settings.name_id("x")) == (tmp_path / "a1", "a1.x")
+
+
+def test_replicas_are_added_and_what_is_too_much_is_refused(address) -> None:
+    photo = encode(picture(0, (960, 640)), "JPEG")
+    client = deploy(address, min_replicas=1, max_replicas=2, target_requests=1)
+    assert httpx.get(f"{address}/v1/models").status_code == 401
+    assert count_replicas() == 1
+    enough, answers = threading.Event(), []
+
+    def ask() -> None:
+        while not enough.is_set():
+            answer = client.post("/v1/image", content=photo, headers={"Content-Type": "image/jpeg"})
+            answers.append(answer)
+            if answer.status_code == 429:
+                enough.wait(float(answer.headers["Retry-After"]))
+
+    with client, ThreadPoolExecutor(3 * MAX_REQUESTS) as pool:
+        asked = [pool.submit(ask) for _ in range(3 * MAX_REQUESTS)]
+        try:
+            wait_until(lambda: count_replicas() == 2, WAIT_S, every_s=1)
+        finally:
+            enough.set()
+        for one in asked:
+            one.result()
+    assert {answer.status_code for answer in answers} == {200, 429}
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert_problem(refused, 429, "overloaded")
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Iterator[httpx.Client]:
+    with deploy(address, min_replicas=2, max_replicas=2) as client:
+        yield client
 
 
 def test_a_job_of_a_replica_is_done_by_tasks(client, source, whole) -> None:
@@ -194,6 +252,18 @@ def test_sessions_stay_with_their_replica(client) -> None:
             answer = client.put(url, files={"frame": ("a.jpg", photo)})
             assert answer.status_code == 200, answer.text
     assert {client.delete(f"/v1/sessions/{name}").status_code for name in ids} == {204}
+
+
+def test_uploads_and_kept_results_stay_with_their_replica(client) -> None:
+    photo = encode(picture(0, (96, 64)), "JPEG")
+    paths = [begin(client, 1000).headers["location"] for _ in range(8)]
+    assert len({path.rpartition("/")[2].split(".")[0] for path in paths}) == 2
+    assert [read_offset(client, path) for path in paths] == [0] * 8
+    options = {"keep_s": 60, "ref_size": REF_SIZE}
+    for _ in range(4):
+        kept = client.post("/v1/image", params=options, files={"file": ("a.jpg", photo)})
+        again = client.post(f"/v1/image/{kept.headers['X-Result-ID']}")
+        assert (again.status_code, again.content) == (200, kept.content), again.text
 
 
 def test_a_folder_of_photos_goes_on_where_it_ended(cluster, tmp_path) -> None:

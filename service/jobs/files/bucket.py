@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 READ_BYTES = 4 << 20  # of one request while a file is read
 SIGNED_S = 900
+# The first word of the variables that say where a storage is, and who may use it.
+VARIABLES = {
+    "s3": "AWS",
+    "s3a": "AWS",
+    "gs": "GOOGLE",
+    "az": "AZURE_STORAGE",
+    "abfs": "AZURE_STORAGE",
+    "abfss": "AZURE_STORAGE",
+}
 # What a server answers while it is overloaded or started again is over within these tries.
 RETRIES: dict[str, Any] = {
     "max_retries": 7,
@@ -188,11 +197,11 @@ def open_bucket(url: str, retries: Mapping[str, Any] = RETRIES) -> Bucket:
         else:
             bucket = Bucket(from_url(url, client_options=CLIENT, retry_config=retries))  # type: ignore[call-overload]
     except (BaseError, OSError, ValueError) as error:
-        raise refuse_storage(error) from None
+        raise refuse_storage(url, error) from None
     try:
         try_bucket(bucket)
     except StorageUnavailable as error:
-        raise refuse_storage(error.__cause__ or error) from None
+        raise refuse_storage(url, error.__cause__ or error) from None
     return bucket
 
 
@@ -205,10 +214,11 @@ def try_bucket(bucket: Bucket) -> None:
     bucket.remove([one.key for one in bucket.list(folder)])
 
 
-def refuse_storage(error: BaseException) -> JobStoreError:
+def refuse_storage(url: str, error: BaseException) -> JobStoreError:
+    family = VARIABLES.get(url.partition(":")[0])
+    told = f"; {family}_* variables name its endpoint and credentials" if family else ""
     return JobStoreError(
-        f"the storage of MATTING_STORAGE_URL cannot be used: {describe_cause(error)}; AWS_* "
-        "variables name its endpoint, region and credentials"
+        f"the storage of MATTING_STORAGE_URL cannot be used: {describe_cause(error)}{told}"
     )
 
 

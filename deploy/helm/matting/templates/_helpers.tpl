@@ -3,5 +3,9 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- define "matting.tag" -}}
-{{ if .Values.gpu.enabled }}gpu{{ else }}{{ .Values.image.tag }}{{ end }}
+{{ .Values.image.tag | default (ternary "gpu" "cpu" .Values.gpu.enabled) }}
+{{- end }}
+{{- /* Without keys requests have nothing in common by which they could be led. */}}
+{{- define "matting.affinity" -}}
+{{ if ne .Values.ingress.affinity "auto" }}{{ .Values.ingress.affinity }}{{ else if .Values.keys.secret }}header{{ else }}cookie{{ end }}
 {{- end }}
