@@ -140,8 +140,8 @@ class Networks:
     async def _make(self, model: str, plan: ClipPlan) -> FrameNetwork:
         chosen = self._models.choose(model)
         await chosen.load()
-        roi = plan.render_options.roi
-        return FrameNetwork(self._settings, chosen, plan.ref_size, roi, Caller("clip"))
+        region = plan.render_options.region
+        return FrameNetwork(self._settings, chosen, plan.ref_size, region, Caller("clip"))
 
     def _make_batcher(self, engine: Engine) -> Batcher:
         return Batcher(engine, Metrics(), Health())

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from service.errors import InvalidOption
 from service.matting.composite import Background, Blur
 from service.matting.crop import Box
-from service.matting.hint import check_inside, parse_roi
+from service.matting.hint import Region, parse_roi
 from service.matting.placement import ORIGINAL, parse_position, parse_scale
 from service.matting.shadow import ShadowName
 from service.settings import AUTO_MODEL
@@ -106,10 +106,10 @@ class MattingOptions(BaseModel):
 
     roi: Annotated[str | None, AfterValidator(check_roi)] = Field(
         None,
-        max_length=32,
-        examples=["16,0,32,48"],
-        description="left,top,width,height in pixels of the upright picture: the person is looked "
-        "for there alone, and the rest is removed",
+        max_length=48,
+        examples=["16,0,32,48", "25%,0%,50%,100%"],
+        description="left,top,width,height in pixels of the upright picture, or all in percent of "
+        "it: the person is looked for there alone, and the rest is removed",
     )
     shadow: ShadowName = Field(
         "none",
@@ -151,7 +151,7 @@ class MattingOptions(BaseModel):
     )
 
     @property
-    def roi_box(self) -> Box | None:
+    def region(self) -> Region | None:
         """The part of the picture in which the person is looked for, None for all of it."""
         return None if self.roi is None else parse_roi(self.roi)
 
@@ -216,10 +216,13 @@ def parse_options(kind: type[Options], given: Mapping[str, Any]) -> Options:
         raise InvalidOption(f"{found[0]['loc']}: {found[0]['msg']}", errors=found) from None
 
 
-def check_roi_inside(roi: Box, image: NDArray[np.uint8]) -> None:
-    """Refuse a region of interest that a picture (H, W, C) does not hold; raises InvalidOption."""
+def find_region(region: Region, image: NDArray[np.uint8]) -> Box:
+    """Return where a region of interest is in a picture (H, W, C).
+
+    Raises InvalidOption when the picture does not hold it.
+    """
     try:
-        check_inside(roi, image.shape)
+        return region.find_box(image.shape)
     except ValueError as error:
         raise InvalidOption(str(error)) from None
 

@@ -73,8 +73,8 @@ async def run_clip(
     stop = threading.Event()
     await model.load()
     caller = Caller("clip", owner)
-    roi = plan.render_options.roi
-    network = FrameNetwork(runtime.settings, model, plan.ref_size, roi, caller)
+    region = plan.render_options.region
+    network = FrameNetwork(runtime.settings, model, plan.ref_size, region, caller)
     async with AsyncExitStack() as stack:
         stack.enter_context(trace_stage("clip"))
         decoder = await stack.enter_async_context(runtime.decoders.borrow("video"))

@@ -18,12 +18,12 @@ from service.inference.preprocessing import (
     prepare_input,
 )
 from service.inference.registry import Model
-from service.matting.crop import Box, cut
-from service.matting.hint import choose_whole_size, embed_matte
+from service.matting.crop import cut
+from service.matting.hint import Region, choose_whole_size, embed_matte
 from service.matting.resize import resize_image
 from service.media.colour.planes import YuvPicture
 from service.media.video.types import Image
-from service.options import check_roi_inside
+from service.options import find_region
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -79,8 +79,8 @@ def prepare_frame(
 class FrameNetwork:
     """A model at one `ref_size`; None: the model's own. Made on the event loop.
 
-    `caller` is for whom it runs. With `roi` it sees that part of each frame alone, and mattes are 0
-    outside. All frames have one size.
+    `caller` is for whom it runs. With `region` it sees that part of each frame alone, and mattes
+    are 0 outside. All frames have one size.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class FrameNetwork:
         settings: Settings,
         model: Model,
         ref_size: int | None,
-        roi: Box | None = None,
+        region: Region | None = None,
         caller: Caller = SOMEBODY,
     ) -> None:
-        self._roi = roi
+        self._region = region
         self._caller = caller
         self._shape = 0, 0
         self._max_megapixels = settings.network_max_megapixels
@@ -111,15 +111,14 @@ class FrameNetwork:
 
         That picture is the whole frame, at the size of the matte.
         """
-        if self._roi is None:
+        if self._region is None:
             return prepare_frame(picture, self._model.info, self._ref_size, self._max_megapixels)
-        roi = self._roi
         image = picture.rgb if isinstance(picture, YuvPicture) else picture
-        check_roi_inside(roi, image)
+        box = find_region(self._region, image)
         self._shape = image.shape[0], image.shape[1]
-        part = cut(image, roi)
+        part = cut(image, box)
         tensor, seen = prepare_input(part, self._model.info, self._ref_size, self._max_megapixels)
-        return tensor, resize_image(image, choose_whole_size(seen.shape, roi, self._shape))
+        return tensor, resize_image(image, choose_whole_size(seen.shape, box, self._shape))
 
     def infer(self, tensor: Tensor, state: State) -> Future[Matte]:
         """Queue an input from another thread than the loop's."""
@@ -130,7 +129,8 @@ class FrameNetwork:
         matte = await self._model.infer(
             tensor, timeout_s=FRAME_TIMEOUT_S, caller=self._caller, state=state
         )
-        if self._roi is None:
+        if self._region is None:
             return matte
-        whole = await asyncio.to_thread(embed_matte, matte.alpha, self._roi, self._shape)
+        box = self._region.find_box(self._shape)
+        whole = await asyncio.to_thread(embed_matte, matte.alpha, box, self._shape)
         return replace(matte, alpha=whole)

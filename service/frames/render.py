@@ -24,6 +24,7 @@ from service.matting.composite import (
     quantise_alpha,
 )
 from service.matting.foreground import estimate_foreground, estimate_frame_means
+from service.matting.hint import Region
 from service.matting.placement import PlacedPerson, Placement, place_frame
 from service.matting.refine import refine_alpha
 from service.matting.refine_planes import refine_planes
@@ -50,7 +51,7 @@ class RenderOptions:
 
     A picture or clip as `background` covers the frame. `existing_alpha` says what the clip's own
     does, `cleanup` are the corrections of `clean_alpha`. `placement` moves the whole frame with the
-    person, None leaves it. Nothing outside `roi` is the person.
+    person, None leaves it. Nothing outside `region` is the person.
     """
 
     background: Background | BackgroundClip = (255, 255, 255)
@@ -60,7 +61,7 @@ class RenderOptions:
     cleanup: Mapping[str, Any] = field(default_factory=dict)
     shadow: ShadowName = "none"
     placement: Placement | None = None
-    roi: crop.Box | None = None
+    region: Region | None = None
 
 
 def make_render_options(
@@ -75,7 +76,7 @@ def make_render_options(
         cleanup=options.cleanup,
         shadow=options.shadow,
         placement=options.placement,
-        roi=options.roi_box,
+        region=options.region,
     )
 
 
@@ -163,8 +164,8 @@ class RenderedFrame:
             own = frame.alpha.astype(np.float32) / np.float32(255)
             alpha = own if alpha is None else alpha * own
         assert alpha is not None
-        if options.roi is not None:
-            alpha = _clear_outside(alpha, options.roi)
+        if options.region is not None:
+            alpha = _clear_outside(alpha, options.region.find_box(alpha.shape))
         alpha = clean_alpha(alpha, **options.cleanup)
         return alpha if frame.box is None else _clear_outside(alpha, frame.box)
 
@@ -201,7 +202,7 @@ class RenderedFrame:
     def _is_as_refined(self) -> bool:
         """Whether nothing is done to the refined matte of a frame in planes."""
         frame, options = self._frame, self._options
-        has_no_part = frame.alpha is None and frame.box is None and options.roi is None
+        has_no_part = frame.alpha is None and frame.box is None and options.region is None
         is_kept = not any(value not in (None, 0) for value in options.cleanup.values())
         return frame.planes is not None and options.refines and has_no_part and is_kept
 

@@ -5,6 +5,7 @@ between pulls alpha up or down, so that the soft edge of a brush stays soft.
 """
 
 import re
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -13,16 +14,63 @@ from numpy.typing import NDArray
 from service.matting.crop import Box
 
 NEUTRAL = 128
-_ROI = re.compile(r"(\d{1,6}),(\d{1,6}),(\d{1,6}),(\d{1,6})", re.ASCII)
+_PIXELS = re.compile(",".join([r"(\d{1,6})"] * 4), re.ASCII)
+_PERCENT = re.compile(",".join([r"(\d{1,3}(?:\.\d{1,4})?)%"] * 4), re.ASCII)
 
 
-def parse_roi(text: str) -> Box:
-    """Return the box of `left,top,width,height`; raises ValueError."""
-    found = _ROI.fullmatch(text.replace(" ", ""))
-    box = Box(*map(int, found.groups())) if found else None
-    if box is None or not box.width or not box.height:
-        raise ValueError("must be left,top,width,height in whole pixels, such as 120,0,640,480")
-    return box
+@dataclass(frozen=True)
+class Region:
+    """A region of interest, in whole pixels or, the same for all four, in percent of the picture.
+
+    Raises ValueError for percents that end beyond 100.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+    is_percent: bool = False
+
+    def __post_init__(self) -> None:
+        right, bottom = self.left + self.width, self.top + self.height
+        if self.is_percent and max(right, bottom) > 100 + 1e-9:
+            raise ValueError(f"the roi ends at {right:g} %, {bottom:g} %, the picture at 100 %")
+
+    def find_box(self, shape: tuple[int, ...]) -> Box:
+        """Return the box in a picture of (H, W, ...), a pixel at least.
+
+        Raises ValueError when the picture does not hold it.
+        """
+        height, width = shape[:2]
+        if self.is_percent:
+            left, right = _place(self.left, self.width, width)
+            top, bottom = _place(self.top, self.height, height)
+            return Box(left, top, right - left, bottom - top)
+        box = Box(int(self.left), int(self.top), int(self.width), int(self.height))
+        right, bottom = box.left + box.width, box.top + box.height
+        if bottom > height or right > width:
+            raise ValueError(f"the roi ends at {right}, {bottom}, the picture at {width}, {height}")
+        return box
+
+
+def _place(start: float, length: float, side: int) -> tuple[int, int]:
+    """Return where percents of a side begin and end, in pixels."""
+    first = min(round(start * side / 100), side - 1)
+    return first, max(first + 1, round((start + length) * side / 100))
+
+
+def parse_roi(text: str) -> Region:
+    """Return the region of `left,top,width,height`; raises ValueError."""
+    plain = text.replace(" ", "")
+    pixels, percent = _PIXELS.fullmatch(plain), _PERCENT.fullmatch(plain)
+    found = pixels or percent
+    left, top, width, height = map(float, found.groups()) if found else (0, 0, 0, 0)
+    if not width or not height:
+        raise ValueError(
+            "must be left,top,width,height, all in whole pixels such as 120,0,640,480 or all in "
+            "percent such as 10%,0%,50%,100%"
+        )
+    return Region(left, top, width, height, is_percent=pixels is None)
 
 
 def make_hint(
@@ -54,15 +102,6 @@ def apply_hint(alpha: NDArray[np.float32], hint: NDArray[np.uint8]) -> NDArray[n
     strength[hint == 255] = 1
     changed = np.minimum(np.maximum(alpha, strength), 1 + np.minimum(strength, 0))
     return changed.astype(np.float32)
-
-
-def check_inside(roi: Box, shape: tuple[int, ...]) -> None:
-    """Refuse a region of interest that a picture of (H, W) does not hold; raises ValueError."""
-    right, bottom = roi.left + roi.width, roi.top + roi.height
-    if bottom > shape[0] or right > shape[1]:
-        raise ValueError(
-            f"the roi ends at {right}, {bottom}, the picture at {shape[1]}, {shape[0]}"
-        )
 
 
 def choose_whole_size(matte: tuple[int, ...], roi: Box, shape: tuple[int, ...]) -> tuple[int, int]:

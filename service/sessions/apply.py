@@ -82,7 +82,7 @@ async def compute_and_commit(
         runtime.settings,
         model,
         session.options.ref_size,
-        session.options.roi_box,
+        session.options.region,
         Caller("clip", session.owner),
     )
     task = ChunkTask(runtime.settings, network, model, store.answers, session, chunk, decoder)

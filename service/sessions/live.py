@@ -129,7 +129,7 @@ class LiveStream:
             runtime.settings,
             self._model,
             options.ref_size,
-            options.roi_box,
+            options.region,
             Caller("live", session.owner),
         )
         self._network_state = session.state.segment.network

@@ -54,7 +54,7 @@ async def make_answer(
     runtime.access.charge(owner, "megapixels", width * height / 1e6)
     if not options.keep_s:
         return answer
-    kept = KeptResult(files.image, still.matte, files.hint, options.roi_box)
+    kept = KeptResult(files.image, still.matte, files.hint, options.region)
     result_id = await results.keep(owner, kept, options.keep_s)
     return replace(answer, metadata=replace(answer.metadata, result_id=result_id))
 
@@ -73,7 +73,7 @@ async def rerender_stored(
     files = StillFiles(kept.image, background=background, hint=kept.hint)
     with times.measure("decode"):
         still = await decode_still(runtime, files, ticket)
-        still = await runtime.workers.run(add_hint, still, kept.roi)
+        still = await runtime.workers.run(add_hint, still, kept.region)
     returns_own = options.existing_alpha == "return" and still.picture.alpha is not None
     matte = None if returns_own else kept.matte
     return await finish_answer(runtime, replace(still, matte=matte), options, format, times)

@@ -13,10 +13,10 @@ from service.inference.fair_queue import Caller
 from service.inference.models import ModelInfo, NetworkInput
 from service.inference.preprocessing import check_ref_size, prepare_input
 from service.matting.crop import Box, cut
-from service.matting.hint import embed_matte, make_hint, read_strokes
+from service.matting.hint import Region, embed_matte, make_hint, read_strokes
 from service.media.image.types import Picture
 from service.metrics import StageTimes
-from service.options import BACKGROUND, HINT, IMAGE, TRIMAP, check_roi_inside
+from service.options import BACKGROUND, HINT, IMAGE, TRIMAP, find_region
 from service.runtime import Runtime
 from service.stills.options import ImageOptions
 
@@ -62,23 +62,22 @@ async def matte_still(
     """Decode the files and run the network; raises the errors of both."""
     with times.measure("decode"):
         still = await decode_still(runtime, files, ticket)
-        roi = options.roi_box
-        still = await runtime.workers.run(add_hint, still, roi)
+        region, image = options.region, still.picture.image
+        still = await runtime.workers.run(add_hint, still, region)
+        box = None if region is None else find_region(region, image)
         if still.picture.alpha is not None and options.existing_alpha == "return":
             return still
         model = runtime.models.choose(options.model)
         limit = runtime.settings.network_max_megapixels
         tensor, network_image = await runtime.workers.run(
-            prepare, model.info, still, options.ref_size, limit, roi
+            prepare, model.info, still, options.ref_size, limit, box
         )
     caller = Caller("image", owner)
     matte = await model.infer(tensor, timeout_s=runtime.settings.request_timeout_s, caller=caller)
     times.add("queue", matte.queue_s, before_s=matte.inference_s)
     times.add("inference", matte.inference_s)
-    if roi is not None:
-        whole = await runtime.workers.run(
-            embed_matte, matte.alpha, roi, still.picture.image.shape[:2]
-        )
+    if box is not None:
+        whole = await runtime.workers.run(embed_matte, matte.alpha, box, image.shape[:2])
         return replace(still, matte=whole)
     return replace(still, matte=matte.alpha, network_image=network_image)
 
@@ -121,16 +120,15 @@ def collect_notes(pictures: Mapping[str, Picture]) -> Iterator[str]:
             yield f"{start}the file ends early, {picture.rows_there:.0%} of its rows are there"
 
 
-def add_hint(still: MattedStill, roi: Box | None) -> MattedStill:
+def add_hint(still: MattedStill, region: Region | None) -> MattedStill:
     """Return a still with the whole hint; raises InvalidOption for one that does not fit."""
-    if roi is None and still.hint is None:
+    if region is None and still.hint is None:
         return still
     image = still.picture.image
     if still.hint is not None:
         check_shape(HINT, still.hint, image)
-    if roi is not None:
-        check_roi_inside(roi, image)
-    return replace(still, hint=make_hint(image.shape[:2], roi, still.hint))
+    box = None if region is None else find_region(region, image)
+    return replace(still, hint=make_hint(image.shape[:2], box, still.hint))
 
 
 def check_shape(name: str, layer: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
@@ -176,16 +174,16 @@ def prepare(
     still: MattedStill,
     ref_size: int | None,
     max_megapixels: float,
-    roi: Box | None = None,
+    box: Box | None = None,
 ) -> tuple[NetworkInput, NDArray[np.uint8]]:
     """Return the network's input for a decoded still, and as a picture; raises InvalidOption.
 
-    With `roi` it is that part of the still.
+    With `box` it is that part of the still.
     """
     image, trimap = still.picture.flat, still.trimap
     if trimap is not None:
         check_shape("the trimap", trimap, image)
-    if roi is not None:
-        image = cut(image, roi)
-        trimap = None if trimap is None else cut(trimap, roi)
+    if box is not None:
+        image = cut(image, box)
+        trimap = None if trimap is None else cut(trimap, box)
     return prepare_input(image, info, ref_size, max_megapixels, trimap)

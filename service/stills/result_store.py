@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import Gone, InsufficientStorage, NotFound, translate_disk_errors
-from service.matting.crop import Box
+from service.matting.hint import Region
 from service.scratch import ScratchFolder
 from service.threads import Workers
 
@@ -25,14 +25,14 @@ SWEEP_S = 10.0
 class KeptResult:
     """An upload as it came, and the network's matte of it, (h, w) float32; None: none was made.
 
-    `hint` is the file with strokes that came with it, `roi` the box in which the person was looked
-    for.
+    `hint` is the file with strokes that came with it, `region` the part in which the person was
+    looked for.
     """
 
     image: bytes
     matte: NDArray[np.float32] | None
     hint: bytes | None = None
-    roi: Box | None = None
+    region: Region | None = None
 
     @property
     def bytes(self) -> int:
@@ -47,7 +47,7 @@ class _Entry:
     bytes: int
     has_matte: bool
     has_hint: bool
-    roi: Box | None
+    region: Region | None
 
 
 class ResultStore:
@@ -102,7 +102,7 @@ class ResultStore:
             result.bytes,
             has_matte=result.matte is not None,
             has_hint=result.hint is not None,
-            roi=result.roi,
+            region=result.region,
         )
         try:
             with translate_disk_errors():
@@ -170,7 +170,7 @@ class ResultStore:
             image.read_bytes(),
             np.load(matte, allow_pickle=False) if entry.has_matte else None,
             hint.read_bytes() if entry.has_hint else None,
-            entry.roi,
+            entry.region,
         )
 
     def _forget(self, result_id: str) -> None:

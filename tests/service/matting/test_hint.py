@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from service.matting.crop import Box
-from service.matting.hint import apply_hint, embed_matte, make_hint, parse_roi, read_strokes
+from service.matting.hint import (
+    Region,
+    apply_hint,
+    embed_matte,
+    make_hint,
+    parse_roi,
+    read_strokes,
+)
 
 
 def test_strokes_keep_remove_and_leave_alone() -> None:
@@ -45,7 +52,34 @@ def test_matte_of_a_part_lies_where_the_part_is(size: tuple[int, int]) -> None:
 
 
 def test_roi_is_read_from_text() -> None:
-    assert parse_roi("120, 0,640,480") == Box(120, 0, 640, 480)
-    for text in ("1,2,3", "1,2,0,4", "-1,2,3,4", "1,2,3,4,5", "a,b,c,d", "1.5,2,3,4"):
+    assert parse_roi("120, 0,640,480") == Region(120, 0, 640, 480)
+    assert parse_roi("12.5%, 0%,50%,100%") == Region(12.5, 0, 50, 100, is_percent=True)
+    odd = ("1,2,3", "1,2,0,4", "-1,2,3,4", "1,2,3,4,5", "a,b,c,d", "1.5,2,3,4")
+    for text in (*odd, "10%,20,30%,40", "1%,2%,0%,4%", "0%,0%,1.23456%,1%"):
         with pytest.raises(ValueError, match="left,top,width,height"):
             parse_roi(text)
+
+
+def test_roi_of_a_picture_is_a_box_in_it() -> None:
+    assert Region(120, 0, 640, 480).find_box((480, 760)) == Box(120, 0, 640, 480)
+    with pytest.raises(ValueError, match="ends at 760, 480, the picture at 759, 480"):
+        Region(120, 0, 640, 480).find_box((480, 759))
+
+
+@pytest.mark.parametrize(
+    ("region", "box"),
+    [
+        ((0, 0, 100, 100), (0, 0, 101, 57)),
+        ((50, 50, 50, 50), (50, 28, 51, 29)),
+        ((33.3, 33.3, 66.7, 66.7), (34, 19, 67, 38)),
+        ((99.9, 99.9, 0.1, 0.1), (100, 56, 1, 1)),
+        ((0, 0, 0.1, 0.1), (0, 0, 1, 1)),
+    ],
+)
+def test_roi_in_percent_has_its_sides_at_whole_pixels(region: tuple, box: tuple) -> None:
+    assert Region(*region, is_percent=True).find_box((57, 101, 3)) == Box(*box)
+
+
+def test_roi_in_percent_that_ends_outside_is_refused() -> None:
+    with pytest.raises(ValueError, match="ends at 110 %, 80 %, the picture at 100 %"):
+        Region(60, 30, 50, 50, is_percent=True).find_box((57, 101))

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from service.errors import Gone, InsufficientStorage, NotFound
-from service.matting.crop import Box
+from service.matting.hint import Region
 from service.scratch import open_locked
 from service.stills.result_store import PREFIX, KeptResult, ResultStore
 from service.threads import Workers
 
 MATTE = np.arange(12, dtype=np.float32).reshape(3, 4) / 12
-RESULT = KeptResult(b"x" * 500, MATTE, hint=b"y" * 400, roi=Box(1, 2, 3, 4))
+RESULT = KeptResult(b"x" * 500, MATTE, hint=b"y" * 400, region=Region(1, 2, 3, 4))
 
 
 class Clock:
@@ -46,7 +46,7 @@ def test_kept_result_comes_back_to_its_owner_alone(tmp_path):
     async def scenario(store, clock):
         result_id = await store.keep("a", RESULT, 60)
         found = await store.load("a", result_id)
-        assert (found.image, found.hint, found.roi) == (RESULT.image, RESULT.hint, RESULT.roi)
+        assert (found.image, found.hint, found.region) == (RESULT.image, RESULT.hint, RESULT.region)
         np.testing.assert_array_equal(found.matte, MATTE)
         with pytest.raises(NotFound):
             await store.load("b", result_id)

@@ -62,6 +62,12 @@ def test_strokes_keep_and_remove(client, portrait_jpeg, strokes) -> None:
     assert client.post("/v1/image", json=members).content == response.content
 
 
+def test_roi_in_percent_is_the_same_box(client, two_people: np.ndarray) -> None:
+    png = encode(two_people, "PNG")
+    shares = post_image(client, png, roi="0%,0%,50%,100%").content
+    assert shares == post_image(client, png, roi="0,0,512,512").content
+
+
 def test_strokes_go_with_crop_and_size(make_client, portrait_jpeg, strokes) -> None:
     client = make_client(FakeEngine())
     files = {"file": portrait_jpeg, "hint_file": encode(strokes, "PNG")}
@@ -93,6 +99,7 @@ def test_hint_that_does_not_fit_is_refused(make_client, portrait_jpeg, strokes) 
     for files, options, text in (
         ({"hint_file": encode(strokes[:100], "PNG")}, {}, "512 x 100"),
         ({}, {"roi": "500,0,64,64"}, "564, 64"),
+        ({}, {"roi": "80%,0%,30%,50%"}, "ends at 110 %"),
         ({}, {"roi": "10,10"}, "left,top,width,height"),
     ):
         answer = client.post("/v1/image", files={"file": portrait_jpeg} | files, params=options)

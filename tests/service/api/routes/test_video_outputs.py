@@ -247,5 +247,9 @@ def test_roi_is_for_the_whole_clip(fake, clip: bytes, truth) -> None:
     assert len(cutouts) == len(truth)
     for cutout in cutouts:
         assert cutout[..., 3].any() and not cutout[:, 48:, 3].any()
+    shares = read_cutouts(
+        post(fake, clip, outputs="frames", roi="0%,0%,49.5%,100%", **PLAIN).content
+    )
+    assert all(np.array_equal(*pair) for pair in zip(shares, cutouts, strict=True))
     problem = assert_problem(post(fake, clip, roi="0,0,98,65"), 422, "invalid-option")
     assert "ends at 98, 65, the picture at 97, 65" in problem["detail"]
