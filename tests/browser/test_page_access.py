@@ -6,6 +6,13 @@ from playwright.sync_api import Browser, Page, expect
 from service.api.routes.problem_pages import list_problems
 from tests.start_page import WAIT_MS, assert_accessible, make_file, open_start_page
 
+READ_SHIFTS = """
+() => {
+  const observer = new PerformanceObserver(() => {});
+  observer.observe({type: "layout-shift", buffered: true});
+  return observer.takeRecords().map((shift) => shift.value);
+}
+"""
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
@@ -34,6 +41,46 @@ def test_every_mode_meets_wcag_aa(browser: Browser, live_server, scheme: str, sc
         page.set_input_files("#file", broken)
         expect(page.locator("#problem")).not_to_be_empty(timeout=WAIT_MS)
         assert_accessible(page)
+
+
+@pytest.mark.parametrize("width", [320, 390, 640], ids=["400-percent", "phone", "200-percent"])
+def test_nothing_sticks_out_on_narrow_screens(browser: Browser, live_server, width: int) -> None:
+    """A screen of 1280 pixels has 640 at a zoom of 200 %, 320 at 400 %."""
+    sticks_out = "document.documentElement.scrollWidth - innerWidth"
+    name = "a-name-without-spaces_" * 6 + ".jpg"
+    with open_start_page(
+        browser, live_server().url, viewport={"width": width, "height": 400}
+    ) as page:
+        broken = make_file(name, "image/jpeg", b"\xff\xd8\xff\xe0" + bytes(400))
+        page.route("**/v1/image", lambda route: route.abort())
+        page.set_input_files("#file", broken)
+        expect(page.locator("#problem")).to_contain_text("does not answer")
+        page.locator("#photo-caption").evaluate("(e, text) => (e.textContent = text)", name)
+        page.click("#copy-python")
+        expect(page.locator("#command")).to_be_visible()
+        assert page.evaluate(sticks_out) <= 0
+        page.click("#tab-clip")
+        page.set_input_files("#file", make_file(name[:-3] + "mp4", "video/mp4", b"no clip"))
+        expect(page.locator("#clip-name")).to_contain_text("cannot play it")
+        assert page.evaluate(sticks_out) <= 0
+        page.click("#tab-webcam")
+        page.locator("#key summary").click()
+        assert page.evaluate(sticks_out) <= 0
+
+
+@pytest.mark.parametrize("screen", [{}, PHONE], ids=["desktop", "phone"])
+def test_nothing_moves_while_the_page_loads(browser: Browser, live_server, screen: dict) -> None:
+    with open_start_page(browser, live_server().url, **screen) as page:
+        expect(page.locator("#photo-model option")).to_have_count(2)
+        assert page.evaluate(READ_SHIFTS) == []
+
+
+def test_nothing_turns_for_those_who_want_no_motion(browser: Browser, live_server) -> None:
+    with open_start_page(browser, live_server().url, reduced_motion="reduce") as page:
+        page.route("**/v1/image", lambda route: None)  # never answered
+        page.locator("#refine").uncheck()
+        expect(page.locator("#photo-busy")).to_be_visible()
+        assert page.evaluate("document.getAnimations().length") == 0
 
 
 def test_everything_can_be_reached_by_keys(browser: Browser, live_server) -> None:

@@ -1,6 +1,7 @@
 """Clips on the start page: upload, progress, cancelling, players, results, the report's picture."""
 
 import hashlib
+from fractions import Fraction
 from pathlib import Path
 
 import httpx
@@ -132,15 +133,75 @@ def test_cancel_ends_the_job(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#progress-text")).to_contain_text("frames · about", timeout=WAIT_MS)
     assert 0 < page.locator("#progress-bar").evaluate("e => e.value") < 1
     address = find_job(page)
-    page.click("#clip-cancel")
+    expect(page.locator("#clip-cancel")).to_be_focused()
+    page.keyboard.press("Enter")
     expect(page.locator("#clip-progress")).to_be_hidden()
+    expect(page.locator("#clip-start")).to_be_focused()
     expect(page.locator("#clip-start")).to_be_enabled()
     wait_until(lambda: httpx.get(address).status_code == 404, timeout_s=60)
+
+
+def test_person_of_a_clip_is_looked_for_in_the_box_that_is_drawn(
+    page: Page, tmp_path: Path
+) -> None:
+    """In percent: of pixels that are not square the browser does not tell."""
+    wide = make_clip(
+        tmp_path / "wide.mp4", seconds=1, fps=5, size=(160, 120), sample_aspect_ratio=Fraction(2)
+    )
+    page.set_input_files("#file", make_file("wide.mp4", MP4, wide.read_bytes()))
+    expect(page.locator("#clip-before")).to_have_js_property("videoWidth", 320)
+    page.locator("#clip-region").check()
+    box = page.locator("#clip-region-pad").bounding_box()
+    assert box["width"] / box["height"] == pytest.approx(320 / 120, rel=0.02), "the picture alone"
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.1)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.9, steps=3)
+    page.mouse.up()
+    expect(page.locator("#clip-region-right-value")).to_have_text("75 %")
+    expect(page.locator("#clip-region-pad")).to_be_hidden()
+    page.uncheck("#outputs input[value=composite]")
+    page.check("#outputs input[value=alpha]")
+    page.click("#clip-start")
+    expect(page.locator("#report")).to_be_visible(timeout=WAIT_MS)
+    job = httpx.get(find_job(page)).raise_for_status().json()
+    assert job["options"] == {"outputs": ["alpha"], "roi": "25%,10%,50%,80%"}
+    page.set_input_files("#file", make_file("wide.mp4", MP4, wide.read_bytes()))
+    expect(page.locator("#clip-region")).not_to_be_checked()
+
+
+def test_page_says_why_a_clip_cannot_be_sent(
+    camera_browser: Browser, live_server, clip: bytes, tmp_path: Path
+) -> None:
+    url = live_server(video_max_s="2", video_max_bytes="1000000").url
+    long = make_clip(tmp_path / "long.mp4", seconds=3, fps=5).read_bytes()
+    with open_start_page(camera_browser, url) as page:
+        missing = page.locator("#clip-missing")
+        page.click("#tab-clip")
+        expect(page.locator("#clip-limits")).to_contain_text("up to 2 s and 1.0 MB")
+        expect(page.locator("#clip-start")).to_be_hidden()
+        page.set_input_files("#file", make_file("clip.mp4", MP4, clip))
+        expect(page.locator("#clip-start")).to_be_in_viewport()
+        expect(page.locator("#clip-start")).to_be_enabled()
+        page.uncheck("#outputs input[value=composite]")
+        expect(missing).to_have_text("Choose at least one thing to make.")
+        page.check("#outputs input[value=composite]")
+        with page.expect_file_chooser():
+            choose_background(page, "clip", "Picture")
+        expect(missing).to_have_text("Choose the picture that goes behind the person.")
+        expect(page.locator("#clip-start")).to_be_disabled()
+        page.set_input_files("#file", make_file("large.mp4", MP4, bytes(1_200_000)))
+        expect(missing).to_contain_text("The clip has 1.2 MB, the service takes up to 1.0 MB")
+        page.set_input_files("#file", make_file("long.mp4", MP4, long))
+        expect(missing).to_have_text(
+            "The clip is 3 s long, the service takes up to 2 s. Cut it first."
+        )
+        expect(page.locator("#clip-start")).to_be_disabled()
 
 
 def test_a_file_that_is_no_clip_is_told_in_words(page: Page) -> None:
     page.set_input_files("#file", make_file("notes.mp4", MP4, b"not a clip " * 50))
     expect(page.locator("#clip-name")).to_contain_text("cannot play it")
+    expect(page.locator("#clip-before")).to_be_hidden()
     page.click("#clip-start")
     expect(page.locator("#problem .problem h2")).not_to_be_empty(timeout=WAIT_MS)
     link = page.locator("#problem a").get_attribute("href")

@@ -32,6 +32,7 @@ def test_person_is_looked_for_in_the_box_that_is_drawn(page: Page, portrait_jpeg
         page.locator("#region").check()
     assert answer.value.ok
     expect(page.locator("#region-box")).to_be_visible()
+    expect(page.locator("#region-pad")).to_have_text("Draw the box here")
     page.locator("#compare").scroll_into_view_if_needed()
     box = page.locator("#region-pad").bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.05, box["y"] + box["height"] * 0.05)
@@ -46,12 +47,22 @@ def test_person_is_looked_for_in_the_box_that_is_drawn(page: Page, portrait_jpeg
     seen = read_pixels(page, "#after", *SIZE)[..., 3]
     assert not seen[:, 36:].any() and seen[FACE] > 200, "the right half is gone"
     page.click("#copy-curl")
-    assert "roi=26,26,230,384" in page.locator("#command").inner_text()
+    assert "roi=5%,5%,45%,75%" in page.locator("#command").inner_text()
     with page.expect_response("**/v1/image"):
         page.locator("#region-right").fill("100")
     expect(page.locator("#photo-busy")).to_be_hidden(timeout=WAIT_MS)
     pick(page, portrait_jpeg, "other.jpg")
     expect(page.locator("#region")).not_to_be_checked()
+    page.locator("#compare").click(position={"x": 40, "y": 40})
+    assert float(page.locator("#split").input_value()) < 20, "nothing lies over the line any more"
+
+
+def test_a_tap_draws_no_box(page: Page) -> None:
+    page.locator("#region").check()
+    expect(page.locator("#photo-busy")).to_be_hidden(timeout=WAIT_MS)
+    page.locator("#region-pad").click()
+    expect(page.locator("#region-pad")).to_be_visible()
+    expect(page.locator("#region-left-value")).to_have_text("10 %")
 
 
 @pytest.mark.parametrize("kind", ["None", "Colour"])

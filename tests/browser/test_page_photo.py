@@ -1,6 +1,7 @@
 """Photos on the start page: the sample, the ways in, backgrounds, edges, downloads, commands."""
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -258,6 +259,31 @@ def test_errors_are_the_problem_documents_in_words(page: Page) -> None:
     expect(problem).to_be_empty()
 
 
+def test_what_was_shown_before_keeps_its_caption(page: Page, portrait_jpeg: bytes) -> None:
+    pick(page, portrait_jpeg, "good.jpg")
+    page.set_input_files("#file", make_file("notes.txt", "text/plain", b"no photo"))
+    expect(page.locator("#problem")).to_contain_text("The file is none of JPEG", timeout=WAIT_MS)
+    expect_matted(page, "good.jpg")
+
+
+def test_photo_that_is_too_large_is_not_even_sent(camera_browser: Browser, live_server) -> None:
+    with open_start_page(camera_browser, live_server(image_max_bytes="1000000").url) as page:
+        expect(page.locator("#photo-model option")).to_have_count(2)
+        page.route("**/v1/image", lambda route: route.abort())
+        page.set_input_files("#file", make_file("large.jpg", JPEG, bytes(1_300_000)))
+        told = (
+            "The file large.jpg has 1.3 MB, the service takes up to 1.0 MB. Choose a smaller one."
+        )
+        expect(page.locator("#problem")).to_contain_text(told)
+
+
+def test_long_waits_are_counted_in_seconds(page: Page, portrait_jpeg: bytes) -> None:
+    page.route("**/v1/image", lambda route: None)  # never answered
+    page.set_input_files("#file", make_file("me.jpg", JPEG, portrait_jpeg))
+    expect(page.locator("#status")).to_have_text("Matting…")
+    expect(page.locator("#photo-busy")).to_have_text(re.compile(r"Matting… \d+ s"))
+
+
 def test_key_is_asked_for_and_stays_in_memory(
     camera_browser: Browser, live_server, portrait_jpeg: bytes
 ) -> None:
@@ -267,7 +293,8 @@ def test_key_is_asked_for_and_stays_in_memory(
         page.set_input_files("#file", make_file("me.jpg", JPEG, portrait_jpeg))
         expect(page.locator("#problem")).to_contain_text("A valid API key is needed")
         page.fill("#key-field", "first-key")
-        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.locator("#key-field")).to_be_hidden()
         pick(page, portrait_jpeg)
         page.click("#copy-curl")
         assert "$MATTING_KEY" in page.locator("#command").inner_text()

@@ -101,8 +101,10 @@ def test_page_says_when_it_is_too_slow_and_what_to_do(page: Page) -> None:
     page.add_init_script(SLOW_DOWN)
     page.reload()
     page.click("#tab-webcam")
+    page.select_option("#webcam-model", "modnet")
     page.select_option("#webcam-size", "192")
     page.click("#webcam-start")
+    expect(page.locator("#webcam-wait")).to_have_text("Waiting for the first result…")
     slow = page.locator("#webcam-slow")
     expect(slow).to_contain_text("too slow for live video", timeout=WAIT_MS)
     expect(slow).to_contain_text(re.compile(r"\d ms late"))
@@ -112,6 +114,9 @@ def test_page_says_when_it_is_too_slow_and_what_to_do(page: Page) -> None:
     with page.expect_request("**/v1/sessions") as reopened:
         slow.get_by_role("button", name="Use 128 px").click()
     assert reopened.value.post_data_json["ref_size"] == 128
+    with page.expect_request("**/v1/sessions") as reopened:
+        slow.get_by_role("button", name="Use the model modnet-fast").click(timeout=WAIT_MS)
+    assert "model" not in reopened.value.post_data_json
     page.click("#webcam-start")
 
 
@@ -121,5 +126,6 @@ def test_a_camera_that_is_not_allowed_is_told_in_words(
     with open_start_page(camera_browser, live_server().url) as page:
         page.click("#tab-webcam")
         page.click("#webcam-start")
+        expect(page.locator("#problem h2")).to_have_text("There is no camera")
         expect(page.locator("#problem")).to_contain_text("The camera was not allowed")
         expect(page.locator("#webcam-start")).to_be_enabled()

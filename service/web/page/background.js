@@ -82,7 +82,7 @@ export class BackgroundChoice {
     try {
       this.value.bitmap = await createImageBitmap(file);
     } catch {
-      say(t("unreadablePicture", { name: file.name }));
+      say("unreadableTitle", t("unreadablePicture", { name: file.name }));
       return;
     }
     this.value.file = file;

@@ -3,6 +3,8 @@ import { followJob, request, toSource, upload } from "./api.js";
 import { BackgroundChoice } from "./background.js";
 import { announce, byId, clearProblem, formatBytes, formatTime, make, save, showProblem } from "./dom.js";
 import { fillModels, modelOption } from "./models.js";
+import { fitFrame, linkPlayers } from "./players.js";
+import { RegionChoice } from "./region.js";
 import { drawReport } from "./report.js";
 import { t } from "./strings.js";
 
@@ -18,6 +20,7 @@ export class ClipMode {
     this.file = null;
     this.working = null;
     this.jobId = null;
+    this.limits = {};
     this.background = new BackgroundChoice(byId("clip-background"), "clip", ["colour", "blur", "picture"], () => this.update());
     for (const name of OUTPUTS) byId("outputs").append(this.makeOutput(name));
     byId("clip-form").addEventListener("submit", (event) => {
@@ -25,7 +28,13 @@ export class ClipMode {
       this.start();
     });
     byId("clip-cancel").addEventListener("click", () => this.cancel());
-    linkPlayers(byId("clip-before"), byId("clip-after"));
+    const [before, after] = [byId("clip-before"), byId("clip-after")];
+    linkPlayers(before, after);
+    for (const video of [before, after]) fitFrame(video);
+    this.region = new RegionChoice("clip-region", before.parentElement, t("regionNoteClip"), () => {});
+    this.region.setDrawable(false);
+    before.addEventListener("loadeddata", () => this.showPlayable(before.videoWidth > 0)); // not when there is only sound
+    before.addEventListener("error", () => this.showPlayable(false));
   }
 
   makeOutput(name) {
@@ -43,8 +52,11 @@ export class ClipMode {
     byId("clip-model-field").hidden = usable.length < 2;
   }
 
-  setLimits({ max_s, max_bytes }) {
-    byId("clip-limits").textContent = t("clipLimits", { minutes: Math.round(max_s / 60), megabytes: Math.round(max_bytes / 2 ** 20) });
+  /** Take the limits of the service on clips. */
+  setLimits(limits) {
+    this.limits = limits;
+    byId("clip-limits").textContent = t("clipLimits", { time: formatTime(limits.max_s), size: formatBytes(limits.max_bytes) });
+    this.update();
   }
 
   /** Take a clip and show it; work begins with `start`. */
@@ -53,24 +65,50 @@ export class ClipMode {
     this.forget();
     clearProblem();
     this.file = file;
+    this.region.reset();
+    this.region.setDrawable(false);
     const video = byId("clip-before");
     if (video.src) URL.revokeObjectURL(video.src);
     video.src = URL.createObjectURL(file);
     video.controls = true;
+    byId("clip-original").classList.remove("unplayable");
     byId("clip-name").textContent = t("clipName", { name: file.name });
-    video.onerror = () => (byId("clip-name").textContent = t("clipUnplayable", { name: file.name }));
     byId("players").hidden = byId("clip-original").hidden = false;
     byId("clip-empty").hidden = true;
     byId("clip-result").hidden = byId("clip-done").hidden = true;
     this.update();
+    byId("clip-original").scrollIntoView({ block: "nearest" });
     byId("clip-start").focus({ preventScroll: true });
+    byId("clip-go").scrollIntoView({ block: "nearest" });
+  }
+
+  /** Say whether this browser can play the clip, which tells its length, too. */
+  showPlayable(isPlayable) {
+    if (!this.file) return;
+    if (!isPlayable) byId("clip-name").textContent = t("clipUnplayable", { name: this.file.name });
+    byId("clip-original").classList.toggle("unplayable", !isPlayable);
+    this.region.setDrawable(isPlayable);
+    this.update();
   }
 
   update() {
-    const usesBackground = this.outputs.includes("composite");
-    byId("clip-background").hidden = !usesBackground;
-    const isReady = this.file && !this.working && this.outputs.length && (!usesBackground || this.background.isComplete);
-    byId("clip-start").disabled = !isReady;
+    byId("clip-background").hidden = !this.outputs.includes("composite");
+    const missing = this.findMissing();
+    byId("clip-go").hidden = !this.file || this.working !== null;
+    byId("clip-start").disabled = missing !== "";
+    byId("clip-missing").textContent = missing;
+  }
+
+  /** Return what keeps the clip from being sent, as a text; empty when it can be. */
+  findMissing() {
+    if (!this.file) return "";
+    const { max_s: maxSeconds, max_bytes: maxBytes } = this.limits;
+    const { duration } = byId("clip-before");
+    if (this.file.size > maxBytes) return t("clipTooLarge", { size: formatBytes(this.file.size), limit: formatBytes(maxBytes) });
+    if (Number.isFinite(duration) && duration > maxSeconds) return t("clipTooLong", { time: formatTime(duration), limit: formatTime(maxSeconds) });
+    if (!this.outputs.length) return t("clipNoOutput");
+    if (this.outputs.includes("composite") && !this.background.isComplete) return t("clipNoPicture");
+    return "";
   }
 
   makeForm() {
@@ -82,7 +120,7 @@ export class ClipMode {
       const longer = Math.max(video.videoWidth, video.videoHeight) || 1280;
       for (const [name, value] of this.background.toOptions(longer)) form.append(name, value);
     }
-    for (const [name, value] of [...modelOption(byId("clip-model")), ...this.canvasOptions()]) form.append(name, value);
+    for (const [name, value] of [...modelOption(byId("clip-model")), ...this.canvasOptions(), ...this.region.toOptions()]) form.append(name, value);
     if (!byId("clip-smoothing").checked) form.append("smoothing", "off");
     const hasSound = this.outputs.some((name) => !SILENT.has(name));
     if (!byId("clip-audio").checked && hasSound) form.append("audio", "drop");
@@ -136,6 +174,7 @@ export class ClipMode {
     const own = (this.working = new AbortController());
     byId("clip-progress").hidden = false;
     byId("clip-progress").scrollIntoView({ block: "nearest" });
+    byId("clip-cancel").focus({ preventScroll: true });
     byId("clip-done").hidden = byId("clip-result").hidden = true;
     this.update();
     try {
@@ -157,8 +196,10 @@ export class ClipMode {
 
   end() {
     this.working = null;
+    const isFocused = document.activeElement === byId("clip-cancel");
     byId("clip-progress").hidden = true;
     this.update();
+    if (isFocused) byId("clip-start").focus({ preventScroll: true });
   }
 
   /** Stop the upload or the job; what was made of it is removed. */
@@ -234,18 +275,6 @@ export class ClipMode {
       showProblem(error);
     }
   }
-}
-
-/** Keep two players at the same moment: the second one has the controls. */
-function linkPlayers(follower, leader) {
-  const align = () => {
-    if (!leader.paused && follower.paused) follower.play().catch(() => {}); // the result plays in a loop
-    if (Math.abs(follower.currentTime - leader.currentTime) > 0.1) follower.currentTime = leader.currentTime;
-  };
-  leader.addEventListener("play", () => follower.play().catch(() => {}));
-  leader.addEventListener("pause", () => follower.pause());
-  leader.addEventListener("ratechange", () => (follower.playbackRate = leader.playbackRate));
-  for (const name of ["pause", "seeked", "timeupdate"]) leader.addEventListener(name, align);
 }
 
 function deleteJob(id) {

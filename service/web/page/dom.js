@@ -23,9 +23,10 @@ export function announce(text) {
 /** Show a problem document, or another error, above the controls. */
 export function showProblem(problem) {
   const { title, detail, hint, type, instance, limit, actual } = describe(problem);
-  const card = make("section", { class: "card problem" }, make("h2", {}, title), make("p", {}, detail));
-  if (hint) card.append(make("p", { class: "note" }, hint));
-  if (limit !== undefined && actual !== undefined) card.append(make("p", { class: "note" }, t("limits", { limit, actual })));
+  const card = make("section", { class: "card problem" }, make("h2", {}, title), make("p", {}, toSentence(detail)));
+  if (hint) card.append(make("p", { class: "note" }, toSentence(hint)));
+  const isTold = [limit, actual].every((value) => detail.includes(String(value)));
+  if (limit !== undefined && actual !== undefined && !isTold) card.append(make("p", { class: "note" }, t("limits", { limit, actual })));
   if (type) {
     const more = make("a", { href: type, target: "_blank", rel: "noopener" }, t("problemMore"));
     card.append(make("p", { class: "note" }, more, instance ? ` · ${t("problemId", { id: instance })}` : ""));
@@ -35,8 +36,20 @@ export function showProblem(problem) {
   card.scrollIntoView({ block: "nearest" });
 }
 
+/** Return the problem of a file that the service would refuse, before it is sent. */
+export function describeTooLarge(file, maxBytes) {
+  const values = { name: file.name, size: formatBytes(file.size), limit: formatBytes(maxBytes) };
+  return { title: t("tooLargeTitle"), detail: t("tooLarge", values) };
+}
+
 export function clearProblem() {
   byId("problem").replaceChildren();
+}
+
+/** Return a text of the service as a sentence of the page. */
+function toSentence(text) {
+  const whole = text.replace(/^[a-z](?=[a-z]* )/, (letter) => letter.toUpperCase()); // not the name of an option
+  return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 }
 
 function describe(problem) {
@@ -44,11 +57,13 @@ function describe(problem) {
   return { title: t("unknownTitle"), detail: problem.message ?? String(problem) };
 }
 
-export function say(text) {
-  showProblem({ title: t("unknownTitle"), detail: text });
+/** Show a message of the page itself. */
+export function say(title, detail) {
+  showProblem({ title: t(title), detail });
 }
 
 export function formatBytes(bytes) {
+  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(1)} GB`;
   if (bytes < 1e6) return `${Math.max(1, Math.round(bytes / 1e3))} kB`;
   return `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 }

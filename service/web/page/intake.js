@@ -45,14 +45,14 @@ function setUpDrop(takeFirst) {
 /** Return the camera's stream; the browser asks for permission. Says why there is none. */
 export async function openCamera(constraints) {
   if (!navigator.mediaDevices) {
-    say(t("cameraInsecure"));
+    say("cameraTitleNone", t("cameraInsecure"));
     return null;
   }
   try {
     return await navigator.mediaDevices.getUserMedia({ video: constraints, audio: false });
   } catch (error) {
     const reasons = { NotAllowedError: "cameraDenied", NotFoundError: "cameraMissing" };
-    say(t(reasons[error.name] ?? "cameraBusy"));
+    say("cameraTitleNone", t(reasons[error.name] ?? "cameraBusy"));
     return null;
   }
 }

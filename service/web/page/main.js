@@ -19,6 +19,7 @@ const photo = new PhotoMode();
 const clip = new ClipMode();
 const webcam = new WebcamMode();
 setUpKey();
+document.body.dataset.ready = ""; // all texts and controls have their place: nothing moves any more
 setUpIntake((file) => {
   showMode(isClip(file) ? "clip" : "photo");
   (isClip(file) ? clip : photo).open(file);
@@ -34,6 +35,7 @@ async function loadFacts() {
     photo.setModels(models);
     clip.setModels(models);
     webcam.setModels(models);
+    photo.setLimits(capabilities.image);
     clip.setLimits(capabilities.video);
   } catch (error) {
     if (!(error instanceof Problem) || error.status !== 401) showProblem(error);

@@ -1,9 +1,10 @@
 // Photos: the matte once from the network, everything else at once in the browser or from what was kept.
 import { Problem, request } from "./api.js";
 import { BackgroundChoice } from "./background.js";
+import { Busy } from "./busy.js";
 import { copyText, toCurl, toPython } from "./commands.js";
 import { blurBackground, drawComposite } from "./compose.js";
-import { announce, byId, clearProblem, save, showProblem } from "./dom.js";
+import { announce, byId, clearProblem, describeTooLarge, save, showProblem } from "./dom.js";
 import { fillModels, modelOption } from "./models.js";
 import { PlaceChoice, findSubject } from "./place.js";
 import { RegionChoice } from "./region.js";
@@ -21,8 +22,9 @@ export class PhotoMode {
     this.photo = null; // {file, isSample, width, height, original, cutout, resultId, blurred}
     this.opening = null; // the photo that is being matted for the first time
     this.working = null; // aborts what is under way
+    this.busy = new Busy();
     this.background = new BackgroundChoice(byId("photo-background"), "photo", ["none", "colour", "blur", "picture"], () => this.draw());
-    this.region = new RegionChoice(() => this.changeRegion());
+    this.region = new RegionChoice("region", byId("compare"), t("regionNote"), () => this.changeRegion());
     this.place = new PlaceChoice(() => this.draw());
     byId("photo-shadow").addEventListener("change", () => this.draw());
     for (const id of EDGES) byId(id).addEventListener("input", () => this.changeEdges());
@@ -48,6 +50,11 @@ export class PhotoMode {
     this.caption("sampleCaption");
   }
 
+  /** Take the limits of the service on photos. */
+  setLimits({ max_bytes }) {
+    this.maxBytes = max_bytes;
+  }
+
   setModels(models) {
     fillModels(byId("photo-model"), models, (model) => model.default);
     byId("photo-model-field").hidden = models.length < 2;
@@ -56,11 +63,11 @@ export class PhotoMode {
   /** Matte a photo and show it. */
   async open(file, isSample = false) {
     clearProblem();
+    if (file.size > this.maxBytes) return showProblem(describeTooLarge(file, this.maxBytes));
     byId("compare").scrollIntoView({ block: "nearest" });
     const isSame = (this.opening ?? this.photo)?.file === file;
     if (!isSame) this.region.reset();
-    const { width, height } = (isSame && this.photo) || {};
-    const photo = { file, isSample, width, height, resultId: null, blurred: null, original: null, cutout: null };
+    const photo = { file, isSample, resultId: null, blurred: null, original: null, cutout: null };
     this.setOpening(photo);
     await this.work(async (signal) => {
       await this.decodeOriginal(photo).catch(() => {}); // HEIC and TIFF: the service will show them
@@ -120,7 +127,7 @@ export class PhotoMode {
         photo.resultId = null; // kept long enough; send it again
       }
     }
-    const body = toForm([["file", photo.file], ...all, ...this.networkOptions(photo), ["keep_s", String(KEEP_S)]]);
+    const body = toForm([["file", photo.file], ...all, ...this.networkOptions(), ["keep_s", String(KEEP_S)]]);
     const answer = await request("/v1/image", { method: "POST", body, signal });
     photo.resultId = answer.headers.get("X-Result-ID");
     return answer;
@@ -141,8 +148,8 @@ export class PhotoMode {
   }
 
   /** Return what the network's run depends on; a kept result has it already. */
-  networkOptions({ width, height }) {
-    return [...modelOption(byId("photo-model")), ...this.region.toOptions(width, height)];
+  networkOptions() {
+    return [...modelOption(byId("photo-model")), ...this.region.toOptions()];
   }
 
   showEdges() {
@@ -178,7 +185,7 @@ export class PhotoMode {
   async work(task) {
     this.working?.abort();
     const own = (this.working = new AbortController());
-    byId("photo-busy").hidden = false;
+    this.busy.start();
     try {
       await task(own.signal);
       clearProblem();
@@ -188,7 +195,7 @@ export class PhotoMode {
       this.setOpening(null);
       this.show(); // what was shown before still holds
     } finally {
-      if (this.working === own) byId("photo-busy").hidden = true;
+      if (this.working === own) this.busy.end();
     }
   }
 
@@ -197,6 +204,7 @@ export class PhotoMode {
     if (!this.photo) return;
     const [before] = fitCanvases(this.photo.original);
     before.getContext("2d").drawImage(this.photo.original, 0, 0);
+    byId("photo-caption").textContent = this.photo.caption ?? "";
     this.draw();
   }
 
@@ -244,7 +252,7 @@ export class PhotoMode {
 
   async copy(button, write) {
     const described = this.describe("png");
-    const text = write({ ...described, options: [...described.options, ...this.networkOptions(this.photo)] });
+    const text = write({ ...described, options: [...described.options, ...this.networkOptions()] });
     const shown = byId("command");
     shown.textContent = text;
     shown.hidden = false;
@@ -257,7 +265,8 @@ export class PhotoMode {
 
   caption(name) {
     const { file, width, height, seconds } = this.photo;
-    byId("photo-caption").textContent = t(name, { name: file.name, width, height, seconds });
+    this.photo.caption = t(name, { name: file.name, width, height, seconds });
+    byId("photo-caption").textContent = this.photo.caption;
   }
 }
 

@@ -56,6 +56,7 @@ export class WebcamMode {
     this.video.srcObject = this.stream;
     await this.video.play();
     byId("webcam-start").textContent = t("webcamStop");
+    byId("webcam-wait").textContent = t("webcamStarting");
     await this.connect();
   }
 
@@ -64,6 +65,7 @@ export class WebcamMode {
     this.stream = null;
     this.disconnect();
     byId("webcam-start").textContent = t("webcamStart");
+    byId("webcam-wait").textContent = t("webcamEmpty");
     byId("webcam-view").hidden = byId("webcam-facts").hidden = byId("webcam-slow").hidden = true;
     byId("webcam-empty").hidden = false;
   }
@@ -123,7 +125,7 @@ export class WebcamMode {
 
   lose(code) {
     this.stop();
-    say(explainClose(code));
+    say("socketTitle", explainClose(code));
   }
 
   draw(cutout, frame) {
@@ -174,11 +176,19 @@ export class WebcamMode {
       return;
     }
     const actions = make("div", { class: "row" });
+    const fast = byId("webcam-model").querySelector("option[selected]")?.value ?? "";
+    if (byId("webcam-model").value !== fast) actions.append(make("button", { type: "button", click: () => this.chooseModel(fast) }, t("slowModel", { model: fast })));
     if (smaller) actions.append(make("button", { type: "button", click: () => this.choose("webcam-size", smaller) }, t("slowSmaller", { size: smaller })));
     if (byId("webcam-smoothing").checked) actions.append(make("button", { type: "button", click: () => this.choose("webcam-smoothing", false) }, t("slowSmoothing")));
     const advice = make("p", {}, t(smaller ? "slowAlso" : "slowElse"));
     card.replaceChildren(make("h2", {}, t("slowTitle")), make("p", { class: "note" }, facts), actions, advice);
     card.hidden = false;
+  }
+
+  chooseModel(name) {
+    byId("webcam-model").value = name;
+    this.fillSizes();
+    this.reconnect();
   }
 
   choose(id, value) {
