@@ -9,7 +9,14 @@ import re
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple, cast
 
-from service.media.video.container.elements import CLUSTER, CUES, EBML, SEGMENT, read_element
+from service.media.video.container.elements import (
+    CLUSTER,
+    CUES,
+    EBML,
+    SEGMENT,
+    count_wrong_checksums,
+    read_element,
+)
 from service.media.video.transport import count_lost_places
 
 _READS_A_PULSE, _MOST = 1024, 100
@@ -72,6 +79,7 @@ def count_broken_places(
     name = next((name for name in _STEPS if format.startswith(name)), None)
     if name is None:
         return 0
+    wrong = count_wrong_checksums(file) if name == "matroska" else 0
     step, following = _STEPS[name]
     file_bytes = file.seek(0, os.SEEK_END)
     position = places = 0
@@ -81,11 +89,12 @@ def count_broken_places(
         except _Broken as broken:
             found = _find(file, following, broken.position, file_bytes)
             if found is None:
-                return places + broken.is_inside
+                places += broken.is_inside
+                break
             places, position = places + 1, found
         else:
             break
-    return places
+    return max(places, wrong)
 
 
 def _find(file: BinaryIO, following: re.Pattern[bytes], start: int, end: int) -> int | None:

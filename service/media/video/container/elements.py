@@ -1,7 +1,11 @@
 """Elements of EBML (RFC 8794), of which Matroska and WebM consist (RFC 9559)."""
 
+import zlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
+_CHECKSUM, _CHECKSUM_BYTES = 0xBF, 6
+_MAX_PIECES, _BLOCK = 1 << 16, 1 << 20
 EBML, SEGMENT, CLUSTER, CUES = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0x1C53BB6B
 
 
@@ -25,3 +29,36 @@ def list_elements(data: bytes) -> Iterator[tuple[int, bytes]]:
         name, content, size = element
         yield name, data[at + content : at + content + size]
         at += content + size
+
+
+def walk_segment(file: BinaryIO) -> Iterator[tuple[int, int, int, int]]:
+    """Yield name, start, place of the content and size of what lies in the first segment.
+
+    The places count from where the file begins. Rubbish and elements of unknown size end it.
+    """
+    at, is_inside = 0, False
+    for _ in range(_MAX_PIECES):
+        file.seek(at)
+        element = read_element(file.read(16))
+        if element is None or (is_inside and element[0] == EBML):
+            return
+        name, content, size = element
+        if is_inside:
+            yield name, at, at + content, size
+        is_inside = is_inside or name == SEGMENT
+        at += content + (0 if name == SEGMENT else size)
+
+
+def count_wrong_checksums(file: BinaryIO) -> int:
+    """Return how many clusters of a Matroska do not have the CRC-32 that they state."""
+    wrong = 0
+    for name, _, at, size in walk_segment(file):
+        file.seek(at)
+        head = file.read(_CHECKSUM_BYTES)
+        if name != CLUSTER or head[:2] != bytes([_CHECKSUM, 0x84]):
+            continue
+        checksum, left = 0, size - _CHECKSUM_BYTES
+        while left > 0 and (block := file.read(min(left, _BLOCK))):
+            checksum, left = zlib.crc32(block, checksum), left - len(block)
+        wrong += left == 0 and checksum != int.from_bytes(head[2:], "little")
+    return wrong

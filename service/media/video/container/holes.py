@@ -10,18 +10,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from service.media.video.container.elements import (
-    CLUSTER,
-    CUES,
-    SEGMENT,
-    list_elements,
-    read_element,
-)
+from service.media.video.container.elements import CLUSTER, CUES, list_elements, walk_segment
 
 _USUAL, _LEAST_S = 4, 0.2  # distances of audio packets, or seconds, that make a hole
 _SHARE = 0.5  # of a hole in which no other track has anything either
 _CUE_POINT, _CUE_PLACES, _CUE_CLUSTER = 0xBB, 0xB7, 0xF1
-_MAX_CUES_BYTES, _MAX_PIECES = 4 << 20, 1 << 16
+_MAX_CUES_BYTES = 4 << 20
 
 
 class HoleWatch:
@@ -71,24 +65,14 @@ def _count_holes(sound: int, times_s: dict[int, NDArray[np.float64]]) -> int:
 
 def has_sound_index(file: BinaryIO) -> bool:
     """Say whether a Matroska has an index (Cues), and each cluster of it is where that says."""
-    file.seek(0)
-    at, clusters, cues = 0, set[int](), b""
-    begin = 0
-    for _ in range(_MAX_PIECES):
-        file.seek(at)
-        element = read_element(file.read(16))
-        if element is None:
-            break
-        name, content, size = element
-        if name == SEGMENT:
-            begin = at = at + content
-            continue
+    clusters, cues, begin = set[int](), b"", None
+    for name, at, content, size in walk_segment(file):
+        begin = at if begin is None else begin
         if name == CLUSTER:
             clusters.add(at - begin)
         elif name == CUES and size <= _MAX_CUES_BYTES:
-            file.seek(at + content)
+            file.seek(content)
             cues = file.read(size)
-        at += content + size
     places = [
         int.from_bytes(place)
         for point, inside in list_elements(cues)

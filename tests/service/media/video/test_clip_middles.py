@@ -103,3 +103,17 @@ def test_track_that_was_not_announced(tmp_path) -> None:
     assert clip.info.audio == ()
     told = clip.repairs.describe()
     assert told.pop("clock_corrections") >= 2 and told == {"places_damaged": 1}
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9", "mpeg4"])
+def test_damage_that_decoders_pass_over_is_found_by_the_checksums_of_matroska(
+    tmp_path, codec: str
+) -> None:
+    path = clips.make_clip(tmp_path / "a.mkv", seconds=1, fps=25, codec=codec)
+    assert read_clip(path).repairs.describe() == {}
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as file:
+        packets = [packet for packet in file.demux(video=0) if packet.size > 30]
+    data[packets[9].pos + packets[9].size // 2] ^= 16
+    path.write_bytes(data)
+    assert read_clip(path).repairs.places_damaged == 1
