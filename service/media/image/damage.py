@@ -6,7 +6,6 @@ pixels is told. Damage that leaves the coded length as it was cannot be found.
 
 import contextlib
 import fcntl
-import io
 import os
 import re
 from collections.abc import Iterator
@@ -16,14 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.media.image.formats.avif import import_av
 from service.media.image.formats.webp import walk_chunks
 from service.media.image.samples import cut_strips
 
 DAMAGED = "damaged inside its pixels: from some place on they may be wrong"
 _STDERR, _MOST = 2, 4096
-# Of FFmpeg's decoders: dav1d then compares how many bits a tile has with how many it took.
-_STRICT = {"strict": "strict", "err_detect": "explode+crccheck"}
 _SPOILED = bytes(np.random.default_rng(0).integers(0, 256, 48, np.uint8))
 _MOVES = 2  # a flag of VP8X
 _FLAW = re.compile(r"Corrupt JPEG data: |Premature end of JPEG|Inconsistent progression")
@@ -90,26 +86,6 @@ def _hear_stderr() -> Iterator[list[str]]:
         os.close(kept)
         heard.append(os.pread(file, _MOST, 0).decode("latin-1"))
         os.close(file)
-
-
-def has_av1_or_hevc_flaw(data: bytes | bytearray) -> bool:
-    """Say whether a strict decoder refuses the picture of an AVIF or HEIF that others show.
-
-    Thumbnails do not count.
-    """
-    av = import_av()
-    with contextlib.suppress(av.FFmpegError, ValueError), av.open(io.BytesIO(data)) as container:
-        parts = av.stream.Disposition.default | av.stream.Disposition.dependent  # and its tiles
-        streams = [s for s in container.streams.video if s.disposition & parts]
-        try:
-            for stream in streams:
-                stream.codec_context.options = _STRICT
-                stream.codec_context.thread_count = 1
-            for packet in container.demux(streams):
-                packet.decode()
-        except av.InvalidDataError:
-            return True
-    return False
 
 
 def _spoil_end(data: bytes | bytearray) -> bytes | None:

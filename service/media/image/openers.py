@@ -10,7 +10,6 @@ from service.media.image.damage import (
     decode_jpeg,
     ends_too_soon,
     find_jpeg_flaw,
-    has_av1_or_hevc_flaw,
     has_webp_flaw,
 )
 from service.media.image.formats.bmp import BmpFile, decode_fields, mend_bmp, read_bmp
@@ -27,6 +26,7 @@ from service.media.image.formats.webp import (
     lacks_pixels,
 )
 from service.media.image.source import Deep, Pixels, Source, open_file, take_file
+from service.media.image.strict import has_av1_or_hevc_flaw
 from service.media.image.truncated import (
     accept_truncated,
     find_missing_jpeg,

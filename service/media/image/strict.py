@@ -1,0 +1,86 @@
+"""Damage inside the coded pixels of HEIF and AVIF. For the decoder child alone."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.media.image.formats.avif import import_av
+
+# Of FFmpeg's decoders: dav1d then compares how many bits a tile has with how many it took.
+_STRICT = {"strict": "strict", "err_detect": "explode+crccheck"}
+_QUICK = {"skip_loop_filter": "all"}  # the same values whatever is compared
+_SPOILED = np.random.default_rng(0).integers(4, 256, 12, np.uint8).tobytes()
+_FIRST_BYTES = 16  # of a slice, which hold its header
+_LAST_SLICE = 31  # types of units up to this one hold pixels (ITU-T H.265, table 7-1)
+_MOST_SLICES = 8  # of one picture that are looked at, each by decoding it
+
+
+def has_av1_or_hevc_flaw(data: bytes | bytearray) -> bool:
+    """Say whether the picture of an AVIF or HEIF, which decoders show, is damaged.
+
+    A strict decoder refuses it, or does not come to the end of what is coded. Thumbnails do not
+    count.
+    """
+    av = import_av()
+    with contextlib.suppress(av.FFmpegError, ValueError), av.open(io.BytesIO(data)) as container:
+        parts = av.stream.Disposition.default | av.stream.Disposition.dependent  # and its tiles
+        streams = [s for s in container.streams.video if s.disposition & parts]
+        for packet in container.demux(streams):
+            if packet.size and _is_damaged(packet.stream.codec_context, bytes(packet)):
+                return True
+    return False
+
+
+def _is_damaged(context: Any, coded: bytes) -> bool:
+    """Say whether the coded pixels of one tile are damaged."""
+    av, name = import_av(), context.name
+    is_hevc = name == "hevc"
+    try:
+        sound = _decode(context, coded, _STRICT | (_QUICK if is_hevc else {}))
+    except av.InvalidDataError:
+        return True
+    for spoiled in _spoil_ends(coded, bytes(context.extradata or b"")) if is_hevc else ():
+        with contextlib.suppress(av.FFmpegError):
+            other = _decode(context, spoiled, _QUICK)
+            if len(sound) == len(other) and all(map(np.array_equal, sound, other)):
+                return True
+    return False
+
+
+def _decode(context: Any, coded: bytes, options: dict[str, str]) -> list[NDArray[np.uint8]]:
+    """Return the planes of the pictures that coded bytes hold, by a decoder of their own."""
+    av = import_av()
+    decoder = av.CodecContext.create(context.name, "r")
+    decoder.extradata, decoder.thread_count, decoder.options = context.extradata, 1, options
+    frames = [*decoder.decode(av.Packet(coded)), *decoder.decode(None)]
+    return [_read(plane, frame.format) for frame in frames for plane in frame.planes]
+
+
+def _read(plane: Any, format: Any) -> NDArray[np.uint8]:
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
+    return rows[:, : plane.width * ((format.components[0].bits + 7) // 8)].copy()
+
+
+def _spoil_ends(coded: bytes, description: bytes) -> Iterator[bytes]:
+    """Yield the coded bytes with noise at the end of one slice after another.
+
+    A decoder that has lost its way does not, as a rule, come near it; then it changes nothing.
+    """
+    if len(description) < 22:
+        return
+    length_bytes, at, slices = (description[21] & 3) + 1, 0, 0
+    while at + length_bytes < len(coded) and slices < _MOST_SLICES:
+        start = at + length_bytes
+        at = start + int.from_bytes(coded[at:start])
+        unit = coded[start:at]
+        if len(unit) < 2 or unit[0] >> 1 & 63 > _LAST_SLICE:
+            continue
+        slices += 1
+        end = start + len(unit.rstrip(b"\0\3"))  # which may fill it up
+        begin = max(end - len(_SPOILED), start + _FIRST_BYTES)
+        if begin < end:
+            yield coded[:begin] + _SPOILED[: end - begin] + coded[end:]
