@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from service.media.image.formats.vp8 import find_part_ends
 from service.media.image.formats.webp import walk_chunks
 from service.media.image.samples import cut_strips
 
@@ -88,30 +89,39 @@ def _hear_stderr() -> Iterator[list[str]]:
         os.close(file)
 
 
-def _spoil_end(data: bytes | bytearray) -> bytes | None:
-    """Return a WebP whose last coded pixels are noise, None for one without loss or that moves.
+def _spoil_ends(data: bytes | bytearray) -> Iterator[bytes]:
+    """Yield a WebP with noise for the last pixels of one of its parts after another.
 
     A decoder that has lost its way reads past the end or, as a rule, does not come near it; then
-    this changes nothing in the picture.
+    this changes nothing in the picture. Without loss, and with pictures that move, none is yielded.
     """
     if data[12:16] == b"VP8X" and data[20] & _MOVES:
-        return None
+        return
     for kind, start, end in walk_chunks(data):
-        if kind == b"VP8 ":
-            begin = max(start, end - len(_SPOILED))
-            return bytes(data[:begin]) + _SPOILED[: end - begin] + bytes(data[end:])
-    return None
+        if kind != b"VP8 ":
+            continue
+        before = start
+        for part_end in (start + place for place in find_part_ends(bytes(data[start:end]))):
+            begin = max(start, part_end - len(_SPOILED))
+            # What is so short may be of blocks without pixels of their own.
+            if begin >= before or part_end == end:
+                noise = _SPOILED[: part_end - begin]
+                yield bytes(data[:begin]) + noise + bytes(data[part_end:])
+            before = part_end
+        return
 
 
 def has_webp_flaw(data: bytes | bytearray, image: Image.Image) -> bool:
-    """Say whether a lossy WebP that decodes to `image` is damaged inside its pixels.
+    """Say whether a lossy WebP that decodes to `image` is damaged inside its pixels."""
+    return any(_decodes_to(spoiled, image) for spoiled in _spoil_ends(data))
 
-    OpenCV decodes the spoiled file: it has the same library, and takes less memory than Pillow.
+
+def _decodes_to(data: bytes, image: Image.Image) -> bool:
+    """Say whether a WebP decodes to the colours of `image`.
+
+    OpenCV decodes it: it has the same library, and takes less memory than Pillow.
     """
-    spoiled = _spoil_end(data)
-    if spoiled is None:
-        return False
-    other = cv2.imdecode(np.frombuffer(spoiled, np.uint8), cv2.IMREAD_COLOR_RGB)
+    other = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if other is None or other.shape[:2] != image.size[::-1]:
         return False
     return all(

@@ -16,6 +16,7 @@ _QUICK = {"skip_loop_filter": "all"}  # the same values whatever is compared
 _SPOILED = np.random.default_rng(0).integers(4, 256, 12, np.uint8).tobytes()
 _FIRST_BYTES = 16  # of a slice, which hold its header
 _LAST_SLICE = 31  # types of units up to this one hold pixels (ITU-T H.265, table 7-1)
+_FILLING, _LAST_BYTES = b"\0\3", 4
 _MOST_SLICES = 8  # of one picture that are looked at, each by decoding it
 
 
@@ -29,9 +30,13 @@ def has_av1_or_hevc_flaw(data: bytes | bytearray) -> bool:
     with contextlib.suppress(av.FFmpegError, ValueError), av.open(io.BytesIO(data)) as container:
         parts = av.stream.Disposition.default | av.stream.Disposition.dependent  # and its tiles
         streams = [s for s in container.streams.video if s.disposition & parts]
+        seen = set[int]()
         for packet in container.demux(streams):
-            if packet.size and _is_damaged(packet.stream.codec_context, bytes(packet)):
-                return True
+            stream = packet.stream
+            if packet.size and stream.index not in seen:  # of a film only the first picture
+                seen.add(stream.index)
+                if _is_damaged(stream.codec_context, bytes(packet)):
+                    return True
     return False
 
 
@@ -80,7 +85,14 @@ def _spoil_ends(coded: bytes, description: bytes) -> Iterator[bytes]:
         if len(unit) < 2 or unit[0] >> 1 & 63 > _LAST_SLICE:
             continue
         slices += 1
-        end = start + len(unit.rstrip(b"\0\3"))  # which may fill it up
+        end = start + _find_end(unit)
         begin = max(end - len(_SPOILED), start + _FIRST_BYTES)
         if begin < end:
             yield coded[:begin] + _SPOILED[: end - begin] + coded[end:]
+
+
+def _find_end(unit: bytes) -> int:
+    """Return where the code in a unit ends; some encoders fill it up but for its last bytes."""
+    end = len(unit.rstrip(_FILLING))
+    filled = len(unit[: end - _LAST_BYTES].rstrip(_FILLING))
+    return filled if end - filled > 2 * _LAST_BYTES else end

@@ -1,5 +1,9 @@
 """Photos that are damaged in the middle of their pixels: refused, cut, or read and told."""
 
+import struct
+from fractions import Fraction
+
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -109,6 +113,40 @@ def test_coded_pixels_that_are_damaged(portrait, format, mode, options, unseen, 
     assert read(data).notes == ()
     told = count(data, how)
     assert told.get("silent", 0) <= unseen, told
+
+
+def make_webp_of_parts(pixels: np.ndarray, parts: int) -> bytes:
+    """Return a lossy WebP of (H, W, 3) whose rows of blocks lie in so many parts in turn."""
+    encoder = av.CodecContext.create("libvpx", "w")
+    encoder.height, encoder.width = pixels.shape[:2]
+    encoder.pix_fmt, encoder.time_base = "yuv420p", Fraction(1, 25)
+    encoder.options = {"slices": str(parts), "crf": "10", "b": "5M"}
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
+    frame = frame.reformat(format="yuv420p")
+    (packet,) = [*encoder.encode(frame), *encoder.encode(None)]
+    coded = bytes(packet)
+    chunk = b"VP8 " + struct.pack("<I", len(coded)) + coded + bytes(len(coded) % 2)
+    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4, 8])
+@pytest.mark.parametrize("how", ["noise", "zeros"])
+def test_webp_whose_pixels_lie_in_parts(portrait, parts: int, how: str) -> None:
+    data = make_webp_of_parts(portrait, parts)
+    assert read(data).notes == ()
+    whole = read(data).image
+    places = np.linspace(0.25, 0.9, 12)
+    told = [judge(replace(data, int(len(data) * place), how), whole) for place in places]
+    assert told.count("silent") <= 1, told
+
+
+@pytest.mark.parametrize("parts", [1, 4, 8])
+def test_sound_webp_of_parts_with_little_in_them_is_not_called_damaged(portrait, parts) -> None:
+    for rows in (slice(0), slice(100, None), slice(0, 300), slice(None)):
+        pixels = portrait.copy()
+        pixels[rows] = 255
+        assert read(make_webp_of_parts(pixels, parts)).notes == ()
+        assert read(make_webp_of_parts(pixels[:40, :24], parts)).notes == ()
 
 
 @pytest.mark.parametrize("format", ["WEBP", "AVIF", "HEIF"])
