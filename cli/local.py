@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import re
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ OWN_FILES = {
     "max_videos": 1,
 }
 USAGE = (InvalidOption.slug, ImpossibleOutput.slug)  # here or on a service
+ROUTE = re.compile(r"(?:POST )?/v1/(image|video)\b(?!/)")
 MODEL_SUFFIXES = (".onnx", ".ckpt", ".npz", ".pt", ".pth")
 
 
@@ -82,8 +84,9 @@ class Place:
 
 
 def explain(error: MattingError) -> str:
-    """Return what was wrong and what to do, in one line."""
-    return f"{error.detail}; {error.hint}" if error.hint else error.detail
+    """Return what was wrong and what to do, in one line, with commands for routes of the API."""
+    text = f"{error.detail}; {error.hint}" if error.hint else error.detail
+    return ROUTE.sub(r"`matte \1`", text)
 
 
 @contextmanager

@@ -34,6 +34,8 @@ def translate_errors() -> Iterator[None]:
         if getattr(error, "status", None) in NO_ACCESS:
             raise CannotGoOn(f"{error}; --key or MATTE_KEY is the key") from None
         raise RemoteProblem(dict(error.problem), str(error)) from None
+    except matting_client.Unreachable as error:
+        raise CannotGoOn(f"{error}; see whether the address is right and it runs there") from None
     except matting_client.MattingError as error:
         raise CannotGoOn(str(error)) from None
 

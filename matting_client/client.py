@@ -62,7 +62,8 @@ class Client:
     ) -> MattedVideo:
         """Matte a clip into the file `target`, or into that folder where there are several outputs.
 
-        It goes as a job, which is deleted afterwards, and when it is interrupted. Raises JobFailed.
+        Folders that are missing are made. The clip goes as a job, which is deleted afterwards, and
+        when it is interrupted. Raises JobFailed.
         """
         return run(jobs.matte_video(self._core, clip, Path(target), options, progress))
 

@@ -49,10 +49,12 @@ async def matte_video(
     core: Core, clip: File, target: str | Path, given: Mapping[str, Any], progress: Report | None
 ) -> MattedVideo:
     """Send a clip, wait, download its results and delete the job, whatever comes in between."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)  # or fail now, not when all is done
     job = await submit(core, clip, given, progress, None)
     try:
         status = await job.wait(progress)
-        files = await job.download_all(Path(target), progress)
+        files = await job.download_all(target, progress)
         return MattedVideo(files, status.report or {})
     finally:
         with suppress(MattingError):

@@ -29,7 +29,7 @@ from cli.screen import open_progress
 from cli.stills.backend import Backend, open_backend
 from cli.stills.journal import Journal
 from cli.stills.request import NO_FLAG, StillRequest, make_request
-from cli.stills.tree import Photo, check_folder, check_folders, find_beside, find_photos
+from cli.stills.tree import PHOTOS, Photo, check_folder, check_folders, find_beside, find_photos
 from service.errors import MattingError
 from service.inference.providers import count_threads
 from service.stills.options import ImageOptions
@@ -137,7 +137,7 @@ async def run(work: Run, place: Place) -> None:
     cancel_on_signals()
     photos = find_photos(work.source, work.out, work.request.suffix)
     if not photos:
-        fail(f"{work.source}: there are no photos in it")
+        fail(f"{work.source}: there are no photos in it; their names end in {', '.join(PHOTOS)}")
     async with open_backend(place, photos=work.jobs) as backend:
         network = await backend.identify(work.request, has_trimaps=work.trimaps is not None)
         identity = identify(work.request, network)

@@ -1,6 +1,7 @@
 """`matte image IN OUT`: matte one photo."""
 
 import asyncio
+import errno
 import json
 import os
 import sys
@@ -79,7 +80,7 @@ def image(
         )
         target = choose_target(photo, out, request)
         refuse_overwriting([target] if target != PIPE else [], force)
-        content = sys.stdin.buffer.read() if photo == PIPE else photo.read_bytes()
+        content = sys.stdin.buffer.read() if photo == PIPE else read_photo(photo)
         result = asyncio.run(run(place, content, request))
         write(result, target, force)
     say = sys.stderr if target == PIPE else sys.stdout
@@ -89,6 +90,15 @@ def image(
         print(json.dumps(told | result.metadata), file=say)
     elif target != PIPE:
         print("\n".join(f"{name:<22}{text}" for name, text in summarise(result, target)))
+
+
+def read_photo(photo: Path) -> bytes:
+    """Return the content of a file; raises OSError."""
+    if photo.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, "is a folder; `matte folder` takes folders", str(photo)
+        )
+    return photo.read_bytes()
 
 
 def choose_target(photo: Path, out: Path, request: StillRequest) -> Path:

@@ -25,6 +25,9 @@ class Photo:
 
 def check_folders(source: Path, out: Path) -> None:
     """Raise InvalidOption where results would be taken for photos, or OSError without a source."""
+    if source.is_file():
+        why = "is one file; `matte image` takes one photo"
+        raise NotADirectoryError(errno.ENOTDIR, why, str(source))
     check_folder(source)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is no folder", str(out))

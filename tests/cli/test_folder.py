@@ -155,7 +155,8 @@ def test_names_of_results(tmp_path) -> None:
     ("code", "arguments", "text"),
     [
         (1, ["none", "out"], "none: is no folder"),
-        (1, ["empty", "out"], "there are no photos in it"),
+        (1, ["in/a.jpg", "out"], "a.jpg: is one file; `matte image` takes one photo"),
+        (1, ["empty", "out"], "there are no photos in it; their names end in .jpg, .jpeg"),
         (2, ["in", "in"], "results would be matted as photos"),
         (2, ["in", "."], "results would be matted as photos"),
         (2, ["in", "out", "--jobs", "0"], "--jobs"),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cli.__main__ import main as matte
-from tests.helpers import decode, post_image
+from tests.helpers import ROOT, decode, post_image
 
 QUICK = ("--device", "cpu", "--ref-size", "64")
 
@@ -82,6 +83,8 @@ def test_file_that_is_there_is_overwritten_by_force_only(folder, capsys) -> None
     ("code", "arguments", "text"),
     [
         (1, ["none.jpg", "out.png"], "none.jpg: No such file"),
+        (1, [".", "out.png"], ".: is a folder; `matte folder` takes folders"),
+        (1, ["clip.mp4", "out.png"], "the file is a clip; `matte video` takes clips"),
         (1, ["text.jpg", "out.png"], "none of JPEG, PNG"),
         (1, ["photo.jpg", "none/out.png"], "none: No such file"),
         (1, ["photo.jpg", "out.png", "--background-file", "none.png"], "none.png: No such file"),
@@ -101,7 +104,8 @@ def test_refusal_is_one_line_and_leaves_nothing(
     folder: Path, capsys, code: int, arguments: list[str], text: str
 ) -> None:
     (folder / "text.jpg").write_text("hello\n" * 100)
+    shutil.copy(ROOT / "examples" / "clip.mp4", folder)
     assert run(*arguments) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and text in line
-    assert list_names(folder) == ["photo.jpg", "small.png", "text.jpg"]
+    assert list_names(folder) == ["clip.mp4", "photo.jpg", "small.png", "text.jpg"]

@@ -96,12 +96,12 @@ def test_clip_is_done_by_the_service(service, folder, capsys) -> None:
     ("code", "command", "arguments", "text"),
     [
         (1, "image", ["--key", "wrong"], "--key or MATTE_KEY"),
-        (1, "image", ["--server", "http://127.0.0.1:{free}", "--key", ""], "no answer from http"),
+        (1, "image", ["--server", "http://127.0.0.1:{free}", "--key", ""], "the address is right"),
         (2, "image", ["--device", "cpu"], "leave out --server"),
         (2, "image", ["--model", "mine.onnx"], "leave out --server"),
         (2, "image", ["--model", "nobody"], "there is no model `nobody`; this service has"),
         (2, "video", ["--model", "nobody"], "there is no model `nobody`"),
-        (1, "video", [], "not a"),
+        (1, "video", [], "not a video; send it to `matte image`"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

@@ -68,6 +68,18 @@ def test_several_outputs_go_into_a_folder(connect, fake_service, clip, tmp_path:
     assert all(path.stat().st_size > 500 for path in video.files.values())
 
 
+def test_missing_folder_is_made_before_the_clip_is_sent(
+    connect, fake_service, clip, tmp_path: Path
+) -> None:
+    client = connect(fake_service, "a")
+    video = client.matte_video(clip, tmp_path / "new" / "out.mp4")
+    assert video.path.stat().st_size > 500
+    told: list[Progress] = []
+    with pytest.raises(OSError, match=r"out\.mp4"):
+        client.matte_video(clip, video.path / "other.mp4", progress=told.append)
+    assert told == [], "nothing was sent"
+
+
 def test_job_is_followed_and_found_again(connect, fake_service, clip, tmp_path: Path) -> None:
     client = connect(fake_service, "a")
     job = client.submit(clip, outputs="alpha")
