@@ -14,7 +14,7 @@ from service.access import Access
 from service.api.auth import AuthLayer
 from service.api.body_layer import BodyLayer
 from service.api.compat import routes as compat
-from service.api.dependencies import Services, get_runtime
+from service.api.dependencies import Services, get_services
 from service.api.disconnect import ClientDisconnected
 from service.api.openapi import install_document
 from service.api.problems import install_error_handlers
@@ -143,7 +143,7 @@ def create_app(
 
 async def on_client_disconnect(request: Request, error: Exception) -> Response:
     """End a request whose client has left; 499 is only for the log."""
-    metrics = get_runtime(request).metrics
+    metrics = get_services(request).runtime.metrics
     metrics.requests_rejected.labels("disconnected").inc()
     return Response(status_code=499)
 

@@ -64,17 +64,22 @@ class AdmissionGate:
         """Seconds of work that is admitted."""
         return self.requests * self.image_s + self.fine_requests * self.fine_s
 
+    def check(self, owner: str = ANONYMOUS) -> None:
+        """Raise Overloaded when a bound is reached; to be called before a body is read, too."""
+        if owner != ANONYMOUS and not self.own_requests[owner]:
+            return
+        ahead_s = self.ahead_s
+        if self.requests >= self.max_requests:
+            raise self._refuse("requests in progress", self.max_requests, self.requests)
+        if self.requests >= 2 and ahead_s > self.queue_s:
+            raise self._refuse("seconds of work are queued", self.queue_s, round(ahead_s, 2))
+
     def try_enter(self, owner: str = ANONYMOUS, *, is_fine: bool = False) -> "Ticket":
         """Return a ticket that must be closed; raises Overloaded when a bound is reached.
 
         The seconds that refine=fine takes count as well.
         """
-        if owner == ANONYMOUS or self.own_requests[owner]:
-            ahead_s = self.ahead_s
-            if self.requests >= self.max_requests:
-                raise self._refuse("requests in progress", self.max_requests, self.requests)
-            if self.requests >= 2 and ahead_s > self.queue_s:
-                raise self._refuse("seconds of work are queued", self.queue_s, round(ahead_s, 2))
+        self.check(owner)
         self.requests += 1
         self.own_requests[owner] += 1
         self.fine_requests += is_fine

@@ -38,35 +38,43 @@ def get_services(connection: HTTPConnection) -> Services:
     return cast(Services, connection.app.state.services)
 
 
-def get_runtime(connection: HTTPConnection) -> Runtime:
+async def check_gate(connection: HTTPConnection) -> None:
+    """Raise Overloaded before a body is read that there is no room for."""
+    get_services(connection).runtime.gate.check(connection.scope["owner"])
+
+
+# Coroutines: FastAPI would run functions in threads.
+
+
+async def get_runtime(connection: HTTPConnection) -> Runtime:
     return get_services(connection).runtime
 
 
-def get_slots(connection: HTTPConnection) -> VideoSlots:
+async def get_slots(connection: HTTPConnection) -> VideoSlots:
     return get_services(connection).slots
 
 
-def get_results(connection: HTTPConnection) -> ResultStore:
+async def get_results(connection: HTTPConnection) -> ResultStore:
     return get_services(connection).results
 
 
-def get_sessions(connection: HTTPConnection) -> SessionStore:
+async def get_sessions(connection: HTTPConnection) -> SessionStore:
     return get_services(connection).sessions
 
 
-def get_jobs(connection: HTTPConnection) -> Jobs:
+async def get_jobs(connection: HTTPConnection) -> Jobs:
     return get_services(connection).jobs
 
 
-def get_intake(connection: HTTPConnection) -> JobIntake:
+async def get_intake(connection: HTTPConnection) -> JobIntake:
     return get_services(connection).intake
 
 
-def get_outgoing(connection: HTTPConnection) -> OutgoingCalls:
+async def get_outgoing(connection: HTTPConnection) -> OutgoingCalls:
     return get_services(connection).outgoing
 
 
-def get_uploads(connection: HTTPConnection) -> UploadStore:
+async def get_uploads(connection: HTTPConnection) -> UploadStore:
     return get_services(connection).uploads
 
 
@@ -78,3 +86,4 @@ JobsDependency = Annotated[Jobs, Depends(get_jobs)]
 OutgoingDependency = Annotated[OutgoingCalls, Depends(get_outgoing)]
 UploadsDependency = Annotated[UploadStore, Depends(get_uploads)]
 IntakeDependency = Annotated[JobIntake, Depends(get_intake)]
+BEHIND_GATE = [Depends(check_gate)]

@@ -14,7 +14,12 @@ from service.api.compat.removebg import (
 )
 from service.api.compat.removebg_body import BACKGROUND, BG_URL, IMAGE, IMAGE_B64, IMAGE_URL
 from service.api.compat.removebg_body import read_removebg_body as read_body
-from service.api.dependencies import OutgoingDependency, ResultsDependency, RuntimeDependency
+from service.api.dependencies import (
+    BEHIND_GATE,
+    OutgoingDependency,
+    ResultsDependency,
+    RuntimeDependency,
+)
 from service.api.disconnect import run_until_disconnect
 from service.api.negotiation import parse_accept, weigh
 from service.api.openapi import FILE, REQUEST_ID, describe_field, describe_upload
@@ -55,6 +60,7 @@ def describe_removebg() -> dict[str, Any]:
 @router.post(
     "/v1.0/removebg",
     summary="Remove a background as remove.bg does",
+    dependencies=BEHIND_GATE,
     response_class=Response,
     responses={200: {"content": {kind: {} for kind in REMOVEBG_TYPES}}},
     openapi_extra=describe_removebg(),
@@ -126,6 +132,7 @@ def pack_removebg(content: bytes, metadata: ResultMetadata) -> bytes:
 @router.post(
     "/api/remove",
     summary="Remove a background as rembg's server does",
+    dependencies=BEHIND_GATE,
     response_class=Response,
     responses={200: {"content": {"image/png": {}}}},
     openapi_extra=describe_upload(RembgOptions, "image", ("file",)),
@@ -146,6 +153,7 @@ async def remove_stream(
 @router.get(
     "/api/remove",
     summary="Remove a background as rembg's server does, of an image at `url`",
+    dependencies=BEHIND_GATE,
     response_class=Response,
     responses={200: {"content": {"image/png": {}}}},
     openapi_extra={

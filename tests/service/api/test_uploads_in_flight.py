@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -10,8 +11,15 @@ import pytest
 from service.errors import Overloaded
 from service.gate import ByteBudget
 from service.metrics import Metrics
-from tests.fakes import FakeEngine
-from tests.helpers import RawConnection, assert_problem, connect, read_metric, wait_until
+from tests.fakes import BlockedEngine, FakeEngine
+from tests.helpers import (
+    RawConnection,
+    assert_problem,
+    connect,
+    post_image,
+    read_metric,
+    wait_until,
+)
 from tests.sockets import serve
 
 MB = 2**20
@@ -113,6 +121,24 @@ def test_bodies_that_are_held_in_memory_have_a_smaller_budget(site, raws) -> Non
     second = raws()
     second.send_head("POST /v1.0/removebg", **JSON, Content_Length=30 * MB)
     assert json.loads(second.receive_response().body)["errors"][0]["code"] == "rate_limit_exceeded"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/image", "/v1/image/some-id", "/v1.0/removebg", "/api/remove"]
+)
+def test_body_that_there_is_no_room_for_is_429_before_a_byte(
+    portrait_jpeg: bytes, path: str
+) -> None:
+    engine = BlockedEngine()
+    with serve(engine, max_requests=1) as client, connect(client.base_url.port) as raw:
+        with ThreadPoolExecutor(1) as thread:
+            running = thread.submit(post_image, client, portrait_jpeg)
+            assert engine.entered.wait(60)
+            raw.send_head(f"POST {path}", Content_Type="image/png", Content_Length=5 * MB)
+            response = raw.receive_response()
+            engine.release.set()
+            assert response.status == 429 and int(response.headers["retry-after"]) >= 1
+            assert running.result().status_code == 200
 
 
 def test_share_comes_back_when_the_client_leaves(site, raws) -> None:
