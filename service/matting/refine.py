@@ -1,6 +1,8 @@
 """Guided upsampling of the network's alpha to the full-size image."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -17,9 +19,12 @@ EPSILON = 1e-4  # variance of colours in [0, 1] below which a window counts as f
 DECIDED = 0.02  # alpha this near to 0 or 1 is left alone
 REACH = 2  # pixels of the matte by which the undecided band is widened
 CELL = 16  # pixels of the matte: the photo is worked on in cells of that size
+LARGE = 1 << 19  # pixels of a photo that are worth more than one thread
 
 
-def refine_alpha(image: Image, alpha: Floats, small: Image | None = None) -> Floats:
+def refine_alpha(
+    image: Image, alpha: Floats, small: Image | None = None, *, threads: int = 1
+) -> Floats:
     """Return the matte at the size of the image, its edges where the image has them.
 
     `image` is (H, W, 3) uint8 RGB, `alpha` (h, w) float32 in [0, 1]; the result is (H, W) float32
@@ -27,7 +32,8 @@ def refine_alpha(image: Image, alpha: Floats, small: Image | None = None) -> Flo
     of the matte alpha is fitted as a linear function of colour, and the function is applied to the
     colours of the photo. Only where the network has not decided, so that nothing of the photo's
     texture gets into the solid inside. An image no larger than the matte gets the resized matte.
-    `small` is the image at the size of the matte, (h, w, 3) uint8, for who has it already.
+    `small` is the image at the size of the matte, (h, w, 3) uint8, for who has it already. The
+    result does not depend on the number of `threads`.
     """
     height, width = image.shape[:2]
     refined = resize_alpha(alpha, height, width)
@@ -43,7 +49,9 @@ def refine_alpha(image: Image, alpha: Floats, small: Image | None = None) -> Flo
     model *= cv2.merge([fade] * 4)
     scale = alpha.shape[0] / height, alpha.shape[1] / width
     ones = np.ones(4, np.float32)
-    for rows, columns in find_cells(band, (height, width)):
+
+    def refine_cell(cell: tuple[slice, slice]) -> None:
+        rows, columns = cell
         tile = image[rows, columns]
         shift = ((rows.start + 0.5) * scale[0] - 0.5, (columns.start + 0.5) * scale[1] - 0.5)
         linear = sample(model, scale, shift, tile.shape[:2])
@@ -52,6 +60,13 @@ def refine_alpha(image: Image, alpha: Floats, small: Image | None = None) -> Flo
         target = refined[rows, columns]
         # A product with ones sums the four in a fifth of the time of any sum along that axis.
         np.clip(target + (products @ ones).reshape(target.shape), 0, 1, out=target)
+
+    cells = find_cells(band, (height, width))
+    if threads > 1 and height * width > LARGE:
+        with ThreadPoolExecutor(threads) as pool:
+            deque(pool.map(refine_cell, cells), maxlen=0)  # which raises what a cell has raised
+    else:
+        deque(map(refine_cell, cells), maxlen=0)
     return refined
 
 

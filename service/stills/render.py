@@ -23,6 +23,7 @@ from service.stills.options import ImageOptions
 from service.stills.strands import solve_strands
 from service.threads import IsLate, check_time, never
 
+THREADS = 2  # of one photo: more would take the cores from other requests
 Pixels = NDArray[np.uint8]
 Alpha = NDArray[np.float32]
 
@@ -156,7 +157,7 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions, is_lat
             network_image = (
                 still.network_image if layers.guide.shape == still.picture.image.shape else None
             )
-            alpha = refine_alpha(layers.guide, still.matte, network_image)
+            alpha = refine_alpha(layers.guide, still.matte, network_image, threads=THREADS)
             if options.refine == "fine":
                 alpha = refine_strands(layers.guide, alpha, is_late, solve_strands)
         else:

@@ -190,3 +190,14 @@ def test_fitted_colours_reproduce_a_linear_matte():
     assert model.shape == (40, 50, 4) and model.dtype == np.float32
     fitted = (model[..., :3] * image).sum(axis=2) + model[..., 3]
     np.testing.assert_allclose(fitted, alpha, atol=0.01)
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_change_no_value(threads):
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (1000, 900, 3), np.uint8)
+    matte = cv2.GaussianBlur(rng.random((200, 180), np.float32), (0, 0), 8)
+    matte = np.clip((matte - matte.mean()) * 40 + 0.5, 0, 1)
+    alone = refine_alpha(image, matte)
+    assert not np.array_equal(alone, resize_alpha(matte, 1000, 900))
+    np.testing.assert_array_equal(refine_alpha(image, matte, threads=threads), alone)
