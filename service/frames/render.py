@@ -63,6 +63,12 @@ class RenderOptions:
     placement: Placement | None = None
     region: Region | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the person stays where it is, whole, before a colour or a picture."""
+        is_still = self.placement is None and self.shadow == "none"
+        return is_still and not isinstance(self.background, Blur)
+
 
 def make_render_options(
     options: SmoothedOptions, background: Background | BackgroundClip
@@ -192,11 +198,9 @@ class RenderedFrame:
 
     @property
     def _stays_in_planes(self) -> bool:
-        """Whether the person stays where it is, whole, before a colour or a picture."""
-        options = self._options
-        is_plain = options.placement is None and options.shadow == "none"
-        is_plain = is_plain and not isinstance(self._background, Blur)
-        return is_plain and (self._is_as_refined or self.alpha is self._true_alpha)
+        """Whether the composite can be made of planes."""
+        is_whole = self._is_as_refined or self.alpha is self._true_alpha
+        return self._options.is_plain and is_whole
 
     @cached_property
     def _is_as_refined(self) -> bool:

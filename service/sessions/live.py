@@ -10,12 +10,14 @@ from typing import Any, Generic, TypeVar
 
 from service.errors import Draining, MattingError
 from service.frames.network import FrameNetwork
-from service.frames.render import Renderer
+from service.frames.render import Renderer, make_render_options
 from service.frames.segment import MattedFrame, PreparedFrame, Smoother
 from service.inference.batcher import Matte
 from service.inference.fair_queue import Caller
+from service.inference.models import NetworkInput
+from service.media.colour.planes import YuvPicture, to_planes
 from service.media.image.types import Picture
-from service.media.image.writer import encode_image
+from service.media.image.writer import encode_frame, encode_image
 from service.media.video.types import Image
 from service.metrics import Metrics
 from service.runtime import Runtime
@@ -23,7 +25,7 @@ from service.sessions.apply import choose_session_model
 from service.sessions.chunk import check_same_size, make_rate, read_picture
 from service.sessions.packaging import PICTURE_COMPRESSION, PICTURE_QUALITY
 from service.sessions.session import Session, SessionState
-from service.sessions.step import check_buffers, draw_picture, make_renderer
+from service.sessions.step import check_buffers, draw_picture
 from service.sessions.timeline import ChunkClock, TimedImage
 from service.threads import wait_for_thread
 
@@ -96,7 +98,17 @@ class _Matted:
     """A frame and what the decoder and the network made of it, or why they could not."""
 
     frame: LiveFrame
-    result: tuple[Picture, Image, Matte] | MattingError
+    result: "_Found | MattingError"
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A decoded frame, in planes where those are enough, as the network saw it, and its matte."""
+
+    picture: Picture
+    planes: YuvPicture | None
+    network_image: Image
+    matte: Matte
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +149,7 @@ class LiveStream:
         self._inbox = Inbox(runtime.metrics)
         self._matted: Rendezvous[_Matted] = Rendezvous()
         self._answers: Rendezvous[LiveAnswer] = Rendezvous()
+        self._render_options = make_render_options(options, options.choose_background(None))
         self._renderer: Renderer | None = None
         self._started_s = clock()
         self._offered = 0
@@ -156,7 +169,7 @@ class LiveStream:
         """Decode frames and run the network on them, for ever; raises Draining."""
         while True:
             frame = await self._inbox.take()
-            result: tuple[Picture, Image, Matte] | MattingError
+            result: _Found | MattingError
             try:
                 result = await self._matte(frame)
             except Draining:
@@ -172,23 +185,36 @@ class LiveStream:
             try:
                 if isinstance(matted.result, MattingError):
                     raise matted.result
-                answers = await self._render(matted.frame, *matted.result)
+                answers = await self._render(matted.frame, matted.result)
             except MattingError as error:
                 problem = {"problem": error.describe()}
                 answers = [LiveAnswer(self._describe(matted.frame) | problem)]
             for answer in answers:
                 await self._answers.give(answer)
 
-    async def _matte(self, frame: LiveFrame) -> tuple[Picture, Image, Matte]:
-        """Return the picture, as the network sees it, and its matte."""
+    async def _matte(self, frame: LiveFrame) -> _Found:
+        """Decode a frame and run the network on it."""
         runtime = self._runtime
         # A child that is left half-way would have to be replaced: leaving waits for its answer.
         picture = await wait_for_thread(asyncio.ensure_future(self._decode(frame.data)))
-        tensor, network_image = await runtime.workers.run(self._network.prepare, picture.flat)
+        planes, tensor, network_image = await runtime.workers.run(self._prepare, picture)
         matte = await self._network.matte(tensor, self._network_state)
         self._network_state = matte.state
         runtime.metrics.frames.labels("live").inc()
-        return picture, network_image, matte
+        return _Found(picture, planes, network_image, matte)
+
+    def _prepare(self, picture: Picture) -> tuple[YuvPicture | None, NetworkInput, Image]:
+        """Return the picture in planes where those are enough, and what the network is given."""
+        planes = to_planes(picture.image) if self._are_planes_enough(picture) else None
+        return planes, *self._network.prepare(planes or picture.flat)
+
+    def _are_planes_enough(self, picture: Picture) -> bool:
+        """Whether colour is halved anyway, in a JPEG of the person before a colour or a picture."""
+        options = self._session.options
+        height, width = picture.image.shape[:2]
+        is_even = height % 2 == width % 2 == 0 and picture.alpha is None
+        is_composite = options.output == "composite" and options.format == "jpeg"
+        return is_even and is_composite and self._render_options.is_plain
 
     async def _decode(self, data: bytes) -> Picture:
         runtime = self._runtime
@@ -198,32 +224,28 @@ class LiveStream:
         check_same_size(found, self._session.state.size or found)
         return picture
 
-    async def _render(
-        self, frame: LiveFrame, picture: Picture, network_image: Image, matte: Matte
-    ) -> list[LiveAnswer]:
+    async def _render(self, frame: LiveFrame, found: _Found) -> list[LiveAnswer]:
         """Take the session one frame on and return the answers that are ready."""
-        step = await self._runtime.workers.run(
-            self._step, self._session.state, picture, network_image, matte
-        )
+        step = await self._runtime.workers.run(self._step, self._session.state, found)
         self._session.state = step.state
         runtime = self._runtime
         runtime.access.charge(self._session.owner, "video-seconds", 1 / self._session.options.fps)
         self._inside[step.pts] = LiveFrame(frame.number, frame.arrived_s)
         return [self._answer(pts, content) for pts, content in step.pictures]
 
-    def _step(
-        self, state: SessionState, picture: Picture, network_image: Image, matte: Matte
-    ) -> _Step:
+    def _step(self, state: SessionState, found: _Found) -> _Step:
         """Return where a frame takes the session; runs in a thread and changes nothing."""
-        options = self._session.options
+        options, picture, matte = self._session.options, found.picture, found.matte
         size = picture.image.shape[0], picture.image.shape[1]
         clock, length_s = ChunkClock(state.timeline, absolute=False), 1 / make_rate(options.fps)
         frame = clock.place(TimedImage(Fraction(0), length_s, picture.image, picture.alpha))
+        if found.planes is not None:
+            frame = replace(frame, picture=found.planes)
         ready: list[MattedFrame] = []
         smoother = Smoother(options.flicker_threshold, state.segment, ready.append)
-        smoother.add(PreparedFrame(frame, network_image), matte.alpha)
+        smoother.add(PreparedFrame(frame, found.network_image), matte.alpha)
         if self._renderer is None:
-            self._renderer = make_renderer(options, *size)
+            self._renderer = Renderer(self._render_options, *size)
         pictures = [(item.frame.pts, self._draw(self._renderer, item)) for item in ready]
         after = replace(
             state,
@@ -237,9 +259,13 @@ class LiveStream:
         return _Step(after, frame.pts, pictures)
 
     def _draw(self, renderer: Renderer, item: MattedFrame) -> bytes:
-        options = self._session.options
+        options, rendered = self._session.options, renderer.render(item)
+        if item.frame.planes is not None:
+            picture = rendered.draw("composite")
+            rgb = picture.to_blocks() if isinstance(picture, YuvPicture) else picture
+            return encode_frame(rgb, PICTURE_QUALITY)
         return encode_image(
-            draw_picture(renderer.render(item), options),
+            draw_picture(rendered, options),
             options.format,
             quality=PICTURE_QUALITY,
             compression=PICTURE_COMPRESSION,

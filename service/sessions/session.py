@@ -81,7 +81,7 @@ def count_buffer_bytes(state: SessionState, encoder: FragmentWriter | None) -> i
         total += delay.previous.nbytes
     if delay.pending is not None:
         alpha, waiting = delay.pending
-        total += alpha.nbytes + waiting.frame.image.nbytes + waiting.network_image.nbytes
+        total += alpha.nbytes + waiting.frame.nbytes + waiting.network_image.nbytes
     if state.recording is not None:
         total += state.recording.slices.bytes
     total += sum(array.nbytes for array in state.segment.network)

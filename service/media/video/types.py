@@ -195,6 +195,12 @@ class VideoFrame:
             return self.picture.size
         return self.picture.shape[0], self.picture.shape[1]
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the picture as it came."""
+        picture = self.picture
+        return picture.planes.nbytes if isinstance(picture, YuvPicture) else picture.nbytes
+
     @cached_property
     def flat(self) -> Image:
         """The picture over white, (H, W, 3) uint8: what a viewer without alpha shows."""

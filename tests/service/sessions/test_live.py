@@ -1,21 +1,29 @@
 """Frames of a live connection on their way: what waits, what is dropped, what the times say."""
 
 import asyncio
+import io
 from collections.abc import Iterator
+from functools import partial
 
+import cv2
+import numpy as np
 import pytest
+from PIL import Image
+from PIL.JpegImagePlugin import get_sampling
 
 from service.metrics import Metrics
 from service.sessions.live import Inbox, LiveFrame, LiveStream, Rendezvous
 from service.sessions.options import SessionOptions
+from tests.conftest import open_client
 from tests.fakes import FakeEngine
+from tests.helpers import encode
 from tests.sessions import Clock, number_picture
+
+WHOLE, HALVED = 0, 2  # Pillow's numbers of JPEG's 4:4:4 and 4:2:0
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator:
-    from tests.conftest import open_client
-
     with open_client(FakeEngine()) as opened:
         yield opened
 
@@ -87,3 +95,53 @@ def test_latency_goes_from_arrival_to_the_answer_and_rate_counts_answers(
     late_ms = 500.0 if smoothing == "ofd" else 0.0
     rates = [0.0] + [2.0] * (len(found) - 1)
     assert found == [(number, late_ms, rate) for number, rate in enumerate(rates)]
+
+
+def make_disc(batch: np.ndarray) -> np.ndarray:
+    """Return a soft disc in the middle of each picture."""
+    height, width = batch.shape[2:]
+    y, x = np.mgrid[:height, :width]
+    distance = np.hypot(y - height / 2, x - width / 2)
+    disc = np.clip((height / 3 - distance) / 12 + 0.5, 0, 1).astype(np.float32)
+    return np.stack([disc] * len(batch))
+
+
+async def answer_one(client, data: bytes, **look: object) -> Image.Image:
+    """Return the picture that a live session with this look makes of its only frame."""
+    services = client.app.state.services
+    options = SessionOptions(packaging="frames", smoothing="off", **look)
+    stream = LiveStream(services.runtime, services.sessions.open("anonymous", options))
+    tasks = [asyncio.create_task(work) for work in (stream.matte_frames(), stream.render_frames())]
+    stream.offer(data)
+    answer = await stream.take()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return Image.open(io.BytesIO(answer.content))
+
+
+LOOKS = {
+    "colour": ({"background": "#3060a0"}, HALVED),
+    "eroded": ({"background": "white", "erode": 1}, HALVED),
+    "blur": ({"background": "blur"}, WHOLE),
+    "shadow": ({"background": "white", "shadow": "soft"}, WHOLE),
+    "moved": ({"background": "white", "scale": "50%"}, WHOLE),
+}
+
+
+@pytest.mark.parametrize(("look", "sampling"), LOOKS.values(), ids=LOOKS)
+@pytest.mark.parametrize("size", [(320, 256), (321, 256), (320, 257)])
+def test_colour_of_plain_frames_is_halved_and_else_right(
+    portrait: np.ndarray, look: dict[str, object], sampling: int, size: tuple[int, int]
+) -> None:
+    photo = encode(cv2.resize(portrait, size, interpolation=cv2.INTER_AREA), "PNG")
+    with open_client(FakeEngine(make_disc)) as client:
+        exact = client.portal.call(partial(answer_one, client, photo, format="png", **look))
+        jpeg = client.portal.call(partial(answer_one, client, photo, format="jpeg", **look))
+    assert jpeg.size == exact.size == size
+    is_even = size == (320, 256)
+    assert get_sampling(jpeg) == (sampling if is_even else WHOLE)
+    kept = io.BytesIO()
+    exact.save(kept, "JPEG", quality=90, subsampling=get_sampling(jpeg))
+    difference = np.abs(np.int16(jpeg.convert("RGB")) - np.int16(Image.open(kept)))
+    assert difference.mean() < 2.5 and np.percentile(difference, 99) <= 16

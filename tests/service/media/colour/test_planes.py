@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from service.media.colour.planes import SWS_MATRIX, YuvPicture
+from service.media.colour.planes import SWS_MATRIX, YuvPicture, to_planes
 from service.media.video.writing.yuv import YuvConverter
 from tests.clips import picture
 
@@ -33,6 +33,23 @@ def test_planes_become_the_colours_they_were_made_of(height: int) -> None:
     assert np.abs(planes.rgb.astype(int) - image).mean() < 2
     small = cv2.resize(image, (96, 54), interpolation=cv2.INTER_AREA)
     assert np.abs(planes.shrink((54, 96)).astype(int) - small).mean() < 1.5
+
+
+@pytest.mark.parametrize("size", [(192, 108), (190, 106), (2, 2)])
+def test_planes_of_a_picture_are_those_of_the_converter_and_come_back_from_blocks(
+    size: tuple[int, int],
+) -> None:
+    image = cv2.GaussianBlur(picture(0, size), (0, 0), 2)
+    planes = to_planes(image)
+    expected = convert(image, planes.matrix)
+    assert planes.size == size[::-1]
+    assert np.abs(planes.luma.astype(int) - expected.luma).max() <= 1
+    for ours, theirs in zip(planes.chroma, expected.chroma, strict=True):
+        assert np.abs(ours.astype(int) - theirs).max() <= 2
+    blocks = planes.to_blocks()
+    assert np.abs(blocks.astype(int) - image).mean() < 2.5
+    again = to_planes(blocks)
+    assert np.abs(again.planes.astype(int) - planes.planes).max() <= 2
 
 
 def test_chroma_is_a_view_of_the_planes() -> None:
