@@ -101,7 +101,14 @@ def fit_planes(
     side = 2 * RADIUS + 1
     reach = side + 2
     wide = cv2.dilate(band.view(np.uint8), np.ones((reach, reach), np.uint8))
-    needed = np.flatnonzero(wide.view(np.bool_))
+    # Beside the band there is nothing to do; windows reach out by a radius.
+    left, top, width, height = cv2.boundingRect(wide)
+    rows = slice(max(0, top - RADIUS), top + height + RADIUS)
+    columns = slice(max(0, left - RADIUS), left + width + RADIUS)
+    whole = alpha.shape
+    channels = [np.ascontiguousarray(x[rows, columns]) for x in channels]
+    alpha = np.ascontiguousarray(alpha[rows, columns])
+    needed = np.flatnonzero(wide[rows, columns].view(np.bool_))
 
     kernel = np.full(side, 1 / side, np.float32)  # a filter takes two thirds of a blur's time
 
@@ -123,10 +130,12 @@ def fit_planes(
     factors.append(mean_alpha - sum(f * m for f, m in zip(factors, means, strict=True)))
     if basis is not None:
         factors = list(basis @ np.stack(factors))
-    planes = [np.zeros_like(alpha) for _ in range(4)]
+    planes = [np.zeros(whole, np.float32) for _ in range(4)]
+    part = np.zeros_like(alpha)
     for plane, values in zip(planes, factors, strict=True):
-        plane.reshape(-1)[needed] = values
-    return [mean(plane) for plane in planes]
+        part.reshape(-1)[needed] = values
+        plane[rows, columns] = mean(part)
+    return planes
 
 
 def solve_symmetric(matrix: Sequence[Floats], right: Sequence[Floats]) -> list[Floats]:
