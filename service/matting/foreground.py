@@ -75,14 +75,17 @@ def estimate_frame_means(
     """Do what `estimate_means` does for a frame whose picture is small already.
 
     `network_image` is (h, w, 3), `alpha` (H, W) uint8 of the whole frame. Interpolated linearly
-    twice, which takes a quarter less time, and comes nearer to the means of a larger picture.
+    twice, which takes a quarter less time, and comes nearer to the means of a larger picture. Far
+    from the edges of the person they are those of wide windows.
     """
     size = choose_small_size(alpha.shape, small_side)
     coarse = cv2.resize(alpha, network_image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     small, share = (
         cv2.resize(x, size[::-1], interpolation=cv2.INTER_LINEAR) for x in (network_image, coarse)
     )
-    return average(small, share.astype(np.float32) / np.float32(255), FRAME_WIDE_WINDOWS)
+    # A composite uses the means where the person and the background mix, and nowhere else.
+    near = find_mixed(share)
+    return average(small, share.astype(np.float32) / np.float32(255), FRAME_WIDE_WINDOWS, near)
 
 
 def choose_small_size(shape: tuple[int, ...], small_side: int) -> tuple[int, int]:
@@ -93,24 +96,47 @@ def choose_small_size(shape: tuple[int, ...], small_side: int) -> tuple[int, int
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def find_mixed(share: Image) -> tuple[slice, slice]:
+    """Return rows and columns around all pixels between 0 and 255, and what their windows see."""
+    left, top, width, height = cv2.boundingRect(cv2.inRange(share, 1, 254))
+    margin = 2 + sum(side // 2 for side in find_sides(NARROW_WINDOWS, share.shape))
+    rows = slice(max(0, top - margin), top + height + margin)
+    return rows, slice(max(0, left - margin), left + width + margin)
+
+
 def average(
-    small: Image, share: Floats, wide_windows: tuple[float, ...] = WIDE_WINDOWS
+    small: Image,
+    share: Floats,
+    wide_windows: tuple[float, ...] = WIDE_WINDOWS,
+    near: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> tuple[Image, Image]:
-    """Return the means of a small picture and its matte, wide windows first."""
+    """Return the means of a small picture and its matte, wide windows first.
+
+    The narrow ones are for a part of it, `near`.
+    """
     size = share.shape
     # Wide windows see nothing of the fine picture: they work on one a quarter as large.
     coarse = max(1, size[0] // 4), max(1, size[1] // 4)
     small_coarse, share_coarse = resize_image(small, coarse), resize_image(share, coarse)
-    wide = refine_means(small_coarse, share_coarse, None, wide_windows)
+    sides = find_sides(wide_windows, share_coarse.shape)
+    wide = refine_means(small_coarse, share_coarse, None, sides)
     means = [cv2.resize(mean, size[::-1]) for mean in wide]
-    means = refine_means(small, share, means, NARROW_WINDOWS)
+    parts = [mean[near] for mean in means]
+    sides = find_sides(NARROW_WINDOWS, size)
+    for part, mean in zip(parts, refine_means(small[near], share[near], parts, sides), strict=True):
+        part[:] = mean
     return np.rint(means[0]).astype(np.uint8), np.rint(means[1]).astype(np.uint8)
 
 
+def find_sides(windows: tuple[float, ...], shape: tuple[int, ...]) -> list[int]:
+    """Return the sides of windows in pixels; an even one would shift the colours."""
+    return [max(3, round(window * min(shape)) | 1) for window in windows]
+
+
 def refine_means(
-    image: Image, alpha: Floats, means: list[Floats] | None, windows: tuple[float, ...]
+    image: Image, alpha: Floats, means: list[Floats] | None, sides: list[int]
 ) -> list[Floats]:
-    """Return the local means of foreground and background, one pass for each window.
+    """Return the local means of foreground and background, one pass for each window's side.
 
     `means` are those of wider windows; None: nothing is known yet, both are the picture.
     """
@@ -122,8 +148,7 @@ def refine_means(
     gain = 1 / (shares[0] * shares[0] + shares[1] * shares[1])
     means = [mean.copy() for mean in means or (picture, picture)]
     missing, colour = np.empty_like(picture), np.empty_like(picture)
-    for window in windows:
-        side = max(3, round(window * min(alpha.shape)) | 1)  # an even one would shift the colours
+    for side in sides:
         np.multiply(shares[0], means[0], out=missing)
         missing += np.multiply(shares[1], means[1], out=colour)
         np.subtract(picture, missing, out=missing)

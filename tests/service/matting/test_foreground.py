@@ -9,9 +9,12 @@ from service.matting.composite import composite_over_colour
 from service.matting.foreground import (
     EPSILON,
     INVISIBLE,
+    average,
     estimate_foreground,
     estimate_frame_means,
     estimate_means,
+    find_mixed,
+    find_sides,
     refine_means,
     unmix,
 )
@@ -178,7 +181,7 @@ def test_means_are_those_of_the_paper(shape, is_sure):
     windows = (0.5, 0.1, 0.05)
     wider = [cv2.blur(image, (9, 9)).astype(np.float32), image.astype(np.float32)]
     for start in (None, wider):
-        found = refine_means(image, alpha, start, windows)
+        found = refine_means(image, alpha, start, find_sides(windows, shape))
         expected = refine_means_in_doubles(image, alpha, start, windows)
         np.testing.assert_allclose(found, expected, atol=0.05)  # of 255
 
@@ -197,3 +200,25 @@ def test_means_of_a_frame_are_those_of_a_photo(portrait):
     for mean, other in zip(found, expected, strict=True):
         assert mean.shape == other.shape == (128, 228, 3)
         assert np.abs(mean[near].astype(int) - other[near]).mean() < 2
+
+
+@pytest.mark.parametrize("center", [(60, 50), (0, 0), (150, 95)])
+def test_means_near_the_edges_are_those_of_the_whole_picture(portrait, center) -> None:
+    small = cv2.resize(portrait, (160, 100), interpolation=cv2.INTER_AREA)
+    y, x = np.mgrid[:100, :160]
+    distance = np.hypot(x - center[0], y - center[1])
+    grey = np.rint(np.clip((30 - distance) / 6 + 0.5, 0, 1) * 255).astype(np.uint8)
+    share = grey.astype(np.float32) / np.float32(255)
+    whole, near = average(small, share), average(small, share, near=find_mixed(grey))
+    mixed = cv2.dilate(cv2.inRange(grey, 1, 254), np.ones((5, 5), np.uint8)) > 0
+    assert 0.01 < mixed.mean() < 0.5
+    for ours, theirs in zip(near, whole, strict=True):
+        np.testing.assert_array_equal(ours[mixed], theirs[mixed])
+
+
+def test_matte_without_an_edge_has_wide_means_alone(portrait) -> None:
+    small = cv2.resize(portrait, (64, 48), interpolation=cv2.INTER_AREA)
+    for value in (0, 255):
+        grey = np.full((48, 64), value, np.uint8)
+        for mean in average(small, grey / np.float32(255), near=find_mixed(grey)):
+            assert mean.shape == small.shape
