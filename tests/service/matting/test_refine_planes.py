@@ -6,7 +6,7 @@ import pytest
 
 from service.matting.cleanup import settle_ends
 from service.matting.refine import find_band, fit_colours
-from service.matting.refine_planes import refine_planes
+from service.matting.refine_planes import choose_part, refine_planes
 from service.matting.resize import resize_alpha
 from service.media.colour.planes import YuvPicture
 from service.media.video.writing.yuv import YuvConverter
@@ -70,3 +70,34 @@ def test_frame_as_small_as_its_matte_gets_it_settled():
     found = refine_planes((frame.luma, *frame.chroma), frame.to_rgb, alpha, frame.rgb)
     expected = settle_ends(resize_alpha(alpha, 48, 64)) * 255
     assert np.abs(found - expected).max() <= GREATEST_DIFFERENCE
+
+
+@pytest.mark.parametrize("size", [(640, 360), (320, 320), (250, 190)])
+@pytest.mark.parametrize("matte", [(64, 96), (80, 144), (45, 70)])
+@pytest.mark.parametrize("center", [(0.5, 0.5), (0.1, 0.9), (1.0, 0.3)])
+def test_part_around_the_edges_is_that_of_the_whole(size, matte, center):
+    """Whatever the ratio of the sides, and wherever the person is."""
+    frame = make_frame(*size)
+    y, x = np.mgrid[: matte[0], : matte[1]]
+    distance = np.hypot(x - center[0] * matte[1], y - center[1] * matte[0])
+    alpha = np.clip((matte[0] / 5 - distance) / 4 + 0.5, 0, 1).astype(np.float32)
+    small = frame.shrink(matte)
+    found = refine_planes((frame.luma, *frame.chroma), frame.to_rgb, alpha, small)
+    expected = refine_in_floats(frame, alpha, small)
+    assert np.abs(found - expected).max() <= GREATEST_DIFFERENCE + 1e-3  # of float32
+
+
+@pytest.mark.parametrize(
+    ("stretch", "sides", "expected"),
+    [
+        ((100, 50), (320, 720), ((96, 152), (216, 342))),
+        ((0, 320), (320, 720), ((0, 320), (0, 720))),
+        ((300, 20), (320, 720), ((296, 320), (666, 720))),
+        ((10, 5), (64, 128), ((8, 17), (16, 34))),
+        ((10, 5), (97, 250), ((0, 97), (0, 250))),
+        ((10, 5), (64, 64), ((8, 18), (8, 18))),
+    ],
+)
+def test_part_begins_and_ends_with_whole_pixels(stretch, sides, expected):
+    found = choose_part(*stretch, *sides)
+    assert tuple((part.start, part.stop) for part in found) == expected
