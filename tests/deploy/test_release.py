@@ -1,5 +1,6 @@
 """What `make release` makes: an sdist and a wheel that serve outside of the repository."""
 
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from tests.helpers import ROOT, LiveServer, find_free_port, make_environ, wait_until
 
 VERSION = "9.8.7"
-PRETEND = {"SETUPTOOLS_SCM_PRETEND_VERSION": VERSION}  # what a tag v9.8.7 would say
+AUTHOR = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
 
 
 def run(*command: object, cwd: Path = ROOT, **environ: str) -> str:
@@ -32,27 +33,26 @@ def run(*command: object, cwd: Path = ROOT, **environ: str) -> str:
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the sdist, and the wheel that is built from it.
-
-    They are made in a copy of the tree: what they leave there names their version.
-    """
-    tree, folder = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("dist")
+    """The folder that `make release` fills, in a copy of the tree that has a tag."""
+    tree = tmp_path_factory.mktemp("tree")
     for name in run("git", "ls-files").splitlines():
         if (ROOT / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tree / name)
     run("git", "init", "--quiet", cwd=tree)
     run("git", "add", "--all", "--force", cwd=tree)  # setuptools-scm takes what git knows
-    command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", folder)
-    run(*command, cwd=tree, **PRETEND)
-    return folder
+    run("git", *AUTHOR, "commit", "--quiet", "--message", "All", cwd=tree)
+    run("git", "tag", f"v{VERSION}", cwd=tree)
+    # Set up already: these tests run in it.
+    run("make", "-o", "setup", "release", f"BIN={Path(sys.executable).parent}", cwd=tree)
+    return tree / "dist"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_release_passes_twine_and_has_what_serving_needs(dist: Path) -> None:
-    run(sys.executable, "-m", "twine", "check", "--strict", *dist.iterdir())
     (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist)
     assert wheel.name.startswith(f"matting_service-{VERSION}-")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -60,6 +60,7 @@ def test_release_passes_twine_and_has_what_serving_needs(dist: Path) -> None:
     assert {top for top in tops if "dist-info" not in top} == {
         "cli",
         "export",
+        "matting_client",
         "service",
         "training",
     }
@@ -73,6 +74,17 @@ def test_release_passes_twine_and_has_what_serving_needs(dist: Path) -> None:
     with tarfile.open(sdist) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
     assert {"LICENSE", "CHANGELOG.md", "deploy/Dockerfile", "Makefile"} <= held
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", ["cpu", "openvino", "gpu"])
+def test_release_lists_the_parts_of_each_image(dist: Path, kind: str) -> None:
+    listed = json.loads((dist / f"sbom-{kind}.json").read_text())
+    assert listed["bomFormat"] == "CycloneDX"
+    parts = {(part["name"], part["version"]) for part in listed["components"]}
+    lock = (ROOT / "deploy" / f"requirements-{kind}.txt").read_text()
+    assert parts == {*re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", lock, re.MULTILINE)}
 
 
 @pytest.mark.slow
