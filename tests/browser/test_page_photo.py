@@ -253,6 +253,7 @@ def test_errors_are_the_problem_documents_in_words(page: Page) -> None:
     problem = page.locator("#problem")
     expect(problem).to_contain_text("The file cannot be decoded", timeout=WAIT_MS)
     expect(problem.get_by_role("link")).to_have_attribute("href", "/problems/undecodable-media")
+    expect(problem.get_by_role("button", name="Try again")).to_have_count(0)
     expect(page.locator("#photo-busy")).to_be_hidden()
     assert read_pixels(page, "#after", 64, 44)[4, 58, 3] < 20, "what was shown before stays"
     problem.get_by_role("button").click()
@@ -277,6 +278,16 @@ def test_photo_that_is_too_large_is_not_even_sent(camera_browser: Browser, live_
         expect(page.locator("#problem")).to_contain_text(told)
 
 
+def test_photo_is_sent_again_without_being_chosen_again(page: Page, portrait_jpeg: bytes) -> None:
+    page.route("**/v1/image", lambda route: route.abort())
+    page.set_input_files("#file", make_file("me.jpg", JPEG, portrait_jpeg))
+    expect(page.locator("#problem")).to_contain_text("The service does not answer")
+    page.unroute("**/v1/image")
+    page.get_by_role("button", name="Try again").click()
+    expect_matted(page, "me.jpg")
+    expect(page.locator("#problem")).to_be_empty()
+
+
 def test_long_waits_are_counted_in_seconds(page: Page, portrait_jpeg: bytes) -> None:
     page.route("**/v1/image", lambda route: None)  # never answered
     page.set_input_files("#file", make_file("me.jpg", JPEG, portrait_jpeg))
@@ -295,6 +306,7 @@ def test_key_is_asked_for_and_stays_in_memory(
         page.fill("#key-field", "first-key")
         page.get_by_role("button", name="Use this key").click()
         expect(page.locator("#key-field")).to_be_hidden()
+        expect_matted(page, "me.jpg")
         pick(page, portrait_jpeg)
         page.click("#copy-curl")
         assert "$MATTING_KEY" in page.locator("#command").inner_text()

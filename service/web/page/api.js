@@ -18,6 +18,9 @@ export class Problem extends Error {
   }
 }
 
+/** Whether the same request may be answered another time. */
+export const mayPass = (problem) => problem.code === "offline" || [408, 429, 503, 504].includes(problem.status);
+
 const headersOf = (more = {}) => (state.key ? { ...more, Authorization: `Bearer ${state.key}` } : more);
 
 const offline = () =>

@@ -20,8 +20,8 @@ export function announce(text) {
   byId("status").textContent = text;
 }
 
-/** Show a problem document, or another error, above the controls. */
-export function showProblem(problem) {
+/** Show a problem document, or another error, above the controls; `again` is what a button to try again does. */
+export function showProblem(problem, again = null) {
   const { title, detail, hint, type, instance, limit, actual } = describe(problem);
   const card = make("section", { class: "card problem" }, make("h2", {}, title), make("p", {}, toSentence(detail)));
   if (hint) card.append(make("p", { class: "note" }, toSentence(hint)));
@@ -31,6 +31,7 @@ export function showProblem(problem) {
     const more = make("a", { href: type, target: "_blank", rel: "noopener" }, t("problemMore"));
     card.append(make("p", { class: "note" }, more, instance ? ` · ${t("problemId", { id: instance })}` : ""));
   }
+  if (again) card.append(make("div", { class: "row" }, make("button", { type: "button", click: again }, t("again"))));
   card.append(make("button", { type: "button", class: "link", click: clearProblem }, t("dismiss")));
   byId("problem").replaceChildren(card);
   card.scrollIntoView({ block: "nearest" });

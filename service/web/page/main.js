@@ -97,6 +97,7 @@ function setUpKey() {
   field.addEventListener("change", () => {
     clearProblem();
     loadFacts();
+    photo.resume();
     clip.resume(); // a reload forgets the key
   });
   byId("key-form").addEventListener("submit", (event) => {

@@ -1,17 +1,17 @@
 // Photos: the matte once from the network, everything else at once in the browser or from what was kept.
-import { Problem, request } from "./api.js";
+import { mayPass, Problem, request } from "./api.js";
 import { BackgroundChoice } from "./background.js";
 import { Busy } from "./busy.js";
 import { copyText, toCurl, toPython } from "./commands.js";
 import { blurBackground, drawComposite } from "./compose.js";
 import { announce, byId, clearProblem, describeTooLarge, save, showProblem } from "./dom.js";
 import { fillModels, modelOption } from "./models.js";
+import { fitCanvases, fitToScreen, MAX_SHOWN_SIDE, toForm } from "./pictures.js";
 import { PlaceChoice, findSubject } from "./place.js";
 import { RegionChoice } from "./region.js";
 import { t } from "./strings.js";
 
 const KEEP_S = 900; // how long the service keeps photo and matte for other edges and downloads
-const MAX_SHOWN_SIDE = 2048;
 const EDGE_DELAY_MS = 200;
 const EDGES = ["refine", "feather", "erode"];
 const TAKING = ["save-png", "save-webp", "copy-curl", "copy-python"];
@@ -22,6 +22,7 @@ export class PhotoMode {
     this.photo = null; // {file, isSample, width, height, original, cutout, resultId, blurred}
     this.opening = null; // the photo that is being matted for the first time
     this.working = null; // aborts what is under way
+    this.again = null; // sends once more what needed a key
     this.busy = new Busy();
     this.background = new BackgroundChoice(byId("photo-background"), "photo", ["none", "colour", "blur", "picture"], () => this.draw());
     this.region = new RegionChoice("region", byId("compare"), t("regionNote"), () => this.changeRegion());
@@ -80,7 +81,7 @@ export class PhotoMode {
       const nobody = answer.headers.get("X-Person") === "no";
       this.caption(nobody ? "nobody" : "photoCaption");
       announce(t("photoReady", { name: file.name }));
-    });
+    }, () => this.open(file, isSample));
   }
 
   /** Say which photo is on its way: until it is there, there is nothing to take away. */
@@ -178,20 +179,27 @@ export class PhotoMode {
       this.draw();
       this.caption(wasKept && photo.resultId === wasKept ? "editedCaption" : "photoCaption");
       announce(t("photoReady", { name: photo.file.name }));
-    });
+    }, () => this.redoEdges());
   }
 
-  /** Run one piece of work at a time; a newer one ends the one before. */
-  async work(task) {
+  /** Go on with what needed a key, now that there is one. */
+  resume() {
+    this.again?.();
+  }
+
+  /** Run one piece of work at a time; a newer one ends the one before. `again` begins it anew. */
+  async work(task, again) {
     this.working?.abort();
     const own = (this.working = new AbortController());
     this.busy.start();
+    this.again = null;
     try {
       await task(own.signal);
       clearProblem();
     } catch (error) {
       if (error.name === "AbortError") return;
-      showProblem(error);
+      if (error.status === 401) this.again = again;
+      showProblem(error, mayPass(error) ? again : null);
       this.setOpening(null);
       this.show(); // what was shown before still holds
     } finally {
@@ -268,27 +276,4 @@ export class PhotoMode {
     this.photo.caption = t(name, { name: file.name, width, height, seconds });
     byId("photo-caption").textContent = this.photo.caption;
   }
-}
-
-/** Give both canvases the size of a picture, and return them. */
-function fitCanvases({ width, height }) {
-  byId("compare").style.setProperty("--ratio", width / height);
-  return ["before", "after"].map((id) => Object.assign(byId(id), { width, height }));
-}
-
-/** Return a picture no larger than a screen needs. */
-async function fitToScreen(bitmap) {
-  const scale = MAX_SHOWN_SIDE / Math.max(bitmap.width, bitmap.height);
-  if (scale >= 1) return bitmap;
-  const size = { resizeWidth: Math.round(bitmap.width * scale), resizeHeight: Math.round(bitmap.height * scale) };
-  return createImageBitmap(bitmap, { ...size, resizeQuality: "high" });
-}
-
-function toForm(options) {
-  const form = new FormData();
-  for (const [name, value] of options) {
-    if (value instanceof File) form.append(name, value, value.name);
-    else form.append(name, value);
-  }
-  return form;
 }

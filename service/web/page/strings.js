@@ -196,6 +196,7 @@ export const TEXT = {
     4410: "The session was ended.",
   },
 
+  again: "Try again",
   problemMore: "What this means",
   problemId: "Request {id}",
   dismiss: "Close",
