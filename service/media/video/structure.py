@@ -4,6 +4,7 @@ The library looks for the next piece that makes sense and says nothing of what l
 and audio that nobody counts. MP4 lists all of them, so what is missing there is counted by itself.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Callable
@@ -37,6 +38,7 @@ _MKV_KNOWN = frozenset(
     + (0x1043A770, 0x1254C367, 0xEC, 0xBF, 0xE7, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF, 0x5854)
 )
 _GIF_HIDDEN, _MAX_PIXEL_BYTES = re.compile(rb"\0\x21\xf9\x04.{4}\0\x2c", re.DOTALL), 1 << 24
+_GIF_IMAGE = 0x2C
 _GIF_MORE = re.compile(rb"\x21\xf9\x04")  # what comes before a frame
 
 
@@ -95,6 +97,20 @@ def count_broken_places(
         else:
             break
     return max(places, wrong)
+
+
+def count_images(file: BinaryIO) -> int:
+    """Return how many pictures a GIF has up to where it is broken."""
+    place, images = _Place(0, file.seek(0, os.SEEK_END)), 0
+    with contextlib.suppress(_Broken):
+        for _ in range(_MAX_PIECES):
+            file.seek(place.position)
+            head = file.read(_HEAD_BYTES)
+            if len(head) < _LEAST_HEAD_BYTES:
+                break
+            images += head[0] == _GIF_IMAGE
+            place = _step_gif(file, place, head)
+    return images
 
 
 def _find(file: BinaryIO, following: re.Pattern[bytes], start: int, end: int) -> int | None:
@@ -172,7 +188,7 @@ def _step_gif(file: BinaryIO, place: _Place, head: bytes) -> _Place:
         return place._replace(position=position + 13 + _count_colours(head[10:11]))
     if head[0] == 0x21:
         return place._replace(position=_skip_blocks(file, position + 2))
-    if head[0] == 0x2C:
+    if head[0] == _GIF_IMAGE:
         start = position + 11 + _count_colours(head[9:10])
         end = _skip_blocks(file, start)
         _check_pixels(file, start, end)

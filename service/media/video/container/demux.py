@@ -18,7 +18,7 @@ from service.media.video.container.opening import make_decoder, open_container, 
 from service.media.video.container.patched import PatchedFile
 from service.media.video.container.seams import Seams, find_seams
 from service.media.video.frames import check_size
-from service.media.video.structure import count_broken_places
+from service.media.video.structure import count_broken_places, count_images
 from service.media.video.types import VideoLimits
 
 LATEST_START_S = 10
@@ -155,7 +155,13 @@ class Demuxer:
 
     @property
     def pictures_missing(self) -> int:
-        """How many pictures of the index lie behind the end of the file; at the end of reading."""
+        """How many pictures the file lists or holds that did not come; at the end of reading.
+
+        Those of an index lie behind the end of the file. The library takes the pictures of a GIF
+        that do not say how long they last for one.
+        """
+        if self.format == "gif":
+            return max(count_images(self._file) - self._packets[self.stream.index], 0)
         if not self.format.startswith("mov"):
             return 0
         known = self.stream.index_entries

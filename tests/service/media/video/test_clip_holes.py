@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from service.media.video.container.elements import CLUSTER, SEGMENT, read_element
 from tests import clips
@@ -120,3 +121,16 @@ def test_pictures_that_are_missing_between_others_are_told(
         clip = read_clip(path)
         assert len(clip.frames) == 50
         assert clip.repairs.describe() == {"places_damaged": 1}
+
+
+def test_pictures_of_a_gif_without_their_times_are_counted(tmp_path) -> None:
+    """The library takes them for one picture."""
+    path = tmp_path / "a.gif"
+    pictures = [Image.fromarray(clips.picture(index, (96, 64))) for index in range(4)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=0)
+    assert b"\x21\xf9\x04" not in path.read_bytes()
+    clip = read_clip(path)
+    assert len(clip.frames) == 1
+    assert clip.repairs.describe() == {"frames_lost": 3}
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=10)
+    assert read_clip(path).repairs.describe() == {}
