@@ -3,12 +3,13 @@
 import struct
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, overload
 
 import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
+from service.media.video.container.crops import Crop
 from service.media.video.pixels import ColourCodes, PixelReader
 from service.media.video.turns import Orientation, measure_rest, states_turn
 from service.media.video.types import (
@@ -33,8 +34,9 @@ class FrameReader:
 
     `codes`: the colour that the container states. `rate`: the clip's frames a second where it is
     known, `untrue_rate` what its header says instead. `size`: width and height of coded pictures
-    that the clip promises. `measure_stretch` says how much wider than those of the first frame
-    pixels are that are shown at some time. Raises UndecodableVideo for HDR unless it `tone_maps`.
+    that the clip promises, `crop` what of them is shown. `measure_stretch` says how much wider than
+    those of the first frame pixels are that are shown at some time. Raises UndecodableVideo for HDR
+    unless it `tone_maps`.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class FrameReader:
         rate: Fraction | None,
         untrue_rate: Fraction | None,
         size: tuple[int, int],
+        crop: Crop | None,
         measure_stretch: Callable[[int | None], Fraction],
         tone_maps: bool,
     ) -> None:
@@ -60,7 +63,8 @@ class FrameReader:
         self.orientation = self._turn = Orientation.of(first)
         self.turn_ignored_deg = measure_rest(first)
         self.moved = self.resized = self.fitted = self.colour_changes = 0
-        self._coded_size, self._measure_stretch = size, measure_stretch
+        self._crop, self._measure_stretch = crop, measure_stretch
+        self._coded_size = crop.size if crop is not None and crop.coded == size else size
         self._container_codes, self._codec, self._tone_maps = codes, codec, tone_maps
         self.pixels = self._make_pixel_reader(first, self._choose_codes(first))
         self._first_pts: int | None = None
@@ -116,22 +120,20 @@ class FrameReader:
 
     def _draw(self, frame: Any, pts: int, duration: int | None) -> VideoFrame:
         turn, canvas = self._turn, self.orientation.turn_size(self._coded_size)
-        shown_width = frame.width * self._measure_stretch(frame.pts)
-        box = fit_box(turn.turn_size((shown_width, frame.height)), canvas)
-        self.resized += (frame.width, frame.height) != self._coded_size
+        coded = frame.width, frame.height
+        crop = self._crop if self._crop is not None and self._crop.coded == coded else None
+        width, height = coded if crop is None else crop.size
+        box = fit_box(turn.turn_size((width * self._measure_stretch(frame.pts), height)), canvas)
+        self.resized += (width, height) != self._coded_size
         self.fitted += box is not None
         self._follow_colour(frame)
-        if (
-            box is None
-            and (frame.width, frame.height) == self._coded_size
-            and turn == Orientation()
-        ):
+        if box is None and coded == self._coded_size and turn == Orientation():
             planes = self.pixels.read_planes(frame)
             if planes is not None:
                 return VideoFrame(pts, duration, planes)
         inner = turn.turn_size(canvas if box is None else (box.width, box.height))
-        alpha = self.pixels.read_alpha(frame, *inner)
-        image = self.pixels.read_rgb(frame, *inner)
+        alpha = _cut(self.pixels.read_alpha(frame, *(coded if crop else inner)), crop, inner)
+        image = _cut(self.pixels.read_rgb(frame, *(coded if crop else inner)), crop, inner)
         if alpha is not None:
             image[alpha == 0] = 255
             alpha = turn.apply(alpha)
@@ -192,6 +194,20 @@ def fit_box(size: tuple[int | Fraction, int | Fraction], canvas: tuple[int, int]
         min(max(round(side * scale), 1), most) for side, most in zip(size, canvas, strict=True)
     )
     return Box((canvas[0] - width) // 2, (canvas[1] - height) // 2, width, height)
+
+
+@overload
+def _cut(image: Image, crop: Crop | None, size: tuple[int, int]) -> Image: ...
+@overload
+def _cut(image: Image | None, crop: Crop | None, size: tuple[int, int]) -> Image | None: ...
+def _cut(image: Image | None, crop: Crop | None, size: tuple[int, int]) -> Image | None:
+    """Return what of a picture is shown, as width and height say; all where nothing is cut off."""
+    if image is None or crop is None:
+        return image
+    shown = image[crop.top : crop.bottom, crop.left : crop.right]
+    if crop.size != size:
+        shown = np.asarray(cv2.resize(shown, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.ascontiguousarray(shown)
 
 
 def _pad(image: Image, box: Box, canvas: tuple[int, int]) -> Image:

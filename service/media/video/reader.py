@@ -138,6 +138,7 @@ class _Reading:
             rate=rate,
             untrue_rate=untrue_rate,
             size=choose_size(self._header_size, first, self._codec),
+            crop=self._demuxer.crop,
             measure_stretch=self._measure_stretch,
             tone_maps=self._selection.tone_maps,
         )

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, cast
 import av
 
 from service.media.video.container.clock import ClockCorrector, FlvClock
+from service.media.video.container.crops import read_crop
 from service.media.video.container.edits import read_edits
 from service.media.video.container.ends import count_unread, is_cut
 from service.media.video.container.fragments import find_gaps, find_orphans, is_fragmented
@@ -54,7 +55,11 @@ class Demuxer:
         self.clock = ClockCorrector(may_jump=self.format in _LIVE_FORMATS)
         self._flv_clock = FlvClock() if self.format == "flv" else None
         context = self.stream.codec_context
-        check_size(context.width, context.height, limits)
+        size = context.width, context.height
+        check_size(*size, limits)
+        place = file.tell()  # where the library goes on
+        self.crop = read_crop(file, self._file_bytes, self.format, self.stream, size)
+        file.seek(place)
         self.decoder = make_decoder(self.stream, limits)
         self._packets = Counter[int]()  # by track
         # Whether reading stopped early or inside a packet, and when a picture in it is shown.

@@ -6,7 +6,8 @@ from typing import BinaryIO
 
 _CHECKSUM, _CHECKSUM_BYTES = 0xBF, 6
 _MAX_PIECES, _BLOCK = 1 << 16, 1 << 20
-EBML, SEGMENT, CLUSTER, CUES = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0x1C53BB6B
+EBML, SEGMENT, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
+CUES, TRACKS = 0x1C53BB6B, 0x1654AE6B
 
 
 def read_element(head: bytes) -> tuple[int, int, int] | None:
