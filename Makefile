@@ -68,9 +68,10 @@ audit: setup
 
 # The exact packages of the images, by their hashes.
 lock: setup
-	for kind in cpu openvino gpu; do $(LOCK) pyproject.toml --extra $$kind --extra client --extra postgres \
-	  --extra storage --output-file deploy/requirements-$$kind.txt || exit 1; done
+	for kind in cpu openvino gpu; do $(LOCK) pyproject.toml --extra $$kind $(EXTRAS:%=--extra %) \
+	  --output-file deploy/requirements-$$kind.txt || exit 1; done
 	$(LOCK) deploy/requirements-build.in --output-file deploy/requirements-build.txt
+EXTRAS = client otel postgres psd storage
 LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
   --only-binary :all: --upgrade --no-header --no-emit-index-url
 

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 ENVIRONMENT = "/opt/matting"  # where it is in the image
 INTO = f"pip --python {ENVIRONMENT}/bin/python install --no-cache-dir"
+# What the chart and Compose can switch on, and what no image can be given later.
+EXTRAS = ("client", "otel", "postgres", "psd", "storage")
 LOCKED = (
     f"{INTO} --require-hashes --only-binary :all: -r requirements-TARGET.txt "
     f"&& {INTO} --no-deps wheels/*.whl"
@@ -140,7 +142,8 @@ def test_install_steps_of_the_image_give_a_service_without_network(
     steps: list[Instruction], bin_folder: Path, tmp_path: Path
 ) -> None:
     packages = os.listdir(next((bin_folder.parent / "lib").glob("python*")) / "site-packages")
-    assert "service" in packages and not {"torch", "pip", "setuptools", "tests"} & {*packages}
+    assert {"service", "opentelemetry", "psycopg", "psd_tools", "obstore"} <= {*packages}
+    assert not {"torch", "pip", "setuptools", "tests"} & {*packages}
     health = json.loads(find_last(steps, "HEALTHCHECK").partition("CMD ")[2])
     serve = json.loads(find_last(steps, "CMD"))
     python = str(bin_folder / "python")
@@ -160,6 +163,7 @@ def test_install_steps_of_the_image_give_a_service_without_network(
     )
     assert refused.returncode == 3 and "MATTING_ALLOW_ANONYMOUS=1" in refused.stderr
     environment["MATTING_ALLOW_ANONYMOUS"] = "1"
+    environment["MATTING_OTLP_ENDPOINT"] = "http://127.0.0.1:9"  # nobody there: it serves
     isolated = ["unshare", "-rn", python, "-c", IN_THE_IMAGE, json.dumps(as_in_image)]
     answer = subprocess.run(
         isolated, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
@@ -201,14 +205,16 @@ def test_clip_is_matted_by_the_command_of_the_image(bin_folder: Path, tmp_path: 
     assert (tmp_path / "alpha.mp4").read_bytes()[4:8] == b"ftyp"
 
 
-@pytest.mark.parametrize("target", ["cpu", "gpu"])
+@pytest.mark.parametrize("target", ["cpu", "openvino", "gpu"])
 def test_lock_file_pins_every_package_by_hash_and_satisfies_the_project(target: str) -> None:
     text = (ROOT / "deploy" / f"requirements-{target}.txt").read_text()
     pins = dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", text, re.MULTILINE))
     for entry in re.split(r"\n(?=[a-z0-9])", text):
         assert "--hash=sha256:" in entry, entry[:80]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"][target]]
+    wanted = [*project["dependencies"]]
+    for extra in (target, *EXTRAS):
+        wanted += project["optional-dependencies"][extra]
     for requirement in map(Requirement, wanted):
         version = pins[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), f"{requirement}: run `make lock`"
