@@ -4,8 +4,32 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from service.api.routes.problem_pages import list_problems
+from tests.helpers import ROOT
 from tests.start_page import WAIT_MS, assert_accessible, make_file, open_start_page
 
+# One number for each control, for all radio buttons of a group, which arrow keys walk through.
+MARK_CONTROLS = """
+() => {
+  const groups = new Map();
+  for (const element of document.querySelectorAll("a, button, input, select, summary, video")) {
+    const isShown = element.checkVisibility() && !element.disabled && element.tabIndex >= 0;
+    if (!isShown || element.tagName === "VIDEO") continue;
+    const name = element.type === "radio" ? element.name : element;
+    if (!groups.has(name)) groups.set(name, groups.size);
+    element.dataset.number = groups.get(name);
+  }
+  return groups.size;
+}
+"""
+READ_FOCUS = """
+() => {
+  const element = document.activeElement;
+  const number = element.dataset.number ?? null;
+  const shown = element.id === "split" ? element.closest(".compare") : element;
+  const ring = element.type === "radio" ? element.nextElementSibling : shown;
+  return [number, number === null ? null : getComputedStyle(ring).outlineStyle];
+}
+"""
 READ_SHIFTS = """
 () => {
   const observer = new PerformanceObserver(() => {});
@@ -81,6 +105,31 @@ def test_nothing_turns_for_those_who_want_no_motion(browser: Browser, live_serve
         page.locator("#refine").uncheck()
         expect(page.locator("#photo-busy")).to_be_visible()
         assert page.evaluate("document.getAnimations().length") == 0
+
+
+@pytest.mark.parametrize("mode", ["photo", "clip", "webcam"])
+def test_tab_key_reaches_every_control_that_is_shown(browser: Browser, live_server, mode) -> None:
+    with open_start_page(browser, live_server().url) as page:
+        expect(page.locator(f"#{mode}-model option")).to_have_count(2)
+        page.click(f"#tab-{mode}")
+        if mode == "clip":
+            clip = (ROOT / "examples" / "clip.mp4").read_bytes()
+            page.set_input_files("#file", make_file("clip.mp4", "video/mp4", clip))
+            page.locator("#clip-region").check()
+            expect(page.locator("#clip-region-draw")).to_be_visible()
+        elif mode == "photo":
+            page.locator("#photo-background").get_by_role("radio", name="Colour").check()
+        wanted = page.evaluate(MARK_CONTROLS)
+        page.locator("#main").focus()
+        page.keyboard.press("Shift+Tab")
+        seen, rings = set(), {}
+        for _ in range(2 * wanted):
+            page.keyboard.press("Tab")
+            number, ring = page.evaluate(READ_FOCUS)
+            seen.add(number)
+            rings[number] = ring
+        assert seen - {None} == {str(number) for number in range(wanted)}
+        assert set(rings.values()) <= {"solid", None}, "each shows that it has the focus"
 
 
 def test_everything_can_be_reached_by_keys(browser: Browser, live_server) -> None:

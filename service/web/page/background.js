@@ -2,14 +2,22 @@
 import { make, makeSegments, say } from "./dom.js";
 import { t } from "./strings.js";
 
-const COLOURS = ["#ffffff", "#1e6f5c", "#2f5d8a", "#f4a259", "#d64550", "#17201c"];
+const COLOURS = {
+  "#ffffff": "colourWhite",
+  "#1e6f5c": "colourGreen",
+  "#2f5d8a": "colourBlue",
+  "#f4a259": "colourOrange",
+  "#d64550": "colourRed",
+  "#17201c": "colourBlack",
+};
+const DEFAULT_COLOUR = "#1e6f5c";
 const DEFAULT_BLUR = 2.5; // % of the longer side, the service's own default
 
 /** Fills a card with the choices; `value` says what is chosen, `onChange` is called after each change. */
 export class BackgroundChoice {
   constructor(card, name, kinds, onChange) {
     this.onChange = onChange;
-    this.value = { kind: kinds[0], colour: COLOURS[1], blur: DEFAULT_BLUR, file: null, bitmap: null };
+    this.value = { kind: kinds[0], colour: DEFAULT_COLOUR, blur: DEFAULT_BLUR, file: null, bitmap: null };
     const labels = { none: "backgroundNone", colour: "backgroundColour", blur: "backgroundBlur", picture: "backgroundPicture" };
     const choices = kinds.map((kind) => [kind, t(labels[kind])]);
     this.details = {
@@ -42,8 +50,8 @@ export class BackgroundChoice {
 
   makeColours(name) {
     const picker = make("input", { type: "color", value: this.value.colour, "aria-label": t("colourLabel"), id: `${name}-colour` });
-    const buttons = COLOURS.map((colour) => {
-      const label = t("swatch", { colour });
+    const buttons = Object.entries(COLOURS).map(([colour, text]) => {
+      const label = t("swatch", { colour, name: t(text) });
       const button = make("button", { type: "button", "aria-label": label, "data-colour": colour, click: () => set(colour) });
       button.style.setProperty("--swatch", colour);
       return button;

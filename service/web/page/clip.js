@@ -163,6 +163,7 @@ export class ClipMode {
 
   async follow(id, signal) {
     this.jobId = id;
+    this.announced = null; // the state that screen readers were told
     this.showProgress(t("storing"), null);
     const ended = await followJob(id, { onState: (job) => this.showJob(job), signal });
     if (ended.state === "succeeded") await this.showResults(ended);
@@ -219,6 +220,8 @@ export class ClipMode {
   }
 
   showJob(job) {
+    if (job.state !== this.announced) announce(t(job.state === "queued" ? "queued" : "matting"));
+    this.announced = job.state;
     if (job.state === "queued") return this.showProgress(t("queued"), null);
     const { frames_done: done, frames_total: total, eta_s: left, progress } = job;
     const text = total ? t("running", { done, total }) : t("runningUnknown", { done });
