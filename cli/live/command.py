@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import cv2
@@ -15,14 +16,16 @@ import typer
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 
-from cli.flags import Key
+from cli.flags import Force, Key
 from cli.live.movie import MovieWriter
 from cli.live.session import LiveSession, RequestFailed
-from training.commands.common import fail
+from cli.local import USAGE, refuse_overwriting
+from training.commands.common import EXIT_FAILED, EXIT_USAGE, fail
 
 # The service lets two frames wait and drops the oldest of three, which would never be answered; the
 # first answer needs two, because a frame waits for its follower.
 MOST_UNANSWERED = 2
+PIPE = "-"
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
 
 
@@ -56,6 +59,7 @@ def live(
         str, typer.Option(metavar="URL", envvar="MATTING_SERVER", help="address of the service")
     ] = "http://localhost:8000",
     key: Key = None,
+    force: Force = False,
 ) -> None:
     """Send a clip or a webcam through the live socket of a running service.
 
@@ -67,11 +71,14 @@ def live(
     if background:
         options["background"] = background
     try:
+        refuse_overwriting([] if out == PIPE else [Path(out)], force)
         with Source(source) as frames:
             session = LiveSession(server, key, options | {"fps": frames.fps})
             with MovieWriter(out, frames.fps) as movie:
                 counts = matte(frames, session, movie)
-    except (RequestFailed, SourceError) as error:
+    except RequestFailed as error:
+        fail(str(error), EXIT_USAGE if error.code in USAGE else EXIT_FAILED)
+    except SourceError as error:
         fail(str(error))
     except (ConnectionClosed, InvalidHandshake) as error:
         fail(f"the live connection ended: {error}")
@@ -96,9 +103,12 @@ class Source:
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._is_clip = not name.isdigit()
-        self._capture = cv2.VideoCapture(int(name) if name.isdigit() else name)
+        if self._is_clip and "://" not in name and not Path(name).exists():
+            raise SourceError(f"{name}: there is no such file")
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # one line says it
+        self._capture = cv2.VideoCapture(name if self._is_clip else int(name))
         if not self._capture.isOpened():
-            kind = "no webcam has this number" if name.isdigit() else "cannot be read as a clip"
+            kind = "cannot be read as a clip" if self._is_clip else "no webcam has this number"
             raise SourceError(f"{name}: {kind}")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = rate if 1 <= rate <= 240 else 30.0

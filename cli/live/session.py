@@ -12,14 +12,21 @@ PROTOCOL = "matting.v1"
 TIMEOUT_S = 60
 
 
+NO_ACCESS = (401, 403)
+
+
 class RequestFailed(Exception):
-    """The service refused; the text is its own."""
+    """The service refused or did not answer; the text says what to do, `code` what kind it is."""
+
+    def __init__(self, text: str, code: str | None = None) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class LiveSession:
     """An open session; `protocols` hold the ticket that admits one connection within a minute.
 
-    Raises RequestFailed, and OSError when there is no service.
+    Raises RequestFailed.
     """
 
     def __init__(self, server: str, key: str | None, options: Mapping[str, object]) -> None:
@@ -55,5 +62,21 @@ class LiveSession:
                 return response.headers["Content-Type"], response.read()
         except urllib.error.HTTPError as error:
             with error:
-                problem = json.loads(error.read() or b"{}")
-            raise RequestFailed(problem.get("detail", f"HTTP {error.code}")) from None
+                raise read_refusal(error.code, error.read()) from None
+        except urllib.error.URLError as error:
+            why = getattr(error.reason, "strerror", None) or error.reason
+            raise RequestFailed(
+                f"no answer from {self._server}: {why}; see whether the address is right and it "
+                "runs there"
+            ) from None
+
+
+def read_refusal(status: int, body: bytes) -> RequestFailed:
+    """Return what an answer with an error says, in one line."""
+    try:
+        problem = json.loads(body)
+    except ValueError:  # a proxy answers with something else
+        problem = {}
+    detail = problem.get("detail", f"the service answered {status}")
+    hint = "--key or MATTE_KEY is the key" if status in NO_ACCESS else problem.get("hint")
+    return RequestFailed(f"{detail}; {hint}" if hint else detail, problem.get("code"))

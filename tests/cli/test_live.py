@@ -73,22 +73,35 @@ def test_movie_can_go_into_a_pipe(server, clip, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("source", "more", "words"),
+    ("code", "source", "more", "words"),
     [
-        ("nothing.mp4", [], "nothing.mp4: cannot be read as a clip"),
-        ("99", [], "99: no webcam has this number"),
-        (None, [], "no valid API key"),
-        (None, ["--key", KEY, "--background", "nocolour"], "background"),
-        (None, ["--server", "http://127.0.0.1:{free}"], "refused"),
+        (1, "nothing.mp4", [], "nothing.mp4: there is no such file"),
+        (1, __file__, [], "test_live.py: cannot be read as a clip"),
+        (1, "99", [], "99: no webcam has this number"),
+        (1, None, [], "no valid API key"),
+        (1, None, [], "; --key or MATTE_KEY is the key"),
+        (2, None, ["--key", KEY, "--background", "nocolour"], "background"),
+        (1, None, ["--server", "http://127.0.0.1:{free}"], ": Connection refused; see whether"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
-    server, clip, tmp_path: Path, capfd, source: str | None, more: list[str], words: str
+    server, clip, tmp_path, capfd, code: int, source: str | None, more: list[str], words: str
 ) -> None:
     out = tmp_path / "live.mp4"
     rest = [text.format(free=find_free_port()) for text in more]
     arguments = ["live", source or clip, "--out", str(out), "--server", server, *rest]
-    assert matte(arguments) == 1
-    last = capfd.readouterr().err.splitlines()[-1]
-    assert last.startswith("error: ") and words in last
+    assert matte(arguments) == code
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: ") and words in line
     assert not out.exists()
+
+
+def test_movie_that_is_there_is_overwritten_by_force_only(server, clip, tmp_path, capsys) -> None:
+    out = tmp_path / "live.mp4"
+    out.write_bytes(b"mine")
+    arguments = ["live", clip, "--out", str(out), "--server", server, "--key", KEY]
+    assert matte(arguments) == 1
+    assert capsys.readouterr().err == f"error: {out}: is there already; --force overwrites\n"
+    assert out.read_bytes() == b"mine"
+    assert matte([*arguments, "--force"]) == 0
+    assert len(read_frames(out.read_bytes())[0]) == 12
