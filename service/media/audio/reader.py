@@ -118,10 +118,15 @@ def _open_stream(
     layout = read_layout(context)
     copied: TrackReader | None = None
     if _is_adts(stream):
-        if first_packet is not None:
-            copied = _open_adts(stream, layout, index, first_packet, containers)
-        if copied is None:
+        if first_packet is None:
             return []
+        try:
+            copied = _open_adts(stream, layout, index, first_packet, containers)
+        except av.ArgumentError:  # where another codec follows; there is no filter for that
+            copied = None
+        else:
+            if copied is None:
+                return []
     else:
         extradata = bytes(context.extradata or b"")
         codec = context.codec.canonical_name

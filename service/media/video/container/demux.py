@@ -15,6 +15,7 @@ from service.media.video.container.edits import read_edits
 from service.media.video.container.ends import count_unread, is_cut
 from service.media.video.container.fragments import find_gaps, find_orphans, is_fragmented
 from service.media.video.container.holes import HoleWatch
+from service.media.video.container.joints import find_joints
 from service.media.video.container.opening import make_decoder, open_container, select_stream
 from service.media.video.container.patched import PatchedFile
 from service.media.video.container.seams import Seams, find_seams
@@ -46,7 +47,9 @@ class Demuxer:
         self._seams = find_seams(file, self._file_bytes) if self._is_fragmented else Seams()
         patches = self._edits.patches | self._seams.patches
         patches |= {start + 4: b"free" for start in self._orphans}
-        self.container = open_container(PatchedFile(file, patches), file, limits)
+        self._joints = find_joints(file)
+        source = PatchedFile(file, patches, self._joints.end)
+        self.container = open_container(source, file, limits)
         self.format: str = self.container.format.name
         self.stream = select_stream(self.container)
         self.audio = tuple(self.container.streams.audio)
@@ -131,7 +134,11 @@ class Demuxer:
     @property
     def clips_unread(self) -> int:
         """How many clips lie behind this one in the same file; at the end of reading."""
-        return self._seams.unread + count_unread(self._file, self.format, self._last_pos)
+        return (
+            self._seams.unread
+            + self._joints.unread
+            + count_unread(self._file, self.format, self._last_pos)
+        )
 
     def count_places_damaged(self, on_progress: Callable[[], object]) -> int:
         """Return at how many places pieces of the file are not read; at the end of reading."""

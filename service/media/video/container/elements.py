@@ -1,9 +1,13 @@
 """Elements of EBML (RFC 8794), of which Matroska and WebM consist (RFC 9559)."""
 
+import re
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+# A header that names its kind; it has less than a hundred bytes.
+_HEADER = re.compile(rb"\x1a\x45\xdf\xa3.{1,80}?\x42\x82.{1,8}?(?:webm|matroska)", re.DOTALL)
+_HEADER_BYTES = 128
 _CHECKSUM, _CHECKSUM_BYTES = 0xBF, 6
 _MAX_PIECES, _BLOCK = 1 << 16, 1 << 20
 EBML, SEGMENT, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
@@ -32,12 +36,13 @@ def list_elements(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += content + size
 
 
-def walk_segment(file: BinaryIO) -> Iterator[tuple[int, int, int, int]]:
-    """Yield name, start, place of the content and size of what lies in the first segment.
+def walk_segment(file: BinaryIO, at: int = 0) -> Iterator[tuple[int, int, int, int]]:
+    """Yield name, start, place of the content and size of what lies in the segment of a file.
 
-    The places count from where the file begins. Rubbish and elements of unknown size end it.
+    The file, one of several that were joined, begins at a place. Rubbish and elements of unknown
+    size end it.
     """
-    at, is_inside = 0, False
+    is_inside = False
     for _ in range(_MAX_PIECES):
         file.seek(at)
         element = read_element(file.read(16))
@@ -63,3 +68,17 @@ def count_wrong_checksums(file: BinaryIO) -> int:
             checksum, left = zlib.crc32(block, checksum), left - len(block)
         wrong += left == 0 and checksum != int.from_bytes(head[2:], "little")
     return wrong
+
+
+def find_headers(file: BinaryIO) -> Iterator[int]:
+    """Yield where the files begin of which a file was joined."""
+    start = 0
+    while True:
+        file.seek(start)
+        data = file.read(_BLOCK)
+        for found in _HEADER.finditer(data):
+            if found.start() < _BLOCK - _HEADER_BYTES:
+                yield start + found.start()
+        if len(data) < _BLOCK:
+            return
+        start += _BLOCK - _HEADER_BYTES

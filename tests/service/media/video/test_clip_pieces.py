@@ -170,3 +170,56 @@ def test_turn_that_is_no_quarter_is_told(tmp_path, turn, applied, ignored) -> No
     assert clip.info.rotation_deg == applied
     told = {"turn_ignored_deg": ignored} if ignored else {}
     assert clip.repairs.describe() == pytest.approx(told, abs=0.1)
+
+
+VP8, VP9 = {"codec": "libvpx"}, {"codec": "libvpx-vp9"}
+H264, HEVC = {}, {"codec": "libx265"}
+LARGE, SILENT, OTHER_AUDIO = {"size": (192, 128)}, {"tone": False}, {"sound_codec": "ac3"}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "pieces", "unread"),
+    [
+        ((H264, H264), 2, 0),
+        ((H264, SILENT), 2, 0),
+        ((VP8, VP8 | LARGE), 2, 0),
+        ((H264, LARGE), 1, 1),
+        ((H264, HEVC), 1, 1),
+        ((H264, LARGE, H264), 1, 2),
+        ((VP8, VP9), 1, 1),
+        ((H264, OTHER_AUDIO), 1, 1),
+    ],
+)
+def test_joined_matroska_is_read_as_far_as_one_header_serves(
+    tmp_path, kinds, pieces: int, unread: int
+) -> None:
+    """The library decodes all by the first one: in another codec or size that makes rubbish."""
+    parts = [
+        clips.make_clip(tmp_path / f"{number}.mkv", seconds=1, fps=FPS, **kind)
+        for number, kind in enumerate(kinds)
+    ]
+    path = tmp_path / "joined.mkv"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    clip, whole = read_clip(path), read_clip(parts[0])
+    assert len(clip.frames) == 25 * pieces
+    assert clip.repairs.clips_unread == unread
+    assert bool(clip.repairs.clock_corrections) == (pieces > 1)
+    assert clip.repairs.frames_lost == clip.repairs.frames_damaged == 0
+    for frame, known in zip(clip.frames[:25], whole.frames, strict=True):
+        np.testing.assert_array_equal(frame.image, known.image)
+
+
+@pytest.mark.parametrize("containers", [("mp4",), ("webm",)])
+def test_audio_of_another_codec_behind_aac_in_mpeg_ts(tmp_path, containers) -> None:
+    """The clip is read, what no decoder of the first codec understands is counted."""
+    parts = [
+        clips.make_clip(tmp_path / f"{number}.ts", seconds=1, fps=FPS, **kind)
+        for number, kind in enumerate((H264, OTHER_AUDIO))
+    ]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    clip = read_clip(path, ClipSelection(audio=containers))
+    assert len(clip.frames) == 50
+    assert clip.repairs.describe() == {"clock_corrections": 1, "audio_packets_lost": 32}
+    track = clip.info.audio[0]
+    assert sum(packet.duration for packet in clip.packets) * track.time_base >= 1
