@@ -247,6 +247,23 @@ def test_page_says_why_a_clip_cannot_be_sent(
         expect(page.locator("#clip-start")).to_be_disabled()
 
 
+def test_clip_that_is_worked_on_is_not_lost_by_another(page: Page, tmp_path: Path) -> None:
+    long = make_clip(tmp_path / "long.mp4", seconds=60, fps=10, size=(96, 64)).read_bytes()
+    page.set_input_files("#file", make_file("long.mp4", MP4, long))
+    page.click("#clip-start")
+    address = find_job(page)
+    asked: list[str] = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    page.set_input_files("#file", make_file("other.mp4", MP4, long))
+    expect(page.locator("#clip-name")).to_contain_text("long.mp4")
+    expect(page.locator("#clip-progress")).to_be_visible()
+    assert asked == ["Stop the work on long.mp4 and take other.mp4?"]
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.set_input_files("#file", make_file("other.mp4", MP4, long))
+    expect(page.locator("#clip-name")).to_contain_text("other.mp4")
+    wait_until(lambda: httpx.get(address).status_code == 404, timeout_s=60)
+
+
 def test_a_file_that_is_no_clip_is_told_in_words(page: Page) -> None:
     page.set_input_files("#file", make_file("notes.mp4", MP4, b"not a clip " * 50))
     expect(page.locator("#clip-name")).to_contain_text("cannot play it")

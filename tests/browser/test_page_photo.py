@@ -99,6 +99,18 @@ def test_photos_come_by_drop_paste_picker_and_camera(page: Page, portrait_jpeg: 
     expect(page.locator("#camera-dialog")).to_be_hidden()
 
 
+def test_page_says_which_of_several_files_it_took(page: Page, portrait_jpeg: bytes) -> None:
+    note = page.locator("#drop-note")
+    before = note.inner_text()
+    files = [make_file(name, JPEG, portrait_jpeg) for name in ("one.jpg", "two.jpg")]
+    page.locator("#file").evaluate("input => (input.multiple = true)")
+    page.set_input_files("#file", files)
+    expect(note).to_contain_text("One at a time: one.jpg was taken.")
+    expect_matted(page, "one.jpg")
+    page.set_input_files("#file", files[1])
+    expect(note).to_have_text(before)
+
+
 def test_a_photo_that_the_browser_cannot_read_is_shown_all_the_same(
     page: Page, portrait: np.ndarray
 ) -> None:

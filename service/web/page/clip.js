@@ -61,6 +61,7 @@ export class ClipMode {
 
   /** Take a clip and show it; work begins with `start`. */
   open(file) {
+    if (this.working && !confirm(t("clipReplace", { old: this.file?.name ?? this.jobId, name: file.name }))) return;
     this.cancel();
     this.forget();
     clearProblem();

@@ -1,5 +1,5 @@
 // Ways in: drop, paste, file picker, camera. All end in one function.
-import { announce, byId, say } from "./dom.js";
+import { byId, say } from "./dom.js";
 import { t } from "./strings.js";
 
 const CLIP_NAMES = /\.(mp4|m4v|mov|mkv|webm|ts|mts|m2ts|avi|mpg|mpeg)$/i;
@@ -10,7 +10,7 @@ export const isClip = (file) => file.type.startsWith("video/") || (!file.type.st
 export function setUpIntake(take) {
   const takeFirst = (files) => {
     if (!files.length) return;
-    if (files.length > 1) announce(t("severalFiles", { name: files[0].name }));
+    byId("drop-note").textContent = files.length > 1 ? t("severalFiles", { name: files[0].name }) : t("dropNote");
     take(files[0]);
   };
   const picker = byId("file");

@@ -122,6 +122,7 @@ export const TEXT = {
   placeOriginal: "As filmed",
   placeRight: "Half as large, lower right",
   placeLeft: "Half as large, lower left",
+  clipReplace: "Stop the work on {old} and take {name}?",
   clipStart: "Matte the clip",
   clipTooLarge: "The clip has {size}, the service takes up to {limit}. Choose a smaller one.",
   clipTooLong: "The clip is {time} long, the service takes up to {limit}. Cut it first.",
