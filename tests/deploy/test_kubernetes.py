@@ -8,6 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from service.app import create_app
 from service.metrics import Metrics
 from service.settings import ENV_PREFIX, Settings, load_settings
 from tests.helpers import ROOT
@@ -168,6 +169,19 @@ def test_requests_of_a_key_reach_one_pod(default) -> None:
     assert int(notes[f"{prefix}proxy-body-size"].rstrip("m")) * 2**20 > limit
     cookie = find(render(VARIANTS["anonymous"]), "Ingress")["metadata"]["annotations"]
     assert cookie[f"{prefix}affinity"] == "cookie" and f"{prefix}upstream-hash-by" not in cookie
+
+
+def test_clients_reach_all_but_probes_and_metrics(default) -> None:
+    (rule,) = find(default, "Ingress")["spec"]["rules"]
+    exact = {path["path"] for path in rule["http"]["paths"] if path["pathType"] == "Exact"}
+    prefixes = {path["path"] for path in rule["http"]["paths"] if path["pathType"] == "Prefix"}
+    app = create_app(Settings())
+    known = {*app.openapi()["paths"], "/", "/docs", "/openapi.json", "/problems", "/problems/busy"}
+    known |= {"/page/main.js", "/assets/x.js", "/v1/sessions/{session_id}/live"}
+    inside = {
+        path for path in known if path not in exact and f"/{path.split('/')[1]}" not in prefixes
+    }
+    assert inside == {"/livez", "/readyz", "/healthz", "/metrics"}
 
 
 def test_gpu_pods_run_the_gpu_image_where_a_gpu_is() -> None:
