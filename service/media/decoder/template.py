@@ -45,9 +45,9 @@ def run_child(fd: int, parent_pid: int) -> NoReturn:
     try:
         serve(fd, parent_pid)
         code = 0
-    except Exception:
-        traceback.print_exc()
     finally:
+        if code:
+            traceback.print_exc()
         os._exit(code)
 
 
