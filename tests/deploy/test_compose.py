@@ -32,6 +32,13 @@ def test_files_name_settings_that_are_there(name: str) -> None:
     assert {one.split("_")[0] for one in given} <= {"MATTING", "AWS", "PGPASSWORD"}
 
 
+def test_image_of_the_gpu_gets_a_gpu() -> None:
+    service = read_service("gpu.yaml")
+    assert service["build"]["target"] == "gpu" and service["image"].endswith(":gpu")
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+
+
 def test_object_storage_takes_the_place_of_the_volume() -> None:
     shared, stored = read_service("shared.yaml"), read_service("storage.yaml")
     assert shared["volumes"] == ["jobs:/jobs"] and stored["volumes"] == ["data:/data"]
