@@ -209,12 +209,15 @@ class LiveStream:
         return planes, *self._network.prepare(planes or picture.flat)
 
     def _are_planes_enough(self, picture: Picture) -> bool:
-        """Whether colour is halved anyway, in a JPEG of the person before a colour or a picture."""
+        """Whether the answer is a JPEG of the matte, or of the person before something plain.
+
+        There colour is halved anyway.
+        """
         options = self._session.options
         height, width = picture.image.shape[:2]
         is_even = height % 2 == width % 2 == 0 and picture.alpha is None
-        is_composite = options.output == "composite" and options.format == "jpeg"
-        return is_even and is_composite and self._render_options.is_plain
+        is_composite = options.output == "composite" and self._render_options.is_plain
+        return is_even and options.format == "jpeg" and (is_composite or options.output == "alpha")
 
     async def _decode(self, data: bytes) -> Picture:
         runtime = self._runtime
@@ -260,7 +263,7 @@ class LiveStream:
 
     def _draw(self, renderer: Renderer, item: MattedFrame) -> bytes:
         options, rendered = self._session.options, renderer.render(item)
-        if item.frame.planes is not None:
+        if item.frame.planes is not None and options.output == "composite":
             picture = rendered.draw("composite")
             rgb = picture.to_blocks() if isinstance(picture, YuvPicture) else picture
             return encode_frame(rgb, PICTURE_QUALITY)

@@ -81,6 +81,7 @@ def test_webcam_asks_on_click_and_shows_the_person_before_each_background(page: 
         page.select_option("#webcam-size", "192")
     options = reopened.value.post_data_json
     assert options["ref_size"] == 192 and options["smoothing"] == "off"
+    assert (options["output"], options["format"]) == ("alpha", "jpeg"), "the page has the colours"
     assert "model" not in options, "what model=auto takes for live frames"
     with page.expect_request("**/v1/sessions") as reopened:
         page.select_option("#webcam-model", "modnet")

@@ -47,6 +47,20 @@ function drawCovering(context, picture, width, height) {
   context.drawImage(picture, (picture.width - w) / 2, (picture.height - h) / 2, w, h, 0, 0, width, height);
 }
 
+/** Return a canvas of the photo whose alpha is the grey of a matte of the same size. */
+export function cutOut(photo, matte) {
+  const canvas = new OffscreenCanvas(photo.width, photo.height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const whole = [0, 0, canvas.width, canvas.height];
+  context.drawImage(matte, ...whole);
+  const grey = context.getImageData(...whole).data;
+  context.drawImage(photo, ...whole);
+  const picture = context.getImageData(...whole);
+  for (let i = 0; i < grey.length; i += 4) picture.data[i + 3] = grey[i];
+  context.putImageData(picture, 0, 0);
+  return canvas;
+}
+
 /**
  * Return a small canvas of the photo out of focus, without the person.
  *

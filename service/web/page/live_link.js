@@ -69,15 +69,15 @@ export class LiveLink {
       return;
     }
     const { frame } = this.facts;
-    const cutout = await createImageBitmap(data);
+    const matte = await createImageBitmap(data);
     const sent = this.waiting.get(frame);
     if (sent && !this.isClosed) {
-      this.onResult(cutout, sent.bitmap);
+      this.onResult(matte, sent.bitmap);
       const nowMs = performance.now();
       this.latencies = [...this.latencies, nowMs - sent.takenMs].slice(-RECENT);
       this.drawnMs = [...this.drawnMs, nowMs].slice(-RECENT);
     }
-    cutout.close();
+    matte.close();
     this.forget(frame);
   }
 

@@ -1,7 +1,7 @@
 // The webcam over the live socket: what is drawn, how late and how often, and advice when it is too slow.
 import { request } from "./api.js";
 import { BackgroundChoice } from "./background.js";
-import { blurBackground, drawComposite } from "./compose.js";
+import { blurBackground, cutOut, drawComposite } from "./compose.js";
 import { byId, clearProblem, make, say, showProblem } from "./dom.js";
 import { closeCamera, openCamera } from "./intake.js";
 import { LiveLink } from "./live_link.js";
@@ -89,7 +89,7 @@ export class WebcamMode {
     this.session = session;
     const link = new LiveLink(this.session, this.video, {
       pipelined: byId("webcam-smoothing").checked ? 3 : 2,
-      onResult: (cutout, frame) => this.link === link && this.draw(cutout, frame),
+      onResult: (matte, frame) => this.link === link && this.draw(cutOut(frame, matte), frame),
       onProblem: (problem) => showProblem(problem),
       onClose: (code) => this.link === link && this.lose(code),
     });
@@ -99,7 +99,7 @@ export class WebcamMode {
   }
 
   sessionOptions() {
-    const options = { output: "cutout", packaging: "frames", format: "webp" };
+    const options = { output: "alpha", packaging: "frames", format: "jpeg" }; // the colours are here already
     options.smoothing = byId("webcam-smoothing").checked ? "ofd" : "off";
     const size = byId("webcam-size").selectedOptions[0];
     if (size && !size.defaultSelected) options.ref_size = Number(size.value);
