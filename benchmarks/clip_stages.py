@@ -34,6 +34,7 @@ from service.media.decoder.messages import read_frame, read_video_info
 from service.media.video.reader import read_video
 from service.media.video.types import VideoFrame, VideoInfo, VideoLimits
 from service.media.wire.channel import Channel, ChannelClosed
+from service.memory import keep_freed_memory
 from service.settings import Settings
 from training.evaluation.results import format_table
 
@@ -131,6 +132,7 @@ def measure_clip(engine: OnnxEngine, path: Path) -> dict[str, dict[str, float]]:
 
 def measure_once(frames: int) -> dict[str, dict[str, float]]:
     """Return core-ms a frame by clip and output, and by stage."""
+    keep_freed_memory()  # as a service does
     engine = OnnxEngine(Settings(device="cpu"))
     rows = {}
     with tempfile.TemporaryDirectory() as folder:

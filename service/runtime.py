@@ -15,6 +15,7 @@ from service.inference.registry import Models, ModelSource
 from service.inference.watchdog import watch_network
 from service.media.decoder.pool import DecoderPool
 from service.media.decoder.starter import DecoderStarter
+from service.memory import keep_freed_memory
 from service.metrics import Metrics
 from service.scratch import ScratchFolder
 from service.settings import Settings
@@ -72,6 +73,7 @@ class Runtime:
         children already. `on_stall` is called when a network hangs for `engine_stall_s`. Raises
         ModelError or DeviceError when a model or the device cannot be used.
         """
+        keep_freed_memory()
         cores = count_threads()
         health = health or Health()
         stills = count_stills(settings)

@@ -23,7 +23,8 @@ namespace {
 using at::Tensor;
 using c10::BFloat16;
 
-constexpr int64_t kBlock = 128;  // pixels that are summed in float32
+constexpr int64_t kBlock = 128;  // rows that are summed in float32
+constexpr int64_t kWidth = 64;   // channels a row has at least: shorter loops are slow
 
 struct Shape {
   int64_t images, pixels, channels, batch_channels;
@@ -36,6 +37,24 @@ struct Factors {
 
 Shape measure(const Tensor& x, int64_t batch_channels) {
   return {x.size(0), x.size(2) * x.size(3), x.size(1), batch_channels};
+}
+
+// The pixels of an image as rows of one or more: few channels make short loops.
+struct Rows {
+  int64_t count, width;
+};
+
+Rows fold(const Shape& shape) {
+  int64_t pixels = std::clamp<int64_t>(kWidth / shape.channels, 1, shape.pixels);
+  while (shape.pixels % pixels) pixels--;
+  return {shape.pixels / pixels, shape.channels * pixels};
+}
+
+// Figures of channels once for each pixel of a row.
+std::vector<float> repeat(const float* figures, int64_t channels, const Rows& rows) {
+  std::vector<float> result(rows.width);
+  for (int64_t i = 0; i < rows.width; i++) result[i] = figures[i % channels];
+  return result;
 }
 
 Factors split(const Tensor& factors) {
@@ -72,16 +91,20 @@ inline float gate(float gradient, float value, float top) {
   return value < top ? gradient : 0;
 }
 
-// Adds over the pixels of an image: add(pixel, first, second) adds to two rows of channels.
+// Adds over the rows of an image: add(row, first, second) adds to two rows.
 template <typename Add>
-void sum_pixels(const Shape& shape, double* first, double* second, const Add& add) {
-  std::vector<float> block(2 * shape.channels);
-  float *a = block.data(), *b = a + shape.channels;
-  for (int64_t start = 0; start < shape.pixels; start += kBlock) {
+void sum_rows(const Shape& shape, const Rows& rows, double* first, double* second,
+              const Add& add) {
+  std::vector<float> block(2 * rows.width);
+  float *a = block.data(), *b = a + rows.width;
+  for (int64_t start = 0; start < rows.count; start += kBlock) {
     std::fill(block.begin(), block.end(), 0.f);
-    const int64_t end = std::min(start + kBlock, shape.pixels);
-    for (int64_t pixel = start; pixel < end; pixel++) add(pixel, a, b);
-    for (int64_t c = 0; c < shape.channels; c++) first[c] += a[c], second[c] += b[c];
+    const int64_t end = std::min(start + kBlock, rows.count);
+    for (int64_t row = start; row < end; row++) add(row, a, b);
+    for (int64_t i = 0; i < rows.width; i++) {
+      first[i % shape.channels] += a[i];
+      second[i % shape.channels] += b[i];
+    }
   }
 }
 
@@ -89,17 +112,21 @@ void sum_pixels(const Shape& shape, double* first, double* second, const Add& ad
 template <typename T>
 void measure_image(const T* x, const Shape& shape, double* mean, double* variance) {
   const int64_t channels = shape.channels;
-  std::vector<float> origin(channels);
-  for (int64_t c = 0; c < channels; c++) origin[c] = read(x[c]);
-  const float* o = origin.data();
-  sum_pixels(shape, mean, variance, [=](int64_t pixel, float* __restrict a, float* __restrict b) {
-    const T* __restrict row = x + pixel * channels;
-    for (int64_t c = 0; c < channels; c++) {
-      const float d = read(row[c]) - o[c];
-      a[c] += d;
-      b[c] += d * d;
+  const Rows rows = fold(shape);
+  std::vector<float> first(channels);
+  for (int64_t c = 0; c < channels; c++) first[c] = read(x[c]);
+  const std::vector<float> origin = repeat(first.data(), channels, rows);
+  const float* __restrict o = origin.data();
+  const int64_t width = rows.width;
+  const auto add = [=](int64_t row, float* __restrict a, float* __restrict b) {
+    const T* __restrict values = x + row * width;
+    for (int64_t i = 0; i < width; i++) {
+      const float d = read(values[i]) - o[i];
+      a[i] += d;
+      b[i] += d * d;
     }
-  });
+  };
+  sum_rows(shape, rows, mean, variance, add);
   for (int64_t c = 0; c < channels; c++) {
     const double offset = mean[c] / shape.pixels;
     variance[c] = std::fmax(variance[c] / shape.pixels - offset * offset, 0);
@@ -130,14 +157,18 @@ void join_batch(const Shape& shape, std::vector<double>& mean, std::vector<doubl
 
 template <typename T, bool kActive>
 void apply(const T* x, T* y, const Shape& shape, const Factors& f, float top) {
-  const int64_t channels = shape.channels;
-  for (int64_t pixel = 0; pixel < shape.pixels; pixel++) {
-    const T* __restrict row = x + pixel * channels;
-    T* __restrict out = y + pixel * channels;
-    const float *__restrict mean = f.mean, *__restrict scale = f.scale, *__restrict shift = f.shift;
-    for (int64_t c = 0; c < channels; c++) {
-      const float value = (read(row[c]) - mean[c]) * scale[c] + shift[c];
-      write(out + c, kActive ? activate(value, top) : value);
+  const Rows rows = fold(shape);
+  const std::vector<float> means = repeat(f.mean, shape.channels, rows);
+  const std::vector<float> scales = repeat(f.scale, shape.channels, rows);
+  const std::vector<float> shifts = repeat(f.shift, shape.channels, rows);
+  const float* __restrict mean = means.data();
+  const float *__restrict scale = scales.data(), *__restrict shift = shifts.data();
+  for (int64_t row = 0; row < rows.count; row++) {
+    const T* __restrict values = x + row * rows.width;
+    T* __restrict out = y + row * rows.width;
+    for (int64_t i = 0; i < rows.width; i++) {
+      const float value = (read(values[i]) - mean[i]) * scale[i] + shift[i];
+      write(out + i, kActive ? activate(value, top) : value);
     }
   }
 }
@@ -186,26 +217,29 @@ void backward(const Tensor& x, const Tensor& gradient, const Tensor& dx, const T
   T* out = dx.data_ptr<T>();
   const int64_t channels = shape.channels, stride = shape.pixels * channels;
   const Factors all = split(factors);
+  const Rows rows = fold(shape);
   // Of each image and channel: the sum of the gradient, and of the gradient times (x - mean).
   std::vector<double> sum(shape.images * channels), product(sum.size());
   at::parallel_for(0, shape.images, 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n++) {
       const Factors f = of_image(all, n * channels);
       const T *xs = in + n * stride, *gs = above + n * stride;
-      sum_pixels(shape, &sum[n * channels], &product[n * channels],
-                 [=](int64_t pixel, float* __restrict a, float* __restrict b) {
-                   const T *__restrict row = xs + pixel * channels;
-                   const T *__restrict g = gs + pixel * channels;
-                   const float *__restrict mean = f.mean, *__restrict scale = f.scale;
-                   const float* __restrict shift = f.shift;
-                   for (int64_t c = 0; c < channels; c++) {
-                     const float centred = read(row[c]) - mean[c];
-                     float d = read(g[c]);
-                     if (kActive) d = gate(d, centred * scale[c] + shift[c], top);
-                     a[c] += d;
-                     b[c] += d * centred;
-                   }
-                 });
+      const std::vector<float> means = repeat(f.mean, channels, rows);
+      const std::vector<float> scales = repeat(f.scale, channels, rows);
+      const std::vector<float> shifts = repeat(f.shift, channels, rows);
+      const float *mean = means.data(), *scale = scales.data(), *shift = shifts.data();
+      const auto add = [=](int64_t row, float* __restrict a, float* __restrict b) {
+        const T* __restrict values = xs + row * rows.width;
+        const T* __restrict g = gs + row * rows.width;
+        for (int64_t i = 0; i < rows.width; i++) {
+          const float centred = read(values[i]) - mean[i];
+          float d = read(g[i]);
+          if (kActive) d = gate(d, centred * scale[i] + shift[i], top);
+          a[i] += d;
+          b[i] += d * centred;
+        }
+      };
+      sum_rows(shape, rows, &sum[n * channels], &product[n * channels], add);
     }
   });
   float *dw = dweight.data_ptr<float>(), *db = dbias.data_ptr<float>();
@@ -228,18 +262,23 @@ void backward(const Tensor& x, const Tensor& gradient, const Tensor& dx, const T
         slope[c] = -f.scale[c] * k * k * product[n * channels + c] / shape.pixels;
         offset[c] = -f.scale[c] * sum[n * channels + c] / shape.pixels;
       }
-      for (int64_t pixel = 0; pixel < shape.pixels; pixel++) {
-        const T* __restrict row = in + n * stride + pixel * channels;
-        const T* __restrict g = above + n * stride + pixel * channels;
-        T* __restrict target = out + n * stride + pixel * channels;
-        const float *__restrict mean = f.mean, *__restrict scale = f.scale;
-        const float *__restrict shift = f.shift, *__restrict s = slope.data();
-        const float* __restrict o = offset.data();
-        for (int64_t c = 0; c < channels; c++) {
-          const float centred = read(row[c]) - mean[c];
-          float d = read(g[c]);
-          if (kActive) d = gate(d, centred * scale[c] + shift[c], top);
-          write(target + c, scale[c] * d + s[c] * centred + o[c]);
+      const std::vector<float> means = repeat(f.mean, channels, rows);
+      const std::vector<float> scales = repeat(f.scale, channels, rows);
+      const std::vector<float> shifts = repeat(f.shift, channels, rows);
+      const std::vector<float> slopes = repeat(slope.data(), channels, rows);
+      const std::vector<float> offsets = repeat(offset.data(), channels, rows);
+      const float *__restrict mean = means.data(), *__restrict scale = scales.data();
+      const float *__restrict shift = shifts.data(), *__restrict s = slopes.data();
+      const float* __restrict o = offsets.data();
+      for (int64_t row = 0; row < rows.count; row++) {
+        const T* __restrict values = in + n * stride + row * rows.width;
+        const T* __restrict g = above + n * stride + row * rows.width;
+        T* __restrict target = out + n * stride + row * rows.width;
+        for (int64_t i = 0; i < rows.width; i++) {
+          const float centred = read(values[i]) - mean[i];
+          float d = read(g[i]);
+          if (kActive) d = gate(d, centred * scale[i] + shift[i], top);
+          write(target + i, scale[i] * d + s[i] * centred + o[i]);
         }
       }
     }
@@ -280,6 +319,29 @@ std::tuple<Tensor, Tensor, Tensor> norm_backward(const Tensor& x, const Tensor& 
   return {dx, dweight, dbias};
 }
 
+// What evaluation does: `factors` (3, channels) are mean, scale and shift of all images.
+Tensor norm_apply(const Tensor& x, const Tensor& factors, double top) {
+  const Shape shape = measure(x, x.size(1));
+  const Tensor y = at::empty_like(x);
+  float* start = factors.data_ptr<float>();
+  const Factors f = {start, nullptr, start + shape.channels, start + 2 * shape.channels};
+  const auto run = [&]<typename T>(T) {
+    const int64_t stride = shape.pixels * shape.channels;
+    const T* in = x.data_ptr<T>();
+    T* out = y.data_ptr<T>();
+    at::parallel_for(0, shape.images, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; n++) {
+        if (top == 0)
+          apply<T, false>(in + n * stride, out + n * stride, shape, f, top);
+        else
+          apply<T, true>(in + n * stride, out + n * stride, shape, f, top);
+      }
+    });
+  };
+  x.scalar_type() == at::kBFloat16 ? run(BFloat16()) : run(float());
+  return y;
+}
+
 }  // namespace
 
 TORCH_LIBRARY(matting, library) {
@@ -289,6 +351,8 @@ TORCH_LIBRARY(matting, library) {
   library.def(
       "norm_backward(Tensor x, Tensor gradient, Tensor factors, int batch_channels, float top)"
       " -> (Tensor, Tensor, Tensor)");
+  library.def("norm_apply(Tensor x, Tensor factors, float top) -> Tensor");
+  library.impl("norm_apply", c10::DispatchKey::CPU, norm_apply);
   library.impl("norm_forward", c10::DispatchKey::CPU, norm_forward);
   library.impl("norm_backward", c10::DispatchKey::CPU, norm_backward);
 }

@@ -55,11 +55,29 @@ def make_forward(activation: nn.Module):
     def forward(self: nn.Module, x: Tensor) -> Tensor:
         batch = self.bnorm if isinstance(self, IBNorm) else self
         if not batch.training:
-            return activation(type(self).forward(self, x))
+            # What learns nothing in evaluation: a frozen block of a network in training.
+            if isinstance(self, IBNorm) or not is_frozen(batch, x):
+                return activation(type(self).forward(self, x))
+            return apply_frozen(batch, x, top)
         batch.num_batches_tracked += 1
         return FusedNorm.apply(x, batch.weight, batch.bias, batch, top)
 
     return forward
+
+
+def is_frozen(batch: nn.BatchNorm2d, x: Tensor) -> bool:
+    """Say whether a norm needs no gradient though others do."""
+    needs_none = not (x.requires_grad or batch.weight.requires_grad or batch.bias.requires_grad)
+    return torch.is_grad_enabled() and needs_none and x.device.type == "cpu"
+
+
+def apply_frozen(batch: nn.BatchNorm2d, x: Tensor, top: float) -> Tensor:
+    """Return what the norm makes of `x` in evaluation, with the activation behind it."""
+    scale = batch.weight / torch.sqrt(batch.running_var + batch.eps)
+    factors = torch.stack([batch.running_mean, scale, batch.bias])
+    return torch.ops.matting.norm_apply(
+        x.contiguous(memory_format=torch.channels_last), factors, top
+    )
 
 
 class FusedNorm(torch.autograd.Function):

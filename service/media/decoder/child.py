@@ -37,6 +37,7 @@ from service.media.video.types import (
 )
 from service.media.wire.channel import Channel, ChannelClosed
 from service.media.wire.sealed import seal
+from service.memory import keep_freed_memory
 
 MAX_OPEN_FILES = 64
 PULSE_S = 0.5  # well below the shortest time that the service waits for a message
@@ -161,6 +162,7 @@ class Child:
 
 def load() -> None:
     """Load what decoding loads late: a confined process cannot any more."""
+    keep_freed_memory()
     Image.preinit()
     importlib.import_module("numpy.random")  # numpy loads it at its first use
     for module in pkgutil.walk_packages(av.__path__, "av."):

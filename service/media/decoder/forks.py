@@ -19,8 +19,6 @@ from service.media.wire.channel import Channel, ChannelClosed, ProtocolError
 
 MODULE = "service.media.decoder.template"
 START_TIMEOUT_S = 60.0
-# Up to 64 MiB stay with a child: fresh pages for each picture took half of its time (mallopt(3)).
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 # A library's threads would not be there after a fork.
 _THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 
@@ -43,7 +41,6 @@ class Template:
                 pass_fds=[theirs.fileno()],
                 env={
                     "PYTHONPATH": str(Path(service.__file__).parent.parent),
-                    **_MALLOC,
                     **_THREADS,
                 },
                 cwd="/",
