@@ -19,6 +19,7 @@ from torch.utils import cpp_extension
 from training.network.modnet import IBNorm
 
 SOURCE = Path(__file__).with_name("fused_norm.cpp")
+HEADER = SOURCE.with_suffix(".h")
 FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fno-math-errno", "-std=c++20")
 NO_ACTIVATION = 0.0
 TOPS = {nn.ReLU: math.inf, nn.ReLU6: 6.0}
@@ -110,7 +111,7 @@ def load_kernel() -> None:
         return
     # A library for one source, one torch and one kind of processor.
     processor = next(iter(read_lines(Path("/proc/cpuinfo"), "flags")), "")
-    text = repr((SOURCE.read_bytes(), FLAGS, torch.__version__, processor))
+    text = repr((SOURCE.read_bytes(), HEADER.read_bytes(), FLAGS, torch.__version__, processor))
     name = f"fused-norm-{hashlib.sha256(text.encode()).hexdigest()[:16]}.so"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "matting-service"
     library = cache / name
