@@ -1,5 +1,6 @@
 """Elements of EBML (RFC 8794), of which Matroska and WebM consist (RFC 9559)."""
 
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -27,6 +28,10 @@ def read_element(head: bytes) -> tuple[int, int, int] | None:
     return int.from_bytes(head[:name_bytes]), content, size
 
 
+def _count_name_bytes(name: int) -> int:
+    return (name.bit_length() + 7) // 8
+
+
 def list_elements(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield name and content of elements that follow one another."""
     at = 0
@@ -42,15 +47,17 @@ def walk_segment(file: BinaryIO, at: int = 0) -> Iterator[tuple[int, int, int, i
     The file, one of several that were joined, begins at a place. Rubbish and elements of unknown
     size end it.
     """
-    is_inside = False
+    is_inside, file_bytes = False, file.seek(0, os.SEEK_END)
     for _ in range(_MAX_PIECES):
-        file.seek(at)
+        file.seek(min(at, file_bytes))
         element = read_element(file.read(16))
         if element is None or (is_inside and element[0] == EBML):
             return
         name, content, size = element
         if is_inside:
             yield name, at, at + content, size
+            if size + 1 == 1 << 7 * (content - _count_name_bytes(name)):  # which says: unknown
+                return
         is_inside = is_inside or name == SEGMENT
         at += content + (0 if name == SEGMENT else size)
 

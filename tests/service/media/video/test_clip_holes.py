@@ -55,6 +55,27 @@ def test_cluster_that_is_missing_is_told(tmp_path, name: str) -> None:
     assert clip.repairs.describe() == {"places_damaged": 1}
 
 
+@pytest.mark.parametrize("size_bytes", [2, 8])
+def test_clusters_that_do_not_say_how_long_they_are(tmp_path, size_bytes: int) -> None:
+    """As browsers write them."""
+    whole = clips.make_clip(tmp_path / "a.webm", seconds=3, fps=FPS, codec="libvpx", options=LIVE)
+    data, parts, at = whole.read_bytes(), [], 0
+    unknown = ((1 << 7 * size_bytes + 1) - 1).to_bytes(size_bytes)
+    for start, end in list_clusters(data):
+        _, content, _ = read_element(data[start : start + 16])
+        parts += [data[at : start + 4], unknown, data[start + content : end]]
+        at = end
+    path = tmp_path / "unknown.webm"
+    path.write_bytes(b"".join(parts))
+    clip = read_clip(path)
+    assert len(clip.frames) == 75
+    assert clip.repairs.describe() == {}
+    path.write_bytes(b"".join(parts) * 2)
+    clip = read_clip(path)
+    assert len(clip.frames) == 150
+    assert clip.repairs.describe() == {"clock_corrections": 1}
+
+
 def test_tags_of_an_flv_that_are_missing_are_told(tmp_path) -> None:
     codecs = {"codec": "flv", "sound_codec": "libmp3lame"}
     whole = clips.make_clip(tmp_path / "a.flv", seconds=3, fps=FPS, **codecs)
