@@ -292,6 +292,19 @@ def test_results_can_be_had_where_a_key_is_needed(
         assert Path(download.value.path()).stat().st_size == result["bytes"]
 
 
+def test_job_is_taken_up_again_when_the_service_is_back(page: Page, clip: bytes) -> None:
+    page.route("**/v1/jobs/**", lambda route: route.abort())
+    page.set_input_files("#file", make_file("clip.mp4", MP4, clip))
+    page.click("#clip-start")
+    page.wait_for_url("**#job=*")
+    expect(page.locator("#problem")).to_contain_text("does not answer", timeout=WAIT_MS)
+    assert "#job=" in page.url, "a reload finds it, too"
+    page.unroute("**/v1/jobs/**")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#report")).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#problem")).to_be_empty()
+
+
 def test_reload_goes_on_with_the_job(page: Page, clip: bytes) -> None:
     page.set_input_files("#file", make_file("clip.mp4", MP4, clip))
     page.click("#clip-start")

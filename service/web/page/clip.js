@@ -1,5 +1,5 @@
 // Clips: upload, job, progress, players, results.
-import { followJob, request, toSource, upload } from "./api.js";
+import { followJob, mayPass, Problem, request, toSource, upload } from "./api.js";
 import { BackgroundChoice } from "./background.js";
 import { announce, byId, clearProblem, formatBytes, formatTime, make, save, showProblem } from "./dom.js";
 import { fillModels, modelOption } from "./models.js";
@@ -183,14 +183,15 @@ export class ClipMode {
       await task(own.signal);
     } catch (error) {
       if (error.name === "AbortError") return;
-      showProblem(error);
-      this.forget(error.status === 401);
+      const [id, isLost] = [this.jobId, error instanceof Problem && mayPass(error)];
+      showProblem(error, id && isLost ? () => this.work((signal) => this.follow(id, signal)) : null);
+      this.forget(isLost || error.status === 401);
     } finally {
       if (this.working === own) this.end();
     }
   }
 
-  /** Let go of the job; its address is kept where only the key was missing. */
+  /** Let go of the job; its address is kept where it can be followed another time. */
   forget(isAddressKept = false) {
     this.jobId = null;
     if (!isAddressKept && JOB_IN_ADDRESS.test(location.hash)) history.replaceState(null, "", location.pathname);
