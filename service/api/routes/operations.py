@@ -26,6 +26,7 @@ from service.options import BACKGROUND, HINT, MAX_REF_SIZE, MIN_REF_SIZE, TRIMAP
 from service.runtime import Runtime
 from service.sessions.chunk import PICTURE_FORMATS
 from service.sessions.live import WAITING_FRAMES
+from service.sessions.options import SessionOptions
 from service.stills.options import MAX_KEEP_S, ImageOptions
 
 router = APIRouter(tags=["operations"])
@@ -145,6 +146,7 @@ async def list_capabilities(runtime: RuntimeDependency) -> dict[str, Any]:
             "frames": [name.lower() for name in PICTURE_FORMATS],
             "outputs": ["composite", "alpha", "cutout"],
             "packaging": ["fmp4", "frames"],
+            "options": [*SessionOptions.model_fields],
             "smoothing": ["ofd", "off"],
             "chunk_max_bytes": settings.chunk_max_bytes,
             "chunk_max_frames": settings.chunk_max_frames,

@@ -196,6 +196,13 @@ def test_capabilities_list_every_output(fake) -> None:
     assert {"max_fps", "start", "end", "background"} <= set(video["options"])
 
 
+@pytest.mark.parametrize("kind", ["video", "session"])
+def test_capabilities_list_the_look_of_clips(fake, kind: str) -> None:
+    options = fake.get("/v1/capabilities").json()[kind]["options"]
+    look = {"existing_alpha", "keep_largest", "threshold", "erode", "dilate", "feather"}
+    assert look | {"deinterlace", "hdr", "keep_metadata"} <= set(options)
+
+
 def test_documents_name_the_content_type_of_every_output(fake) -> None:
     answer = fake.get("/openapi.json").json()["paths"]["/v1/video"]["post"]["responses"]["200"]
     assert set(answer["content"]) == {output.content_type for output in OUTPUTS.values()}
