@@ -17,7 +17,9 @@ _SPOILED = np.random.default_rng(0).integers(4, 256, 12, np.uint8).tobytes()
 _FIRST_BYTES = 16  # of a slice, which hold its header
 _LAST_SLICE = 31  # types of units up to this one hold pixels (ITU-T H.265, table 7-1)
 _FILLING, _LAST_BYTES = b"\0\3", 4
-_MOST_SLICES = 8  # of one picture that are looked at, each by decoding it
+# Slices of one picture whose ends are looked at, and bytes of all pictures: that takes as long as
+# decoding them.
+_MOST_SLICES, _MOST_BYTES = 2, 8 << 20
 
 
 def has_av1_or_hevc_flaw(data: bytes | bytearray) -> bool:
@@ -30,25 +32,28 @@ def has_av1_or_hevc_flaw(data: bytes | bytearray) -> bool:
     with contextlib.suppress(av.FFmpegError, ValueError), av.open(io.BytesIO(data)) as container:
         parts = av.stream.Disposition.default | av.stream.Disposition.dependent  # and its tiles
         streams = [s for s in container.streams.video if s.disposition & parts]
-        seen = set[int]()
+        seen, coded_bytes = set[int](), 0
         for packet in container.demux(streams):
             stream = packet.stream
             if packet.size and stream.index not in seen:  # of a film only the first picture
                 seen.add(stream.index)
-                if _is_damaged(stream.codec_context, bytes(packet)):
+                coded_bytes += packet.size
+                context, is_cheap = stream.codec_context, coded_bytes <= _MOST_BYTES
+                if _is_damaged(context, bytes(packet), looks_at_ends=is_cheap):
                     return True
     return False
 
 
-def _is_damaged(context: Any, coded: bytes) -> bool:
+def _is_damaged(context: Any, coded: bytes, *, looks_at_ends: bool) -> bool:
     """Say whether the coded pixels of one tile are damaged."""
-    av, name = import_av(), context.name
-    is_hevc = name == "hevc"
+    av, is_hevc = import_av(), context.name == "hevc"
     try:
         sound = _decode(context, coded, _STRICT | (_QUICK if is_hevc else {}))
     except av.InvalidDataError:
         return True
-    for spoiled in _spoil_ends(coded, bytes(context.extradata or b"")) if is_hevc else ():
+    if not (is_hevc and looks_at_ends):
+        return False
+    for spoiled in _spoil_ends(coded, bytes(context.extradata or b"")):
         with contextlib.suppress(av.FFmpegError):
             other = _decode(context, spoiled, _QUICK)
             if len(sound) == len(other) and all(map(np.array_equal, sound, other)):
@@ -71,21 +76,21 @@ def _read(plane: Any, format: Any) -> NDArray[np.uint8]:
 
 
 def _spoil_ends(coded: bytes, description: bytes) -> Iterator[bytes]:
-    """Yield the coded bytes with noise at the end of one slice after another.
+    """Yield the coded bytes with noise at the end of one of the largest slices after another.
 
     A decoder that has lost its way does not, as a rule, come near it; then it changes nothing.
     """
     if len(description) < 22:
         return
-    length_bytes, at, slices = (description[21] & 3) + 1, 0, 0
-    while at + length_bytes < len(coded) and slices < _MOST_SLICES:
+    length_bytes, at, slices = (description[21] & 3) + 1, 0, list[tuple[int, int]]()
+    while at + length_bytes < len(coded):
         start = at + length_bytes
         at = start + int.from_bytes(coded[at:start])
-        unit = coded[start:at]
-        if len(unit) < 2 or unit[0] >> 1 & 63 > _LAST_SLICE:
-            continue
-        slices += 1
-        end = start + _find_end(unit)
+        if start < at <= len(coded) and coded[start] >> 1 & 63 <= _LAST_SLICE:
+            slices.append((start, at))
+    slices.sort(key=lambda one: one[0] - one[1])
+    for start, end in slices[:_MOST_SLICES]:
+        end = start + _find_end(coded[start:end])
         begin = max(end - len(_SPOILED), start + _FIRST_BYTES)
         if begin < end:
             yield coded[:begin] + _SPOILED[: end - begin] + coded[end:]

@@ -4,6 +4,7 @@ Decoders predict what follows from other pictures than were meant, and say nothi
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 _SLICES, _IDR, _SPS, _PPS = (1, 5), 5, 7, 8
@@ -11,6 +12,7 @@ _HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 _YUV444 = 3
 _INTRA = (2, 7)  # types of slices
 _HEADER_BYTES, _SET_BYTES = 32, 512
+_MOST_UNITS = 32  # of a packet before its pixels
 _AVCC = 1  # the first byte of a description whose units have lengths before them
 
 
@@ -47,7 +49,7 @@ class NumberWatch:
         """Look at a packet before it is decoded."""
         data = memoryview(packet)
         units = self._split_by_lengths(data) if self._length_bytes else _split_by_codes(data)
-        for unit in units:
+        for unit in islice(units, _MOST_UNITS):
             if unit[0] & 31 in _SLICES:
                 self._take_slice(unit, is_key=bool(packet.is_keyframe))
                 return

@@ -13,7 +13,7 @@ from service.media.video.container.boxes import list_boxes, read_inside, walk_bo
 from service.media.video.container.elements import TRACKS, list_elements, walk_segment
 
 _PICTURE_ENTRY = 86  # bytes before the boxes of a sample entry
-_MAX_TRACKS_BYTES = 4 << 20
+_MAX_TRACKS_BYTES = 1 << 20
 _TRACK, _TYPE, _VIDEO, _PICTURES = 0xAE, 0x83, 0xE0, 1
 _CROPS = (0x54CC, 0x54BB, 0x54DD, 0x54AA)  # left, top, right, bottom
 

@@ -1,14 +1,12 @@
 """Elements of EBML (RFC 8794), of which Matroska and WebM consist (RFC 9559)."""
 
 import os
-import re
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-# A header that names its kind; it has less than a hundred bytes.
-_HEADER = re.compile(rb"\x1a\x45\xdf\xa3.{1,80}?\x42\x82.{1,8}?(?:webm|matroska)", re.DOTALL)
-_HEADER_BYTES = 128
+# Kinds of files, which stand in their headers.
+_KINDS, _HEADER_BYTES = (b"\x42\x82\x84webm", b"\x42\x82\x88matroska"), 128
 _CHECKSUM, _CHECKSUM_BYTES = 0xBF, 6
 _MAX_PIECES, _BLOCK = 1 << 16, 1 << 20
 EBML, SEGMENT, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
@@ -79,13 +77,18 @@ def count_wrong_checksums(file: BinaryIO) -> int:
 
 def find_headers(file: BinaryIO) -> Iterator[int]:
     """Yield where the files begin of which a file was joined."""
-    start = 0
+    start, magic = 0, EBML.to_bytes(4)
     while True:
         file.seek(start)
         data = file.read(_BLOCK)
-        for found in _HEADER.finditer(data):
-            if found.start() < _BLOCK - _HEADER_BYTES:
-                yield start + found.start()
+        places = set[int]()
+        for kind in _KINDS:
+            at = data.find(kind)
+            while at >= 0:
+                places.add(data.rfind(magic, max(at - _HEADER_BYTES, 0), at))
+                at = data.find(kind, at + 1)
+        # One that begins near the end of a block is found in the next.
+        yield from (start + at for at in sorted(places) if 0 <= at < _BLOCK - _HEADER_BYTES)
         if len(data) < _BLOCK:
             return
         start += _BLOCK - _HEADER_BYTES

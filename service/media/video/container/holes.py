@@ -15,7 +15,7 @@ from service.media.video.container.elements import CLUSTER, CUES, list_elements,
 _USUAL, _LEAST_S = 4, 0.2  # distances of audio packets, or seconds, that make a hole
 _SHARE = 0.5  # of a hole in which no other track has anything either
 _CUE_POINT, _CUE_PLACES, _CUE_CLUSTER = 0xBB, 0xB7, 0xF1
-_MAX_CUES_BYTES = 4 << 20
+_MAX_CUES_BYTES = 1 << 20
 
 
 class HoleWatch:

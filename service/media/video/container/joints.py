@@ -1,5 +1,6 @@
 """Matroska and WebM files that were joined: which of them can be read by the first one's header."""
 
+from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from service.media.video.container.elements import (
@@ -11,7 +12,8 @@ from service.media.video.container.elements import (
     walk_segment,
 )
 
-_MAX_TRACKS_BYTES = 4 << 20
+# More, or longer ones, are no recordings of anybody.
+_MAX_FILES, _MAX_TRACKS_BYTES = 64, 1 << 18
 _TRACK, _NUMBER, _CODEC, _PRIVATE, _AUDIO = 0xAE, 0xD7, 0x86, 0x63A2, 0xE1
 # Codecs whose pictures say all of themselves that a decoder needs.
 _SELF_CONTAINED = (b"V_VP8", b"V_VP9", b"V_AV1", b"V_MJPEG", b"V_MPEG2")
@@ -30,13 +32,13 @@ def find_joints(file: BinaryIO) -> Joints:
     file.seek(0)
     if file.read(4) != EBML.to_bytes(4):
         return Joints()
-    headers = list(find_headers(file))
+    headers = list(islice(find_headers(file), _MAX_FILES + 1))
     first = _read_tracks(file, headers[0]) if len(headers) > 1 else {}
-    for number, at in enumerate(headers[1:], 1):
+    for number, at in enumerate(headers[1:_MAX_FILES], 1):
         tracks = _read_tracks(file, at)
         if any(first.get(track) != facts for track, facts in tracks.items()):
             return Joints(at, len(headers) - number)
-    return Joints()
+    return Joints(headers[-1], 1) if len(headers) > _MAX_FILES else Joints()
 
 
 def _read_tracks(file: BinaryIO, start: int) -> _Tracks:
