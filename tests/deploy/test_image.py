@@ -10,21 +10,22 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cli.group import COMMANDS
-from tests.gate.figures import report
+from tests.gate.figures import FULL, report
 from tests.helpers import ROOT, find_free_port
 
 TOOLS = ("buildah", "debootstrap")
 SUITE = "bookworm"  # whose Python is that of the Dockerfile
 PACKAGES = "python3,python3-pip,python3-venv,ca-certificates"
-IMAGE, BASE = "localhost/matting-test:cpu", "localhost/matting-test-base"
+IMAGE, BASE = "localhost/matting-test", "localhost/matting-test-base"
 # What pip needs of this machine to reach its index.
 SHARED = ("/etc/hosts", "/etc/pip.conf", "/etc/resolv.conf", "/etc/ssl/certs")
-MAX_BYTES = 800 * 10**6
+MAX_BYTES = {"cpu": 800 * 10**6, "gpu": 4000 * 10**6}
 SERVE = """
 import subprocess, sys, time, urllib.request as web
 server = subprocess.Popen(["python", "-m", "service"])
@@ -81,8 +82,8 @@ def find_mirror() -> str:
 
 
 @pytest.fixture(scope="module")
-def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A container of the image `cpu`."""
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What stands in for the base of the Dockerfile."""
     folder = tmp_path_factory.mktemp("base")
     root = folder / "root"
     run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, root, find_mirror())
@@ -93,32 +94,51 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     recipe.write_text("FROM scratch\nCOPY . /\nENV PATH=/usr/local/bin:/usr/sbin:/usr/bin\n")
     run("buildah", "bud", "-q", "-f", recipe, "-t", BASE, root)
     shutil.rmtree(root)
+    yield BASE
+    run("buildah", "rmi", "--force", BASE)
+
+
+@contextmanager
+def make_container(target: str, base: str) -> Iterator[str]:
+    """Build the image of a target and open a container of it."""
+    image = f"{IMAGE}:{target}"
     shared = [
         flag for path in SHARED if Path(path).exists() for flag in ("-v", f"{path}:{path}:ro")
     ]
-    arguments = ["--build-arg", f"PYTHON_IMAGE={BASE}", "--build-arg", "VERSION=9.8.7"]
+    arguments = ["--build-arg", f"PYTHON_IMAGE={base}", "--build-arg", "VERSION=9.8.7"]
     try:
         run(
             *("buildah", "bud", "-q", "--network", "host", *shared, *arguments),
-            *("--target", "cpu", "-f", ROOT / "deploy" / "Dockerfile", "-t", IMAGE, ROOT),
+            *("--target", target, "-f", ROOT / "deploy" / "Dockerfile", "-t", image, ROOT),
         )
-        name = run("buildah", "from", IMAGE).strip()
+        name = run("buildah", "from", image).strip()
         yield name
         run("buildah", "rm", name)
     finally:
-        run("buildah", "rmi", "--force", *[one for one in (IMAGE, BASE) if is_there(one)])
+        if run("buildah", "images", "-q", "--filter", f"reference={image}").strip():
+            run("buildah", "rmi", "--force", image)
 
 
-def is_there(image: str) -> bool:
-    return bool(run("buildah", "images", "-q", "--filter", f"reference={image}").strip())
+@pytest.fixture(scope="module")
+def container(base: str) -> Iterator[str]:
+    """A container of the image `cpu`."""
+    with make_container("cpu", base) as name:
+        yield name
 
 
-def test_image_is_small_and_has_no_tools_and_no_tests(container: str) -> None:
+def check_size(container: str, target: str) -> Path:
+    """Write down how large the environment of an image is, and return where it is."""
     mounted = Path(run("buildah", "mount", container).strip())
     environment = mounted / "opt" / "matting"
     bytes_held = sum(path.lstat().st_size for path in environment.rglob("*") if path.is_file())
-    report("image cpu", {"megabytes beside the base": round(bytes_held / 1e6)})
-    assert bytes_held < MAX_BYTES
+    report(f"image {target}", {"MiB beside the base": round(bytes_held / 2**20)})
+    assert bytes_held < MAX_BYTES[target]
+    return mounted
+
+
+def test_image_is_small_and_has_no_tools_and_no_tests(container: str) -> None:
+    mounted = check_size(container, "cpu")
+    environment = mounted / "opt" / "matting"
     (packages,) = environment.glob("lib/python3*/site-packages")
     names = {path.name for path in packages.iterdir()}
     assert "service" in names and not names & {"pip", "setuptools", "setuptools_scm", "tests"}
@@ -147,7 +167,18 @@ def test_command_is_in_the_image(container: str) -> None:
 
 
 def test_image_tells_what_runs_it(container: str) -> None:
-    told = json.loads(run("buildah", "inspect", "--type", "image", IMAGE))["Docker"]["config"]
+    told = json.loads(run("buildah", "inspect", "--type", "image", f"{IMAGE}:cpu"))["Docker"][
+        "config"
+    ]
     assert told["User"] == "10001:10001" and told["StopSignal"] == "SIGTERM"
     assert told["Cmd"] == ["python", "-m", "service"]
     assert list(told["Volumes"]) == ["/data"] and list(told["ExposedPorts"]) == ["8000/tcp"]
+
+
+@pytest.mark.skipif(not FULL, reason="GATE=full fetches the 2 GB of CUDA")
+def test_image_of_the_gpu_refuses_to_run_without_one(base: str) -> None:
+    with make_container("gpu", base) as container:
+        check_size(container, "gpu")
+        command = ["buildah", "run", "--env", "MATTING_ALLOW_ANONYMOUS=1", container, "--"]
+        with pytest.raises(AssertionError, match="cannot start: no CUDA"):
+            run(*command, "python", "-m", "service")
