@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from cli.group import COMMANDS
 from tests.deploy.dockerfile import Instruction, find_last, read_env, read_target
+from tests.helpers import launch_server, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -57,6 +58,23 @@ def test_image_is_not_root_and_has_a_health_check(target: str) -> None:
     copied = [step.value for step in steps if step.name == "COPY"]
     assert copied == [f"--from=build-{target} {ENVIRONMENT} {ENVIRONMENT}"], "no sources, no tests"
     assert not [step for step in steps if step.name == "RUN" and "pip" in step.value]
+
+
+@pytest.mark.parametrize("hosts", ["", "matting.example.com, other"])
+def test_health_check_passes_whatever_the_service_is_called(hosts: str, tmp_path: Path) -> None:
+    health = json.loads(
+        find_last(read_target(DOCKERFILE, "cpu"), "HEALTHCHECK").partition("CMD ")[2]
+    )
+    server = launch_server(tmp_path / "log", data_dir=tmp_path, allowed_hosts=hosts)
+    environ = os.environ | {"MATTING_PORT": str(server.port), "MATTING_ALLOWED_HOSTS": hosts}
+    command = [sys.executable, *health[1:]]
+    try:
+        wait_until(
+            lambda: subprocess.run(command, env=environ, capture_output=True).returncode == 0, 120
+        )
+    finally:
+        server.process.kill()
+        server.process.wait()
 
 
 @pytest.mark.parametrize("target", ["cpu", "openvino", "gpu"])

@@ -62,7 +62,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "tag": "9.8.7",
             "pullSecrets": ["registry"],
         },
-        "settings": {"DECODERS": "1"},
+        "settings": {"DECODERS": "1", "ALLOWED_HOSTS": "matting.example.com, b"},
         "secretSettings": "matting-settings",
         "nodeSelector": {"kubernetes.io/arch": "arm64"},
         "tolerations": [{"key": "arm", "operator": "Exists"}],
@@ -217,6 +217,9 @@ def test_cluster_of_its_own_kind_is_served() -> None:
     assert len(names) == len(set(names)) and "MATTING_THREADS" in names
     assert {"name": "MATTING_DECODERS", "value": "1"} in container["env"]
     assert container["envFrom"] == [{"secretRef": {"name": "matting-settings"}}]
+    host = [{"name": "Host", "value": "matting.example.com"}]
+    for name in ("startup", "readiness", "liveness"):
+        assert container[f"{name}Probe"]["httpGet"]["httpHeaders"] == host
     policy = find(documents, "NetworkPolicy")["spec"]
     assert {"podSelector": {}} in policy["ingress"][0]["from"]
     assert [p["port"] for rule in policy["egress"] for p in rule["ports"]] == [443, 53, 53]
