@@ -1,5 +1,6 @@
 """`python -m service`: start the server, or exit with one line that says why not."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -85,6 +86,10 @@ def run(flags: dict[str, Any]) -> int:
         return serve_workers(settings)
     # Imported after the settings are known to be good: a typing mistake is answered at once.
     gc.disable()  # what is loaded here stays: looking through it for garbage takes a tenth longer
+    from service.media.decoder.forks import NoChild, begin_template
+
+    with contextlib.suppress(NoChild):  # told when the first child is to start
+        begin_template()  # it loads what it needs beside what follows
     from service.inference.engine import InferenceError
     from service.inference.models import ModelError
     from service.inference.providers import DeviceError

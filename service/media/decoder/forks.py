@@ -125,6 +125,12 @@ _template_lock = threading.Lock()
 
 def fork_child(theirs: socket.socket) -> ForkedChild:
     """Start a child that serves this socket; raises NoChild."""
+    template = begin_template()
+    return ForkedChild(template, template.fork(theirs))
+
+
+def begin_template() -> Template:
+    """Return the template, which may still be loading; raises NoChild."""
     global _template
     with _template_lock:
         # A process that was forked off the one that started the template needs its own.
@@ -133,5 +139,4 @@ def fork_child(theirs: socket.socket) -> ForkedChild:
                 _template = Template()
             except OSError as error:
                 raise NoChild(str(error)) from None
-        template = _template
-    return ForkedChild(template, template.fork(theirs))
+        return _template
