@@ -185,12 +185,12 @@ def _step_mkv(file: BinaryIO, place: _Place, head: bytes) -> _Place:
 def _step_gif(file: BinaryIO, place: _Place, head: bytes) -> _Place:
     position, clip_end = place
     if head.startswith(b"GIF8"):
-        return place._replace(position=position + 13 + _count_colours(head[10:11]))
+        return place._replace(position=position + 13 + 3 * count_colours(head[10:11]))
     if head[0] == 0x21:
-        return place._replace(position=_skip_blocks(file, position + 2))
+        return place._replace(position=skip_blocks(file, position + 2))
     if head[0] == _GIF_IMAGE:
-        start = position + 11 + _count_colours(head[9:10])
-        end = _skip_blocks(file, start)
+        start = position + 11 + 3 * count_colours(head[9:10])
+        end = skip_blocks(file, start)
         _check_pixels(file, start, end)
         return place._replace(position=end)
     if head[0] in b";\0":
@@ -206,12 +206,13 @@ def _check_pixels(file: BinaryIO, start: int, end: int) -> None:
         raise _Broken(start + hidden.start(), is_inside=True)
 
 
-def _count_colours(flags: bytes) -> int:
-    """Return the bytes of the palette that the flags announce."""
-    return 3 * (2 << (flags[0] & 7)) if flags and flags[0] & 0x80 else 0
+def count_colours(flags: bytes) -> int:
+    """Return the colours of the palette of a GIF that the flags announce."""
+    return 2 << (flags[0] & 7) if flags and flags[0] & 0x80 else 0
 
 
-def _skip_blocks(file: BinaryIO, position: int) -> int:
+def skip_blocks(file: BinaryIO, position: int) -> int:
+    """Return where the blocks of a GIF end that begin at a position."""
     while True:
         file.seek(position)
         size = file.read(1)

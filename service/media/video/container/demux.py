@@ -14,6 +14,7 @@ from service.media.video.container.crops import read_crop
 from service.media.video.container.edits import read_edits
 from service.media.video.container.ends import count_unread, is_cut
 from service.media.video.container.fragments import find_gaps, find_orphans, is_fragmented
+from service.media.video.container.gifs import find_backgrounds
 from service.media.video.container.holes import HoleWatch
 from service.media.video.container.joints import find_joints
 from service.media.video.container.opening import make_decoder, open_container, select_stream
@@ -45,7 +46,7 @@ class Demuxer:
         orphans = find_orphans(file, self._file_bytes) if self._is_fragmented else []
         self._orphans = frozenset(orphans)
         self._seams = find_seams(file, self._file_bytes) if self._is_fragmented else Seams()
-        patches = self._edits.patches | self._seams.patches
+        patches = self._edits.patches | self._seams.patches | find_backgrounds(file)
         patches |= {start + 4: b"free" for start in self._orphans}
         self._joints = find_joints(file)
         source = PatchedFile(file, patches, self._joints.end)
