@@ -3,10 +3,13 @@
 import asyncio
 import time
 from contextlib import ExitStack
+from types import SimpleNamespace
 
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access import ANONYMOUS
+from service.api.dependencies import get_services
 from service.api.problems import REMOVEBG_PREFIX, error_response
 from service.api.request_layer import read_header
 from service.errors import (
@@ -25,6 +28,8 @@ FRAMING_BYTES = 64 * 1024
 # What the head of one more part may add: some clients write long names.
 PART_BYTES = 512
 CLIPS = ("/v1/video", "/v1/uploads")  # paths of clips
+GATED = {"/v1/image": ("POST",), "/v1.0/removebg": ("POST",), "/api/remove": ("GET", "POST")}
+RESULT = "/v1/image/"  # and the id of a kept result
 
 
 class BodyLayer:
@@ -50,6 +55,7 @@ class BodyLayer:
             await error_response(refusal, scope)(scope, receive, send)
             return
         try:
+            check_gate(scope)
             tickets = await self._admit(scope, limit)
         except MattingError as error:
             await error_response(error, scope)(scope, receive, send)
@@ -153,6 +159,25 @@ class _BoundedBody:
             hint=f"send without pauses of over {self._idle_s:g} s{speed}",
             headers={"Connection": "close"},
         )
+
+
+def check_gate(scope: Scope) -> None:
+    """Raise Overloaded for a photo that there is no room for, before a byte of it is read.
+
+    Here and not in its route, because what is refused under load must cost next to nothing.
+    """
+    path = scope["path"]
+    if path.startswith(RESULT) and scope["method"] == "POST":
+        route = f"{RESULT}{{result_id}}"
+    elif scope["method"] in GATED.get(path, ()):
+        route = path
+    else:
+        return
+    try:
+        get_services(HTTPConnection(scope)).runtime.gate.check(scope.get("owner") or ANONYMOUS)
+    except MattingError:
+        scope["route"] = SimpleNamespace(path=route)  # as the log and the metrics name it
+        raise
 
 
 def find_body_limit(scope: Scope, settings: Settings) -> int:

@@ -38,11 +38,6 @@ def get_services(connection: HTTPConnection) -> Services:
     return cast(Services, connection.app.state.services)
 
 
-async def check_gate(connection: HTTPConnection) -> None:
-    """Raise Overloaded before a body is read that there is no room for."""
-    get_services(connection).runtime.gate.check(connection.scope["owner"])
-
-
 # Coroutines: FastAPI would run functions in threads.
 
 
@@ -86,4 +81,3 @@ JobsDependency = Annotated[Jobs, Depends(get_jobs)]
 OutgoingDependency = Annotated[OutgoingCalls, Depends(get_outgoing)]
 UploadsDependency = Annotated[UploadStore, Depends(get_uploads)]
 IntakeDependency = Annotated[JobIntake, Depends(get_intake)]
-BEHIND_GATE = [Depends(check_gate)]

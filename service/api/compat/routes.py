@@ -15,7 +15,6 @@ from service.api.compat.removebg import (
 from service.api.compat.removebg_body import BACKGROUND, BG_URL, IMAGE, IMAGE_B64, IMAGE_URL
 from service.api.compat.removebg_body import read_removebg_body as read_body
 from service.api.dependencies import (
-    BEHIND_GATE,
     OutgoingDependency,
     ResultsDependency,
     RuntimeDependency,
@@ -60,7 +59,6 @@ def describe_removebg() -> dict[str, Any]:
 @router.post(
     "/v1.0/removebg",
     summary="Remove a background as remove.bg does",
-    dependencies=BEHIND_GATE,
     response_class=Response,
     responses={200: {"content": {kind: {} for kind in REMOVEBG_TYPES}}},
     openapi_extra=describe_removebg(),
@@ -132,7 +130,6 @@ def pack_removebg(content: bytes, metadata: ResultMetadata) -> bytes:
 @router.post(
     "/api/remove",
     summary="Remove a background as rembg's server does",
-    dependencies=BEHIND_GATE,
     response_class=Response,
     responses={200: {"content": {"image/png": {}}}},
     openapi_extra=describe_upload(RembgOptions, "image", ("file",)),
@@ -153,7 +150,6 @@ async def remove_stream(
 @router.get(
     "/api/remove",
     summary="Remove a background as rembg's server does, of an image at `url`",
-    dependencies=BEHIND_GATE,
     response_class=Response,
     responses={200: {"content": {"image/png": {}}}},
     openapi_extra={

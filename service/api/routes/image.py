@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.dependencies import BEHIND_GATE, ResultsDependency, RuntimeDependency
+from service.api.dependencies import ResultsDependency, RuntimeDependency
 from service.api.disconnect import run_until_disconnect
 from service.api.fetched import read_file
 from service.api.negotiation import choose_format
@@ -49,7 +49,6 @@ AGAIN = {title: values for title, values in EXAMPLES.items() if "keep_s" not in 
 @router.post(
     "/v1/image",
     summary="Matte images",
-    dependencies=BEHIND_GATE,
     response_class=Response,
     responses={200: {"content": ANSWERS}},
     openapi_extra=describe_upload(
@@ -105,7 +104,6 @@ async def matte_image(
 @router.post(
     "/v1/image/{result_id}",
     summary="Render a kept result with other options",
-    dependencies=BEHIND_GATE,
     response_class=Response,
     responses={200: {"content": ANSWERS}},
     openapi_extra=describe_upload(

@@ -174,7 +174,8 @@ def load() -> None:
     logging.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the service's to handle
+    for number in (signal.SIGINT, signal.SIGTERM):  # of a whole group: the service's to handle
+        signal.signal(number, signal.SIG_IGN)
 
 
 def serve(fd: int, parent_pid: int) -> None:
