@@ -30,7 +30,7 @@ setup: $(VENV)/.setup
 test: setup browser lint
 	@# Once: where Python keeps no bytecode, every process of a test would compile all modules.
 	$(BIN)/python -m compileall -q service training export cli matting_client tests
-	$(BIN)/pytest -m "not slow" --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "not slow" --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
 # All gates at full size; or one: `make gate PART=soak`, and at a size: `make gate PART=soak COUNT=1000`.
 # Parts: mutants, bombs, soak, overload, restart, document, kill_9, failpoints, read_only, ray, audit;
