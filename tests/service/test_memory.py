@@ -1,11 +1,12 @@
-"""Freed memory is used again."""
+"""Freed memory is used again, and the threads of a service do not keep it each for itself."""
 
 import subprocess
 import sys
 
+from service.memory import HEAPS, KEPT_BYTES
 from tests.helpers import ROOT
 
-SCRIPT = """
+FAULTS = """
 import resource, threading
 import numpy as np
 from service.memory import keep_freed_memory
@@ -28,10 +29,42 @@ count_faults()
 print(count_faults())
 """
 
+KEPT = """
+import threading
+import numpy as np, psutil
+from service.memory import keep_freed_memory
+
+keep_freed_memory()
+together, process = threading.Barrier(12), psutil.Process()
+
+def work():
+    together.wait()
+    frames = [np.ones(1 << 20, np.float32) for _ in range(10)]
+    del frames
+    together.wait()
+
+threads = [threading.Thread(target=work) for _ in range(12)]
+before = process.memory_info().rss
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(process.memory_info().rss - before)
+"""
+
+
+def run(script: str) -> int:
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return int(finished.stdout)
+
 
 def test_frames_take_the_pages_of_those_before() -> None:
     """Six arrays of 1,024 pages, twenty times; without it most are fresh every time."""
-    finished = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    assert int(finished.stdout) < 2 * 6 * 1024
+    assert run(FAULTS) < 2 * 6 * 1024
+
+
+def test_threads_keep_no_heap_each() -> None:
+    """Twelve of 40 MiB at once: 480 MiB are given back but for what the heaps keep."""
+    assert run(KEPT) < 2 * HEAPS * KEPT_BYTES

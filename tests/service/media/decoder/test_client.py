@@ -16,6 +16,7 @@ from service.media.decoder.client import Decoder
 from service.media.wire.channel import Channel
 from service.media.wire.sealed import seal
 from service.settings import Settings
+from tests.clips import make_clip
 from tests.helpers import encode, wait_until
 from tests.hostile import make_flat_png, make_slow_jpeg, make_slowest_jpeg
 
@@ -71,6 +72,22 @@ def test_second_open_forgets_the_first_image(decoder, portrait):
     decoder.open_image(encode(portrait, "PNG"))
     decoder.open_image(encode(portrait[:10, :20], "PNG"))
     np.testing.assert_array_equal(decoder.decode_image().image, portrait[:10, :20])
+
+
+def test_clip_leaves_nothing_behind_in_the_child(tmp_path):
+    clip = make_clip(tmp_path / "clip.mp4", seconds=2, fps=12, size=(640, 360))
+    with closing_decoder() as child:
+        process = psutil.Process(child.pid)
+
+        def read_clip() -> int:
+            with clip.open("rb") as file:
+                for _ in child.read_video(child.open_video(file, max_s=100)):
+                    pass
+            return process.memory_full_info().uss
+
+        read_clip()
+        second, *_, last = (read_clip() for _ in range(6))
+    assert last - second < 8 << 20
 
 
 def test_child_inherits_no_keys_and_no_files(monkeypatch, tmp_path):
