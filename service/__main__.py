@@ -87,7 +87,9 @@ def run(flags: dict[str, Any]) -> int:
     # Imported after the settings are known to be good: a typing mistake is answered at once.
     gc.disable()  # what is loaded here stays: looking through it for garbage takes a tenth longer
     from service.media.decoder.forks import NoChild, begin_template
+    from service.memory import keep_freed_memory
 
+    keep_freed_memory()  # before there are threads, whose heaps would stay
     with contextlib.suppress(NoChild):  # told when the first child is to start
         begin_template()  # it loads what it needs beside what follows
     from service.inference.engine import InferenceError

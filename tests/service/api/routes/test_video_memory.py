@@ -108,6 +108,18 @@ def test_peak_memory_of_ten_seconds_is_that_of_four(live_server, tmp_path: Path)
     compare_peaks(server, make_clips(tmp_path, (4, 10), (640, 360)), send_request)
 
 
+def test_memory_after_many_clips_is_that_after_a_few(live_server, tmp_path: Path) -> None:
+    server = live_server(model_path=export_tiny(tmp_path / "tiny.onnx"))
+    clip, _ = make_clips(tmp_path, (1, 2), (640, 360))
+    after = []
+    for _ in range(10):
+        send_request(server, clip)
+        after.append(count_bytes(server))
+    megabytes = [count >> 20 for count in after]
+    print(megabytes)
+    assert after[-1] - after[3] < MAX_DIFFERENCE_BYTES, megabytes
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("outputs", ["webm", "prores", "frames", "green", "a clip behind"])
