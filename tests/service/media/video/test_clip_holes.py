@@ -1,11 +1,13 @@
 """Clips of which a part is missing without a trace in their structure: clusters, tags, pictures."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from service.media.video.container.elements import CLUSTER, SEGMENT, read_element
+from service.media.video.types import ClipSelection
 from tests import clips
 from tests.clip_kinds import copy_packets
 from tests.video_copies import read_clip
@@ -39,6 +41,17 @@ def leave_out(source: Path, target: Path, first: int, end: int) -> Path:
     return copy_packets(
         source, target, lambda packet: not first <= packet.pts * packet.time_base * 1000 < end
     )
+
+
+@pytest.fixture
+def make_mpeg(monkeypatch) -> Callable[..., Path]:
+    """Return what makes a clip of 60 pictures in groups of 12 with two B pictures in a row."""
+
+    def make(path: Path, codec: str = "mpeg2video", **options: str) -> Path:
+        monkeypatch.setitem(clips._PRESETS, codec, {"bf": "2", "g": "12"} | options)
+        return clips.make_clip(path, seconds=2.4, fps=FPS, codec=codec, tone=False)
+
+    return make
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
@@ -142,6 +155,37 @@ def test_pictures_that_are_missing_between_others_are_told(
         clip = read_clip(path)
         assert len(clip.frames) == 50
         assert clip.repairs.describe() == {"places_damaged": 1}
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.mp4", "a.ts"])
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
+@pytest.mark.parametrize("missing", [{20}, {18, 19, 20}, {26}], ids=["one", "three", "another"])
+def test_pictures_of_mpeg_that_are_missing_are_told(
+    tmp_path, make_mpeg, name: str, codec: str, missing: set[int]
+) -> None:
+    """Between two that others are predicted from; groups of 12, two B pictures in a row."""
+    whole = make_mpeg(tmp_path / name, codec)
+    assert read_clip(whole).repairs.describe() == {}
+    numbers = iter(range(100))
+    path = copy_packets(whole, tmp_path / f"cut-{name}", lambda _: next(numbers) not in missing)
+    clip = read_clip(path)
+    assert len(clip.frames) == 60 - len(missing)
+    assert clip.repairs.describe()["places_damaged"] == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"flags": "+ilme+ildct"}, {"flags": "+cgop", "sc_threshold": "1000000000"}, {"bf": "0"}],
+)
+def test_whole_mpeg_and_its_parts_are_not_damaged(tmp_path, make_mpeg, options) -> None:
+    whole = make_mpeg(tmp_path / "a.mkv", **options)
+    assert "places_damaged" not in read_clip(whole).repairs.describe()
+    for end in (17, 30, 31, 32):
+        numbers = iter(range(100))
+        path = copy_packets(whole, tmp_path / f"{end}.mkv", lambda _, n=numbers, e=end: next(n) < e)
+        assert "places_damaged" not in read_clip(path).repairs.describe()
+    part = ClipSelection(start_s=0.9, end_s=1.7)
+    assert "places_damaged" not in read_clip(whole, part).repairs.describe()
 
 
 def test_pictures_of_a_gif_without_their_times_are_counted(tmp_path) -> None:
