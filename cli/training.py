@@ -182,8 +182,12 @@ def bench(
 def pack(
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint (.ckpt, .pt, .pth, .npz)")],
     out: Annotated[Path, typer.Argument(help="file to write (.npz)")],
+    mean_with: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="CHECKPOINT", help="write the mean with this one; repeatable"),
+    ] = None,
 ) -> None:
     """Keep the weights, compactly."""
     from training.commands.pack import run
 
-    run(checkpoint, out)
+    run(checkpoint, out, mean_with or ())

@@ -17,7 +17,7 @@ from training.network.checkpoint import build_model, read_checkpoint
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "service" / "weights"
 CHECKPOINTS = ROOT / "training" / "weights"
-VERSIONS = {"modnet": "3", "modnet-fast": "3"}
+VERSIONS = {"modnet": "3", "modnet-fast": "4"}
 NAMES = sorted(VERSIONS)
 
 

@@ -38,6 +38,27 @@ def test_packing_twice_changes_nothing(checkpoint: Path, tmp_path: Path):
     assert once.read_bytes() == twice.read_bytes()
 
 
+def test_mean_of_checkpoints_lies_between_them(checkpoint: Path, tmp_path: Path):
+    first = load_model(checkpoint)
+    torch.manual_seed(2)
+    other, out = tmp_path / "other.pt", tmp_path / "mean.npz"
+    save_checkpoint(other, type(first)())
+    more = ["--mean-with", str(other)]
+    assert matte(["pack", str(checkpoint), str(out), *more, *more]) == 0
+    mean, second = load_model(out).state_dict(), load_model(other).state_dict()
+    for key, value in first.state_dict().items():
+        if value.is_floating_point():
+            expected = (value.double() + 2 * second[key].double()) / 3
+            torch.testing.assert_close(mean[key].double(), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_no_mean_of_two_networks(checkpoint: Path, tmp_path: Path, capsys):
+    other, out = tmp_path / "other.pt", tmp_path / "mean.npz"
+    save_checkpoint(other, FastNet() if load_model(checkpoint).name == "modnet" else MODNet())
+    assert matte(["pack", str(checkpoint), str(out), "--mean-with", str(other)]) == 1
+    assert "not the same network" in capsys.readouterr().err and not out.exists()
+
+
 @pytest.mark.parametrize(("source", "says"), [("tiny.pt", "own architecture"), ("none.pt", "No")])
 def test_what_cannot_be_packed_is_one_line(tmp_path: Path, capsys, source: str, says: str):
     save_checkpoint(tmp_path / "tiny.pt", make_tiny_model())
