@@ -23,19 +23,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tests")
 
 
-# Begun last, these would keep one core busy after the other is done.
-LONGEST = (
-    "tests/training/loop",
-    "tests/test_docs.py",
-    "tests/service/api/routes/test_session_machine.py",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files whose tests take longest; the order is else as it was."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
-
-
 # Decoder children cost time to start; one is enough where a test does not say otherwise. So is one
 # model: a fake engine would else have the real fast network beside it, which serves live frames.
 TEST_SETTINGS = {"decoders": 1, "disk_min_free_percent": 0, "models": ()}
