@@ -14,7 +14,8 @@ def keep_freed_memory() -> None:
     """Have freed memory of this process used again: fresh pages take half of the time of a frame.
 
     KEPT_BYTES stay at the end of each of HEAPS, which threads share; arrays over LARGEST_BYTES are
-    still given back. Elsewhere than on glibc nothing happens.
+    still given back. To be called before there are threads: a heap that there is already stays.
+    Elsewhere than on glibc nothing happens.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -5,13 +5,12 @@ from typing import Any
 
 import av
 
-from service.media.video import references
 from service.media.video.aspects import AspectTracker
 from service.media.video.container.demux import Demuxer
 from service.media.video.deinterlace import CombDetector, Deinterlacer
 from service.media.video.losses import LossCounter
 from service.media.video.numbering import NumberWatch
-from service.media.video.references import ReferenceWatch
+from service.media.video.references import MPEG_CODECS, ReferenceWatch
 from service.media.video.types import Deinterlace
 
 # FFmpeg's field orders: from the first one on, pictures hold two fields.
@@ -45,7 +44,7 @@ class PictureDecoder:
         self._numbers: NumberWatch | ReferenceWatch | None = None
         if codec == "h264":
             self._numbers = NumberWatch(extradata)
-        elif codec in references.CODECS:
+        elif codec in MPEG_CODECS:
             self._numbers = ReferenceWatch()
         self._combs = CombDetector()
         self._deinterlacer: Deinterlacer | None = None

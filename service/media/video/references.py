@@ -6,7 +6,7 @@ header of a group. Decoders say nothing where a number is missing.
 
 from typing import Any
 
-CODECS = ("mpeg1video", "mpeg2video")
+MPEG_CODECS = ("mpeg1video", "mpeg2video")
 _GROUP, _PICTURE = b"\0\0\1\xb8", b"\0\0\1\0"
 _HEAD_BYTES = 4096  # of a packet: its picture begins behind headers and user data
 _ANCHORS = (1, 2)  # types of pictures that those shown between two of them are predicted from
