@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from training.commands.common import fail
@@ -23,21 +22,20 @@ from training.network.networks import Network, make_network
 def pack(source: Path, out: Path, others: Sequence[Path] = ()) -> None:
     """Write the network of a checkpoint as a compact `.npz`, whole or not at all.
 
-    With `others` it is the mean of them all. Raises CheckpointError for a checkpoint that cannot be
-    read, or is of another network, or whose network has not its usual widths: a `.npz` has no place
-    for another architecture.
+    With `others` it is the mean of them all; of what some lack, of those that have it. Raises
+    CheckpointError for a checkpoint that cannot be read, or is of another network, or whose network
+    has not its usual widths: a `.npz` has no place for another architecture.
     """
     checkpoint = read_checkpoint(source)
     model = build_model(checkpoint)
     if model.architecture != make_network(model.name, {}).architecture:
         raise CheckpointError(f"{source}: only a network's own architecture can be packed")
-    states = [read_same(other, model) for other in others]
+    states = [checkpoint.state, *(read_same(other, model) for other in others)]
     arrays = {}
-    for key, tensor in checkpoint.state.items():
+    for key in {key: None for state in states for key in state}:
         if not key.endswith(COUNTER):
-            if states:
-                tensor = torch.stack([tensor, *(state[key] for state in states)]).mean(0)
-            array = tensor.numpy()
+            found = [state[key].numpy() for state in states if key in state]
+            array = np.mean(found, axis=0) if len(found) > 1 else found[0]
             arrays[key] = array.astype(np.float16) if array.ndim > 1 else array
     part = out.with_name(out.name + ".part")
     try:

@@ -5,6 +5,7 @@ no decoding, and all workers share the pages. It holds (2, H, W, 4) uint8: the p
 and the estimated foreground colour with the same alpha.
 """
 
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -34,8 +35,8 @@ def load_photo(pair: Pair, cache: Path, max_side: int) -> np.ndarray:
     """Return (2, H, W, 4) uint8, read only: photo and alpha, foreground and alpha.
 
     The longer side is `max_side` at most. Prepared at the first call and kept in the folder
-    `cache` under a name made of both files' paths, sizes and times. Any number of processes may
-    prepare the same photo at once.
+    `cache` under a name made of both files' content. Any number of processes may prepare the same
+    photo at once.
     """
     key = describe_files(max_side, pair.photo, pair.alpha)
     return load_cached(cache / f"{key}.npy", lambda: prepare_photo(pair, max_side))
@@ -48,9 +49,18 @@ def load_background(path: Path, cache: Path, max_side: int) -> np.ndarray:
 
 
 def describe_files(max_side: int, *paths: Path) -> str:
-    """Return a name for the cache that changes when one of the files does."""
-    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return sha256(repr((CACHE_VERSION, max_side, stats)).encode()).hexdigest()[:32]
+    """Return a name for the cache that changes with what one of the files holds.
+
+    Not with its time or place: a data set that is copied or unpacked again keeps its cache.
+    """
+    digests = [digest_file(path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return sha256(repr((CACHE_VERSION, max_side, digests)).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def digest_file(path: Path, size: int, time_ns: int) -> str:
+    """Return the SHA-256 of a file's content, computed again when its size or time changes."""
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def load_cached(path: Path, prepare: Callable[[], np.ndarray]) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 KNOWN_BACKGROUND, UNKNOWN, KNOWN_FOREGROUND = 0, 1, 2  # twice the trimap's values
 MAX_ANGLE_DEGREES = 10.0
+WIDE_SHARE = 0.35  # of crops from a photo: more of the photo, as people send it whole
 
 
 class Sample(NamedTuple):
@@ -83,9 +84,14 @@ def crop_person(
 
 
 def choose_box(alpha: np.ndarray, aspect: float, rng: np.random.Generator, is_pasted: bool) -> Box:
-    """Return where to crop: a part of the person from the top, with some room around it."""
+    """Return where to crop: a part of the person from the top, with some room around it.
+
+    Now and then all of the person with much of the photo, up to the whole of it.
+    """
     photo_height, photo_width = alpha.shape
     x0, y0, x1, y1 = find_person(alpha)
+    if not is_pasted and rng.random() < WIDE_SHARE:
+        return choose_wide_box((x0, y0, x1, y1), alpha.shape, aspect, rng)
     person_width, person_height = x1 - x0, y1 - y0
     shoulders = np.clip(0.8 * person_width / person_height, 0.2, 1.0)  # share of the height
     share = 1.0 if rng.random() < 0.35 else rng.uniform(shoulders, 1.0)
@@ -116,6 +122,29 @@ def choose_box(alpha: np.ndarray, aspect: float, rng: np.random.Generator, is_pa
     if not is_pasted:
         y = min(max(y, 0.0), photo_height - height)
     return Box(x, y, width, height)
+
+
+def choose_wide_box(
+    person: tuple[int, int, int, int],
+    photo: tuple[int, int],
+    aspect: float,
+    rng: np.random.Generator,
+) -> Box:
+    """Return a crop inside the photo (height, width), from just around the person to the largest.
+
+    `person` is (x0, y0, x1, y1); where the aspect allows it, all of it is in the crop.
+    """
+    x0, y0, x1, y1 = person
+    largest = min(photo[0], photo[1] / aspect)
+    height = rng.uniform(min(largest, max(y1 - y0, (x1 - x0) / aspect)), largest)
+    width = height * aspect
+
+    def place(low: float, high: float, length: float, limit: float) -> float:
+        """Return where a crop of that length begins, so that it holds what it can of the person."""
+        first, last = sorted((low, high - length))
+        return float(np.clip(rng.uniform(first, last), 0, max(0.0, limit - length)))
+
+    return Box(place(x0, x1, width, photo[1]), place(y0, y1, height, photo[0]), width, height)
 
 
 def find_person(alpha: np.ndarray) -> tuple[int, int, int, int]:

@@ -1,5 +1,6 @@
 import os
 import threading
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -50,6 +51,17 @@ def test_photo_is_prepared_once_and_again_when_its_file_changes(tmp_path, pair, 
     assert cv2.imwrite(str(pair.photo), np.full((SIZE, SIZE, 3), 200, np.uint8))
     os.utime(pair.photo, ns=(1, 1))
     assert not (load_photo(pair, cache, 160)[0] == first[0]).all()
+
+
+def test_data_set_that_is_copied_or_unpacked_again_keeps_its_cache(tmp_path, pair, monkeypatch):
+    cache = tmp_path / "cache"
+    first = np.array(load_photo(pair, cache, 160))
+    os.utime(pair.photo, ns=(1, 1))
+    elsewhere = tmp_path / "elsewhere.jpg"
+    elsewhere.write_bytes(pair.photo.read_bytes())
+    monkeypatch.setattr("training.data.photos.prepare_photo", None)  # would be called in vain
+    for photo in (pair.photo, elsewhere):
+        assert (load_photo(replace(pair, photo=photo), cache, 160) == first).all()
 
 
 def test_broken_cache_entry_is_made_again(tmp_path, pair):

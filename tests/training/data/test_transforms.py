@@ -84,6 +84,18 @@ def test_crop_of_a_photo_with_its_own_background_stays_inside(aspect):
         assert box.width / box.height == pytest.approx(aspect)
 
 
+def test_photos_are_seen_whole_too_with_all_of_the_person():
+    alpha = np.zeros((400, 300), np.uint8)
+    alpha[200:280, 40:80] = 255  # small in its photo
+    boxes = [choose_box(alpha, 1.0, np.random.default_rng(s), is_pasted=False) for s in range(300)]
+    wide = [box for box in boxes if box.height > 150]  # the others: 80 / 0.6 at most
+    assert 0.15 < len(wide) / len(boxes) < 0.45
+    assert max(box.height for box in wide) > 280
+    for box in wide:
+        assert box.x <= 40 and box.x + box.width >= 80
+        assert box.y <= 200 and box.y + box.height >= 280
+
+
 def test_pasted_person_is_not_cut_where_the_photo_ends():
     alpha = np.zeros((100, 100), np.uint8)
     alpha[20:, :60] = 255  # touches left and bottom
