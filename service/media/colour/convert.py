@@ -5,8 +5,8 @@ filter converts primaries and transfers (`in_transfer`, `out_transfer`, `in_prim
 `out_primaries`, `intent`), but its tone mapping puts reference white, 203 nit of PQ, at 0.59 of
 white in sRGB with `intent=perceptual`; `relative_colorimetric` clips all that is brighter.
 `tonemap` works on linear light only, knows no BT.2390, and `colorspace` refuses PQ and HLG. From
-Y'CbCr to R'G'B' (matrix and range) FFmpeg is right, and a clip's frames get there that way: as
-`rgb48le`, so that ten bits stay ten bits.
+Y'CbCr to R'G'B' (matrix and range) FFmpeg is right, and a clip's frames get there that way: in
+`DEEP_RGB` of planes.py, so that ten bits stay ten bits.
 """
 
 from functools import cache, lru_cache

@@ -16,6 +16,9 @@ Samples = NDArray[np.uint8]
 SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
 PRECISE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 SCALING = Interpolation.BILINEAR | PRECISE
+# R'G'B' of 16 bits, in planes: into packed pixels (rgb48le) the library of FFmpeg 8.1 makes garbage
+# of chroma that has to be doubled in height.
+DEEP_RGB = "gbrp16le"
 # Shares of red and blue in luma by the H.273 number of the matrix (tables 4 and equations 39 on).
 BT_601 = 6
 _LUMA_SHARES = {

@@ -10,7 +10,7 @@ from av.video.reformatter import ColorRange, VideoReformatter
 
 from service.media.colour.convert import SrgbConverter, nominal_peak
 from service.media.colour.description import UNREAD_MATRICES, UNSPECIFIED, Colour
-from service.media.colour.planes import SCALING, SWS_MATRIX, YuvPicture
+from service.media.colour.planes import DEEP_RGB, SCALING, SWS_MATRIX, YuvPicture
 from service.media.video.types import Image, UndecodableVideo
 
 # H.273, table 4: the codes of matrices.
@@ -119,7 +119,7 @@ class PixelReader:
 
     def read_rgb(self, frame: Any, width: int, height: int) -> Image:
         """Return (height, width, 3) uint8 RGB of a frame of any size."""
-        format = "rgb24" if self._converter is None else "rgb48le"
+        format = "rgb24" if self._converter is None else DEEP_RGB
         if self.codes.matrix == YCGCO:
             frame = self._unmix_ycgco(frame)
         rgb = np.asarray(self._reformat(frame, width, height, format).to_ndarray())

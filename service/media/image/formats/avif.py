@@ -42,11 +42,13 @@ def open_avif(data: bytes | bytearray) -> AvifPixels | None:
 
 def decode_avif(avif: AvifPixels) -> NDArray[np.uint16]:
     """Return (H, W, 3) codes, or (H, W, 4) with alpha, up to 65,535; raises ValueError."""
+    from service.media.colour.planes import DEEP_RGB, SCALING  # late, as it brings FFmpeg along
+
     frame = _decode_stream(avif.data, 0)
     if frame is None:
         raise ValueError("no picture in the file")
     alpha = _decode_stream(avif.data, 1)
-    pixels: NDArray[np.uint16] = frame.to_ndarray(format="rgb48le")
+    pixels: NDArray[np.uint16] = frame.reformat(format=DEEP_RGB, interpolation=SCALING).to_ndarray()
     if alpha is None or (alpha.width, alpha.height) != (frame.width, frame.height):
         return pixels
     return np.dstack([pixels, alpha.to_ndarray(format="gray16le")])
