@@ -20,6 +20,7 @@ BT709: Chromaticities = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, *D65)
 _SMPTE170M: Chromaticities = (0.630, 0.340, 0.310, 0.595, 0.155, 0.070, *D65)
 DISPLAY_P3: Chromaticities = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *D65)
 BT2020: Chromaticities = (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *D65)
+_ADOBE_RGB: Chromaticities = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *D65)
 _PRIMARIES: dict[int, tuple[str, Chromaticities]] = {  # H.273, table 2
     1: ("BT.709", BT709),
     4: ("BT.470 M", (0.67, 0.33, 0.21, 0.71, 0.14, 0.08, *ILLUMINANT_C)),
@@ -133,7 +134,8 @@ class Colour:
     @property
     def name(self) -> str:
         """For people: `Display P3`, `BT.2020 PQ`, `BT.709 gamma 2.2`."""
-        named = (name for name, xy in _PRIMARIES.values() if self.has_primaries(xy))
+        known = (*_PRIMARIES.values(), ("Adobe RGB", _ADOBE_RGB))
+        named = (name for name, xy in known if self.has_primaries(xy))
         primaries = next(named, "other primaries")
         if self.transfer == SRGB_TRANSFER:
             name = "sRGB" if self.has_primaries(BT709) else primaries
@@ -145,6 +147,7 @@ class Colour:
 
 
 SRGB = Colour()
+ADOBE_RGB = Colour(_ADOBE_RGB, Transfer(Curve.GAMMA, 563 / 256))  # Adobe RGB (1998)
 
 
 def matrix_to_xyz(primaries: Chromaticities) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from service.media.colour.description import Colour
 from service.media.image.colour import Colours, choose_colours
 from service.media.image.samples import (
     Samples,
+    complete_palette,
     cut_strips,
     describe_samples,
     find_transparent_value,
@@ -61,6 +62,8 @@ def assemble_picture(source: Source, orientation: int) -> Picture:
             image, pixels.image = _turn(pixels.image, orientation), None
             if source.format == "WEBP" and icc[16:20] == _GREY_PROFILE:
                 image = _take_grey(image)
+            if complete_palette(image):
+                notes.append("colours that its palette lacks are black")
             samples = describe_samples(image, tags, key)
             colours = choose_colours(samples.mode, icc)
             picture = _fill(image, samples, colours)

@@ -22,6 +22,7 @@ from service.media.image.formats.webp import (
     close_webp,
     count_stated,
     decode_cut,
+    find_frame,
     is_cut,
     lacks_pixels,
 )
@@ -225,15 +226,19 @@ def _open_gif(data: bytes | bytearray) -> Source:
             pixels = Pixels(file)
         except OSError:
             pixels = _load_cut_gif(open_file(data, "GIF"), top, bottom)
-        if (left, top, right, bottom) != (0, 0, *file.size) and pixels.image:
-            # The canvas around the frame is transparent, as browsers have it.
-            layers = pixels.image.convert("RGBA")
-            pixels.image = Image.new("RGBA", file.size)
-            pixels.image.paste(layers.crop((left, top, right, bottom)), (left, top))
-        return pixels
+        return _clear_around(pixels, (left, top, right, bottom))
 
     source.load = load
     return source
+
+
+def _clear_around(pixels: Pixels, box: tuple[int, int, int, int]) -> Pixels:
+    """Make the canvas around the first frame of an animation transparent, as browsers have it."""
+    image = pixels.image
+    if image is not None and box != (0, 0, *image.size):
+        pixels.image = Image.new("RGBA", image.size)
+        pixels.image.paste(image.convert("RGBA").crop(box), box[:2])
+    return pixels
 
 
 def _watch_heif(source: Source, data: bytes | bytearray) -> Source:
@@ -263,7 +268,7 @@ def _open_webp(data: bytes | bytearray) -> Source:
         file.load()
         if has_webp_flaw(whole, file):
             source.notes.append(DAMAGED)
-        return Pixels(file)
+        return _clear_around(Pixels(file), find_frame(data) or (0, 0, *file.size))
 
     source.load = load
     return source

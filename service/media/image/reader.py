@@ -6,8 +6,9 @@ from struct import error as struct_error
 
 from PIL import Image, UnidentifiedImageError
 
+from service.media.colour.description import ADOBE_RGB, Colour
 from service.media.image.assembly import assemble_picture
-from service.media.image.exif import read_orientation, serialise_exif
+from service.media.image.exif import read_orientation, serialise_exif, states_adobe_rgb
 from service.media.image.formats.tiff import refuse_raw
 from service.media.image.openers import open_source
 from service.media.image.refusal import explain_header, explain_pixels
@@ -116,6 +117,7 @@ def open_image(data: bytes | bytearray) -> OpenedImage:
     try:
         source = open_source(data, format)
         orientation = _read_orientation(source)
+        source.colour = _choose_colour(source)
         width, height = source.size if orientation < 5 else source.size[::-1]
         if min(width, height) < 1:
             raise ValueError("no pixels")
@@ -144,6 +146,17 @@ def _read_orientation(source: Source) -> int:
         return read_orientation(source.file.getexif())
     except _DECODE_ERRORS:
         return 1
+
+
+def _choose_colour(source: Source) -> Colour:
+    """Return the colour of a source; where nothing else describes it, by the mark of a camera."""
+    file = source.file
+    if source.format != "JPEG" or file is None or file.mode != "RGB" or "icc_profile" in file.info:
+        return source.colour
+    try:
+        return ADOBE_RGB if states_adobe_rgb(file.getexif()) else source.colour
+    except _DECODE_ERRORS:
+        return source.colour
 
 
 def _read_exif(source: Source) -> bytes:

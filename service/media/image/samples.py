@@ -66,6 +66,19 @@ class Samples:
         return Image.fromarray(255 - scaled if self.is_inverted else scaled), alpha
 
 
+def complete_palette(image: Image.Image) -> bool:
+    """Make colours black that a palette lacks, as libpng does; return whether pixels use them."""
+    if image.mode != "P":
+        return False
+    colours = image.getpalette() or []
+    count = len(colours) // 3
+    used = {number for number, pixels in enumerate(image.histogram()) if pixels}
+    if max(used - {image.info.get("transparency")}, default=0) < count:
+        return False
+    image.putpalette(colours + [0] * (768 - len(colours)))
+    return True
+
+
 def find_transparent_value(file: ImageFile.ImageFile) -> Any:
     """Return the value that a PNG without alpha calls transparent, as its decoded samples have it.
 

@@ -7,12 +7,13 @@ they are given only the ones that are needed and whole.
 import re
 from dataclasses import dataclass
 
-from service.media.image.formats.jpeg_scans import EOI, Scans, read_scans, walk_segments
+from service.media.image.formats.jpeg_scans import EOI, SOF, Scans, read_scans, walk_segments
 
 _SOS, _COMMENT = 0xDA, 0xFE
 END, _SCAN = b"\xff\xd9", b"\xff\xda"
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _STRAY = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # after which no more is decoded
+_DNL = b"\xff\xdc\0\4"  # and the height of the picture
 _ICC, _ADOBE = b"ICC_PROFILE\0", b"Adobe"
 _EXIF, _XMP = b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0"
 
@@ -51,7 +52,7 @@ def mend_jpeg(data: bytes | bytearray) -> JpegFile:
                 continue
             if content.startswith(_ICC):
                 profile.append((content[12], content[13]))
-        kept.append(bytes(data[start:end]))
+        kept.append(_state_height(data, start, end) if marker in SOF else bytes(data[start:end]))
     if profile and sorted(profile) != [(n + 1, len(profile)) for n in range(len(profile))]:
         dropped.append("a profile of which pieces are missing")
     kept.append(bytes(data[pixels : scans.end]))
@@ -59,6 +60,14 @@ def mend_jpeg(data: bytes | bytearray) -> JpegFile:
         # A marker cut in half would swallow the end marker.
         kept[-1] = kept[-1].rstrip(b"\xff") + END
     return JpegFile(b"".join(kept), scans, tuple(dropped))
+
+
+def _state_height(data: bytes | bytearray, start: int, end: int) -> bytes:
+    """Return the header of the pixels; with the height that comes behind the first scan (B.2.5)."""
+    header = bytearray(data[start:end])
+    if header[5:7] == bytes(2) and (place := data.find(_DNL, end)) > 0:
+        header[5:7] = data[place + 4 : place + 6]
+    return bytes(header)
 
 
 def add_garbage(jpeg: JpegFile) -> bytes:

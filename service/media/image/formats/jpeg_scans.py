@@ -12,7 +12,7 @@ MAX_SCANS = 100
 MAX_SEGMENTS = 4096
 _SOS, EOI = 0xDA, 0xD9
 _STANDALONE = (0x01, *range(0xD0, 0xD8))
-_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 # What follows the pixels of a scan, in which FF is followed by 00 or a restart.
 _AFTER_PIXELS = (0xC4, _SOS, EOI)
@@ -86,7 +86,7 @@ def read_scans(data: bytes | bytearray) -> Scans:
             # Within the data of a scan no such pair of bytes is written.
             count = scans + data.count(bytes((0xFF, _SOS)), stop)
             raise TooComplexImage("JPEG", "scans", MAX_SCANS, count)
-        if marker in _SOF and not components:
+        if marker in SOF and not components:
             is_progressive = marker in PROGRESSIVE
             count = data[start + 9] if start + 9 < len(data) else 0
             components = list(data[start + 10 : start + 10 + 3 * count : 3])

@@ -18,7 +18,7 @@ from service.media.colour.description import (
     Transfer,
     matrix_to_xyz,
 )
-from service.media.image.types import TooComplexImage
+from service.media.image.types import TooComplexImage, UndecodableImage
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
@@ -27,8 +27,8 @@ _EXIF_TEXT, _XMP_TEXT = b"Raw profile type exif\0", b"XML:com.adobe.xmp\0"
 _MAX_TEXT_BYTES = 1 << 20
 _MAX_ICC_BYTES = 4 << 20
 _SRGB_GAMMA = 1 / 2.2  # what gAMA says of sRGB; where nothing else is said, it means that
-_RGB = 2
-_TRUE_COLOUR = (_RGB, 3, 6)
+_RGB, _PALETTE = 2, 3
+_TRUE_COLOUR = (_RGB, _PALETTE, 6)
 # A picture of 25 MB in the smallest pieces that encoders write has 6,000.
 MAX_CHUNKS = 65_536
 
@@ -73,14 +73,19 @@ class PngFile:
 def mend_png(data: bytes | bytearray) -> PngFile:
     """Return the file without damaged and needless chunks, and what they said.
 
-    Raises TooComplexImage.
+    Raises TooComplexImage, UndecodableImage for pixels in another coding or without a palette.
     """
     kept, told = [SIGNATURE], dict[bytes, bytes]()
     dropped: list[str] = []
-    is_whole, key = False, b""
+    is_whole, has_palette, key = False, False, b""
     for kind, start, end in _walk(data):
         content = memoryview(data)[start + 8 : end - 4]
         is_sound = _is_sound(data, start, end)
+        if kind == b"CgBI":
+            raise UndecodableImage("a coding of PNG that is not read: that of iPhone apps (CgBI)")
+        if kind == b"IDAT" and data[25] == _PALETTE and not has_palette:
+            raise UndecodableImage("the PNG has no palette, which its pixels need")
+        has_palette = has_palette or kind == b"PLTE"
         if kind == b"tRNS" and not (is_sound and _has_key(content, data)):
             dropped.append("tRNS")
         elif kind in _PIXELS:

@@ -42,6 +42,18 @@ def walk_chunks(data: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:
     raise TooComplexImage("WebP", "chunks", MAX_CHUNKS, MAX_CHUNKS + 1)
 
 
+def find_frame(data: bytes | bytearray) -> tuple[int, int, int, int] | None:
+    """Return left, top, right and bottom of an animation's first frame, None for a still."""
+    for kind, start, end in walk_chunks(data):
+        if kind == b"ANMF" and end - start >= 12:
+            numbers = [int.from_bytes(data[at : at + 3], "little") for at in range(start, end, 3)][
+                :4
+            ]
+            left, top = numbers[0] * 2, numbers[1] * 2
+            return left, top, left + numbers[2] + 1, top + numbers[3] + 1
+    return None
+
+
 def lacks_pixels(data: bytes | bytearray) -> bool:
     """Say whether the file ends within the pixels of a picture."""
     return any(
