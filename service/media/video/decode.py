@@ -11,6 +11,7 @@ from service.media.video.deinterlace import CombDetector, Deinterlacer
 from service.media.video.losses import LossCounter
 from service.media.video.numbering import NumberWatch
 from service.media.video.references import MPEG_CODECS, ReferenceWatch
+from service.media.video.reordering import REORDERED_CODEC, CodingClock
 from service.media.video.types import Deinterlace
 
 # FFmpeg's field orders: from the first one on, pictures hold two fields.
@@ -46,6 +47,8 @@ class PictureDecoder:
             self._numbers = NumberWatch(extradata)
         elif codec in MPEG_CODECS:
             self._numbers = ReferenceWatch()
+        is_reordered = demuxer.format == "avi" and codec == REORDERED_CODEC
+        self._clock = CodingClock() if is_reordered else None
         self._combs = CombDetector()
         self._deinterlacer: Deinterlacer | None = None
         if mode != "off":
@@ -79,6 +82,8 @@ class PictureDecoder:
             if self._numbers is not None:
                 self._numbers.take(packet)
             self.aspects.send(packet)
+            if self._clock is not None:
+                self._clock.send(packet)
         try:
             frames = list(self._decoder.decode(packet))
         except MemoryError:
@@ -89,6 +94,8 @@ class PictureDecoder:
             self.aspects.receive()
         for frame in frames:
             self.losses.receive(frame)
+            if self._clock is not None:
+                self._clock.receive(frame)
             if not (frame.interlaced_frame or self.has_fields or self.is_deinterlacing):
                 self._combs.push(frame)
             if self._deinterlacer is None:

@@ -1,10 +1,12 @@
-"""Clocks of containers that begin below zero or run over."""
+"""Clocks of containers that begin below zero, run over, or do not say when pictures are shown."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import clips
+from tests.clip_kinds import damage, write_pictures
 from tests.video_copies import read_clip
 
 FLV_HEAD_BYTES, SCRIPT = 13, 0x12
@@ -56,3 +58,26 @@ def test_clock_of_an_flv_whose_audio_alone_begins_below_zero(tmp_path) -> None:
     assert clip.times == pytest.approx([index / 25 for index in range(25)])
     assert clip.packets[0].pts == -23
     assert clip.repairs.describe() == {}
+
+
+@pytest.mark.parametrize("b_frames", ["0", "1", "3"])
+def test_pictures_of_an_avi_are_shown_in_their_order(tmp_path, b_frames: str) -> None:
+    """It states when a picture is coded; the pictures between others come later."""
+    images = [clips.picture(4 * index, (96, 64)) for index in range(24)]
+    options = {"bf": b_frames, "g": "8", "crf": "8"}
+    path = write_pictures(tmp_path / "a.avi", images, options=options)
+    clip = read_clip(path)
+    assert np.diff(clip.times) == pytest.approx(0.04) and clip.times[0] <= 0.04
+    assert clip.repairs.describe() == {}
+    for frame, image in zip(clip.frames, images, strict=True):
+        assert np.abs(frame.image.astype(int) - image).mean() < 5
+
+
+def test_picture_that_an_avi_lacks_moves_no_later_group(tmp_path) -> None:
+    images = [clips.picture(4 * index, (96, 64)) for index in range(24)]
+    options = {"bf": "2", "g": "8", "preset": "ultrafast", "x264-params": "open-gop=0:scenecut=0"}
+    whole = write_pictures(tmp_path / "a.avi", images, options=options)
+    times = read_clip(whole).times
+    clip = read_clip(damage(whole, tmp_path / "b.avi", 3))
+    assert clip.repairs.frames_lost == 1 and len(clip.frames) == 23
+    assert clip.times[-16:] == times[-16:]
