@@ -10,6 +10,7 @@ from service.media.video.container.demux import Demuxer
 from service.media.video.deinterlace import CombDetector, Deinterlacer
 from service.media.video.losses import LossCounter
 from service.media.video.numbering import NumberWatch
+from service.media.video.profiles import ProfileKeeper
 from service.media.video.references import MPEG_CODECS, ReferenceWatch
 from service.media.video.reordering import REORDERED_CODEC, CodingClock
 from service.media.video.types import Deinterlace
@@ -49,6 +50,7 @@ class PictureDecoder:
             self._numbers = ReferenceWatch()
         is_reordered = demuxer.format == "avi" and codec == REORDERED_CODEC
         self._clock = CodingClock() if is_reordered else None
+        self._profiles = ProfileKeeper() if codec == "png" else None
         self._combs = CombDetector()
         self._deinterlacer: Deinterlacer | None = None
         if mode != "off":
@@ -84,6 +86,8 @@ class PictureDecoder:
             self.aspects.send(packet)
             if self._clock is not None:
                 self._clock.send(packet)
+            if self._profiles is not None:
+                self._profiles.take(packet)
         try:
             frames = list(self._decoder.decode(packet))
         except MemoryError:
@@ -94,6 +98,8 @@ class PictureDecoder:
             self.aspects.receive()
         for frame in frames:
             self.losses.receive(frame)
+            if self._profiles is not None:
+                self._profiles.give(frame)
             if self._clock is not None:
                 self._clock.receive(frame)
             if not (frame.interlaced_frame or self.has_fields or self.is_deinterlacing):

@@ -1,16 +1,20 @@
 """Coded pictures to sRGB: matrix, range, primaries and transfer; only in the decoder child."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image as PilImage
 from av.video.reformatter import ColorRange, VideoReformatter
+from PIL.ImageCms import ImageCmsTransform
 
 from service.media.colour.convert import SrgbConverter, nominal_peak
 from service.media.colour.description import UNREAD_MATRICES, UNSPECIFIED, Colour
 from service.media.colour.planes import DEEP_RGB, SCALING, SWS_MATRIX, YuvPicture
+from service.media.image.colour import choose_colours
+from service.media.video.profiles import read_profile
 from service.media.video.types import Image, UndecodableVideo
 
 # H.273, table 4: the codes of matrices.
@@ -31,12 +35,13 @@ _GREY = ("gray", "ya")  # how the names of formats without colour begin
 @dataclass(frozen=True)
 class ColourCodes:
     """The colour of a clip in numbers of ITU-T H.273: 2 is not stated; `range` 1 limited, 2 full,
-    0 not stated."""
+    0 not stated. `profile`: an ICC profile, which counts before primaries and transfer."""
 
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED
     matrix: int = UNSPECIFIED
     range: int = 0
+    profile: bytes = b""
 
     @classmethod
     def of(cls, source: Any) -> "ColourCodes":
@@ -66,6 +71,7 @@ class ColourCodes:
             _first_stated(told.transfer, self.transfer),
             matrix,
             2 if is_full else told.range or self.range,
+            read_profile(frame),
         )
 
 
@@ -107,11 +113,15 @@ class PixelReader:
         colour = Colour.from_codes(codes.primaries, codes.transfer, codes.matrix)
         self.hdr = colour.name if colour.is_hdr else None
         is_plain = codes.primaries in (UNSPECIFIED, 0, *_KEPT_PRIMARIES)
+        self._to_srgb = _read_transform(codes.profile)
         is_display = Colour.from_codes(1, codes.transfer).is_srgb or codes.transfer in (4, 5)
         self._converter: SrgbConverter | None = None
         self.converted_from: str | None = None
         self.primaries, self.transfer, self.matrix = codes.primaries, codes.transfer, codes.matrix
-        if colour.is_hdr or not (is_plain and is_display):
+        if self._to_srgb is not None:
+            self.hdr, self.converted_from = None, "an ICC profile"
+            self.primaries = self.transfer = self.matrix = BT709
+        elif colour.is_hdr or not (is_plain and is_display):
             self._converter = SrgbConverter(colour, 65535, nominal_peak(colour, peak_nits))
             self.primaries = self.transfer = self.matrix = BT709
             self.converted_from = None if colour.is_hdr else colour.name
@@ -125,17 +135,19 @@ class PixelReader:
         rgb = np.asarray(self._reformat(frame, width, height, format).to_ndarray())
         if self.codes.range == 1 and frame.format.name.startswith(_GREY):
             rgb = np.take(_tabulate_grey(frame.format.components[0].bits, rgb.dtype), rgb)
-        return (
-            rgb.astype(np.uint8, copy=False)
-            if self._converter is None
-            else (self._converter.convert(rgb))
-        )
+        if self._converter is not None:
+            return self._converter.convert(rgb)
+        rgb = rgb.astype(np.uint8, copy=False)
+        if self._to_srgb is not None:
+            rgb = np.array(self._to_srgb.apply(PilImage.fromarray(rgb)))
+        return rgb
 
     def read_planes(self, frame: Any) -> YuvPicture | None:
         """Return a frame as it is coded, None where its values are not those of `YuvPicture`."""
         if (
             frame.format.name != "yuv420p"
             or self._converter is not None
+            or self._to_srgb is not None
             or self.codes.range == 2
             or self.codes.matrix not in SWS_MATRIX
             or frame.width % 2
@@ -196,6 +208,12 @@ class PixelReader:
         rgb = np.stack([rest + co, y + cg, rest - co], axis=-1)
         codes = np.rint(np.clip(rgb, 0, 1) * 65535).astype(np.uint16)
         return av.VideoFrame.from_ndarray(codes, "rgb48le")
+
+
+@lru_cache(maxsize=8)
+def _read_transform(profile: bytes) -> ImageCmsTransform | None:
+    """Return the way from a profile to sRGB; None where that changes nothing, or it is damaged."""
+    return choose_colours("RGB", profile).transform if profile else None
 
 
 @cache

@@ -154,7 +154,7 @@ def _describe(told: dict[bytes, bytes], is_grey: bool) -> tuple[Colour, bytes]:
     codes = told.get(b"cICP", b"")
     if len(codes) == 4 and codes[2] == 0:
         return Colour.from_codes(codes[0], codes[1], 0, bool(codes[3])), b""
-    if icc := _inflate_profile(told.get(b"iCCP", b"")):
+    if icc := read_profile(told.get(b"iCCP", b"")):
         return SRGB, icc
     if b"sRGB" in told:
         return SRGB, b""
@@ -168,7 +168,7 @@ def _describe(told: dict[bytes, bytes], is_grey: bool) -> tuple[Colour, bytes]:
     return Colour(primaries, Transfer(Curve.GAMMA, 1 / gamma)), b""
 
 
-def _inflate_profile(content: bytes) -> bytes:
+def read_profile(content: bytes) -> bytes:
     """Return the profile of an iCCP chunk, empty if it is damaged or unreasonably large."""
     _, found, packed = content.partition(b"\0")
     if not found or packed[:1] != b"\0":

@@ -1,12 +1,18 @@
 """Clips in HDR and wide gamuts: a photo coded so comes back, whatever the layout of its samples."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Interpolation
+from PIL import Image
 
+from service.media.decoder.client import Decoder
+from service.settings import Settings
 from tests import clip_kinds, clips
-from tests.profiles import convert_to_srgb
+from tests.helpers import encode
+from tests.profiles import convert_to_srgb, make_profile
 from tests.service.media.colour.test_colour_conversion import code_as
 from tests.video_copies import read_clip
 
@@ -93,3 +99,62 @@ def test_portrait_in_display_p3_comes_back(
     assert clip.info.gamut_converted_from == "Display P3"
     assert differ(clip.frames[1].image, convert_to_srgb("P3", photo)) < 4
     assert differ(photo, convert_to_srgb("P3", photo)) > 1
+
+
+def write_files(path, codec: str, pix_fmt: str, files: list[bytes]):
+    """Write photos as the pictures of a clip, their bytes untouched."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=15)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pix_fmt
+        stream.codec_context.open()
+        for index, data in enumerate(files):
+            packet = av.Packet(data)
+            packet.stream, packet.time_base = stream, Fraction(1, 15)
+            packet.pts = packet.dts = index
+            packet.is_keyframe = True
+            out.mux(packet)
+    return path
+
+
+KINDS = {
+    "JPEG": ("mjpeg", "yuvj444p", {"quality": 98, "subsampling": 0}),
+    "PNG": ("png", "rgb24", {}),
+    "AVIF": ("", "", {"quality": 100, "subsampling": "4:4:4", "save_all": True}),
+}
+
+
+def make_profiled(tmp_path, kind: str, profile: str, count: int = 3):
+    photo = Image.fromarray(clips.picture(0, (96, 64)))
+    codec, pix_fmt, options = KINDS[kind]
+    icc = make_profile(profile)
+    if kind == "AVIF":
+        path = tmp_path / "a.avif"
+        photo.save(path, icc_profile=icc, append_images=[photo] * (count - 1), **options)
+        return path
+    file = encode(photo, kind, icc_profile=icc, **options)
+    return write_files(tmp_path / "a.mov", codec, pix_fmt, [file] * count)
+
+
+@pytest.mark.parametrize("profile", ["P3", "Adobe RGB", "sRGB"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_profile_of_a_clip_is_used(tmp_path, kind: str, profile: str) -> None:
+    photo = clips.picture(0, (96, 64))
+    clip = read_clip(make_profiled(tmp_path, kind, profile))
+    assert len(clip.frames) == 3 and clip.repairs.describe() == {}
+    wanted = convert_to_srgb(profile, photo)
+    for frame in clip.frames:
+        assert differ(frame.image, wanted) < 1.5
+    told = None if profile == "sRGB" else "an ICC profile"
+    assert clip.info.gamut_converted_from == told
+
+
+def test_profiles_of_many_png_end_no_decoder(tmp_path) -> None:
+    """The library frees the names of profiles in PNG twice."""
+    path = make_profiled(tmp_path, "PNG", "P3", count=150)
+    decoder = Decoder(Settings())
+    try:
+        with path.open("rb") as file:
+            info = decoder.open_video(file, max_s=100)
+        assert len(list(decoder.read_video(info))) == 150
+    finally:
+        decoder.close()
