@@ -12,7 +12,7 @@ from service.media.video.losses import LossCounter
 from service.media.video.numbering import NumberWatch
 from service.media.video.profiles import ProfileKeeper
 from service.media.video.references import MPEG_CODECS, ReferenceWatch
-from service.media.video.reordering import REORDERED_CODEC, CodingClock
+from service.media.video.reordering import REORDERED_CODECS, CodingClock
 from service.media.video.types import Deinterlace
 
 # FFmpeg's field orders: from the first one on, pictures hold two fields.
@@ -48,8 +48,8 @@ class PictureDecoder:
             self._numbers = NumberWatch(extradata)
         elif codec in MPEG_CODECS:
             self._numbers = ReferenceWatch()
-        is_reordered = demuxer.format == "avi" and codec == REORDERED_CODEC
-        self._clock = CodingClock() if is_reordered else None
+        is_reordered = demuxer.format == "avi" and codec in REORDERED_CODECS
+        self._clock = CodingClock(codec) if is_reordered else None
         self._profiles = ProfileKeeper() if codec == "png" else None
         self._combs = CombDetector()
         self._deinterlacer: Deinterlacer | None = None

@@ -5,6 +5,10 @@ from typing import Any
 
 # The second field of a picture may come in a packet of its own, half a frame later.
 _FIELD = Fraction(3, 4)
+# What starts a picture of MPEG-4, and how long one without pixels is, as FFmpeg has it.
+VOP = b"\0\0\1\xb6"
+_MAX_EMPTY_BYTES = 19
+_PREDICTED = 1
 
 
 class LossCounter:
@@ -56,8 +60,12 @@ class LossCounter:
 def is_shown(codec: str, packet: Any) -> bool:
     """Say whether a packet holds a picture to show: VP8 and VP9 also code hidden references.
 
-    RFC 6386, section 9.1; VP9 bitstream specification, section 6.2 and annex B.
+    RFC 6386, section 9.1; VP9 bitstream specification, section 6.2 and annex B. MPEG-4 has pictures
+    of a few bytes that say that nothing changes (vop_coded, ISO/IEC 14496-2, 6.2.5).
     """
+    if codec == "mpeg4" and packet.size <= _MAX_EMPTY_BYTES:
+        picture = bytes(packet).partition(VOP)[2]
+        return not picture or picture[0] >> 6 != _PREDICTED
     if codec not in ("vp8", "vp9") or packet.size < 1:
         return True
     data = memoryview(packet)

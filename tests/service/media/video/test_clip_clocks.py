@@ -1,7 +1,9 @@
 """Clocks of containers that begin below zero, run over, or do not say when pictures are shown."""
 
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -81,3 +83,59 @@ def test_picture_that_an_avi_lacks_moves_no_later_group(tmp_path) -> None:
     clip = read_clip(damage(whole, tmp_path / "b.avi", 3))
     assert clip.repairs.frames_lost == 1 and len(clip.frames) == 23
     assert clip.times[-16:] == times[-16:]
+
+
+EMPTY = b"\0\0\1\xb6\x54\x4f"  # of MPEG-4: nothing changes
+
+
+def read_mpeg4(path: Path, **options: str) -> list[bytes]:
+    """Write a clip in MPEG-4; return its packets."""
+    images = [clips.picture(4 * index, (96, 64)) for index in range(24)]
+    options = {"qmin": "1", "qmax": "3", "g": "12"} | options
+    write_pictures(path, images, codec="mpeg4", options=options)
+    with av.open(str(path)) as file:
+        return [bytes(packet) for packet in file.demux(video=0) if packet.size]
+
+
+def write_packets(source: Path, target: Path, packets: list[bytes]) -> Path:
+    """Write packets of the codec of another clip, 25 a second; the first is a key frame."""
+    with av.open(str(source)) as file, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(file.streams.video[0])
+        for index, data in enumerate(packets):
+            packet = av.Packet(data)
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = index
+            packet.is_keyframe = index == 0
+            out.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("name", ["b.avi", "b.mkv", "b.mp4"])
+def test_pictures_that_change_nothing_are_not_lost(tmp_path, name: str) -> None:
+    """As DivX and Xvid write them where a picture was dropped."""
+    packets = read_mpeg4(tmp_path / "a.avi", bf="0")
+    for index in (4, 5, 9):
+        packets.insert(index, EMPTY)
+    clip = read_clip(write_packets(tmp_path / "a.avi", tmp_path / name, packets))
+    assert len(clip.frames) == 24 and clip.repairs.describe() == {}
+    there = [index / 25 for index in range(27) if index not in (4, 5, 9)]
+    assert clip.times == pytest.approx(there)
+
+
+def test_pictures_of_divx_that_share_a_packet(tmp_path) -> None:
+    """A picture between others comes with the one that it needs; an empty one fills its place."""
+    packets = read_mpeg4(tmp_path / "a.avi", bf="1")
+    packed, index = list[bytes](), 0
+    while index < len(packets):
+        pair = packets[index : index + 2]
+        is_pair = len(pair) == 2 and pair[1][pair[1].index(EMPTY[:4]) + 4] >> 6 == 2
+        packed += [b"".join(pair), EMPTY] if is_pair else pair[:1]
+        index += 1 + is_pair
+    at = packed[0].index(EMPTY[:4])
+    packed[0] = packed[0][:at] + b"\0\0\1\xb2DivX503b1393p" + packed[0][at:]
+    clip = read_clip(write_packets(tmp_path / "a.avi", tmp_path / "b.avi", packed))
+    assert len(clip.frames) == 24 and clip.repairs.describe() == {}
+    assert np.diff(clip.times) == pytest.approx(0.04)
+    for number, frame in enumerate(clip.frames):
+        wanted = clips.picture(4 * number, (96, 64))
+        assert np.abs(frame.image.astype(int) - wanted).mean() < 5
