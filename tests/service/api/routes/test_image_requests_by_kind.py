@@ -1,5 +1,6 @@
 """Requests that clients really send, and options that have to do what they say."""
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -156,6 +157,24 @@ def test_paths_below_remove_bg_answer_as_it_does(square_client):
         (error,) = response.json()["errors"]
         assert error["title"] and error["code"] in ("not_found", "method_not_allowed")
     assert response.headers["allow"] == "POST"
+
+
+def test_small_but_certain_person_is_somebody_to_clients(make_client):
+    """A disc of 1 % of the picture."""
+
+    def see_disc(batch: np.ndarray) -> np.ndarray:
+        rows, columns = np.indices(batch.shape[2:])
+        height, width = batch.shape[2:]
+        distance = (rows - height / 2) ** 2 + (columns - width / 2) ** 2
+        return (distance * np.pi < 0.01 * height * width).astype(np.float32)[np.newaxis]
+
+    engine = FakeEngine(see_disc)
+    engine.info = dataclasses.replace(engine.info, ref_size=512)
+    client = make_client(engine)
+    photo = encode(np.full((600, 600, 3), 90, np.uint8), "PNG")
+    assert post_image(client, photo).headers["x-person"] == "yes"
+    head = 'Content-Disposition: form-data; name="image_file"\r\nContent-Type: image/png'
+    assert post_part(client, make_part(head, photo), "/v1.0/removebg").status_code == 200
 
 
 def ask(client, data: bytes, **options) -> np.ndarray:

@@ -129,6 +129,9 @@ def test_hdr_is_tone_mapped_or_refused(client, hdr_clip: bytes) -> None:
     response = post(client, hdr_clip, outputs="frames", ref_size=64)
     assert response.headers["x-tone-mapped-from"] == "BT.2020 PQ"
     assert read_cutouts(response.content)[0][30, 40, 0] > 0.85 * 255
+    engine = client.app.state.services.runtime.models.default.engine
+    seen = np.array(engine.batches[-4:])[:, 0] / 2 + 0.5  # values are between -1 and 1
+    assert len(seen) == 4 and seen.min() > 0.85, "the network sees the same"
     refused = post(client, hdr_clip, hdr="refuse", **QUICK)
     assert "HDR (BT.2020 PQ)" in assert_problem(refused, 422, "undecodable-media")["detail"]
 

@@ -174,6 +174,8 @@ def test_bmp_of_bit_fields(photo, name, header):
     hidden = has_alpha and picture.alpha is None
     if name != "1-5-5-5":  # whose alpha of 100 is none at all
         assert (error <= np.array(steps[:3]) / 2 + 1).all() and not hidden
+        if has_alpha:
+            assert np.abs(picture.alpha - 100.0).max() <= steps[3] / 2 + 1
     assert has_alpha or picture.alpha is None
 
 

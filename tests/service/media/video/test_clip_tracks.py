@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.media.video.types import Box, UndecodableVideo, UnsupportedVideo
+from service.media.audio.types import AudioPacket
+from service.media.decoder.client import Decoder
+from service.media.video.types import Box, ClipSelection, UndecodableVideo, UnsupportedVideo
+from service.settings import Settings
 from tests import clip_kinds, clips
 from tests.clip_kinds import flat, tag, write_pictures
 from tests.video_copies import read_clip
@@ -124,3 +127,37 @@ def test_photos_that_are_turned_differently(tmp_path) -> None:
             assert frame.box == Box(0, 26, 64, 43)
             shown, upright = shown[26:69], cv2.resize(upright, (64, 43))
         assert np.abs(shown - upright.astype(int)).mean() < 8
+
+
+@pytest.mark.parametrize("layout", ["7.1", "hexadecagonal"])
+@pytest.mark.parametrize("container", ["mp4", "webm"])
+def test_pcm_of_many_channels_is_heard_to_its_end(tmp_path, layout: str, container: str) -> None:
+    """Read in a decoder child, which such layouts once ended."""
+    path, rate = tmp_path / "a.mov", clips.SAMPLE_RATE
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
+        sound = out.add_stream("pcm_s16le", rate=rate)
+        sound.codec_context.layout = layout
+        for index in range(25):
+            frame = av.VideoFrame.from_ndarray(clips.picture(index, SIZE), "rgb24")
+            frame.pts = index
+            out.mux(video.encode(frame))
+        wave = clips.tone_frame(0, rate).to_ndarray()[0, ::2]
+        samples = np.repeat(wave, sound.codec_context.layout.nb_channels).reshape(1, -1)
+        chunk = av.AudioFrame.from_ndarray(samples, "s16", layout)
+        chunk.sample_rate, chunk.pts = rate, 0
+        out.mux(sound.encode(chunk))
+        for stream in (video, sound):
+            out.mux(stream.encode(None))
+    decoder = Decoder(Settings())
+    try:
+        with path.open("rb") as file:
+            info = decoder.open_video(file, ClipSelection(audio=(container,)), max_s=60)
+        packets = [one for one in decoder.read_video(info) if isinstance(one, AudioPacket)]
+    finally:
+        decoder.close()
+    (track,) = info.audio
+    assert (track.reencoded_from, track.mixed_from) == ("pcm_s16le", layout)
+    heard_s = sum(packet.duration for packet in packets) * track.time_base
+    assert heard_s == pytest.approx(1, abs=0.05)
