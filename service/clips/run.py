@@ -125,11 +125,7 @@ def describe_clip(model: Model, clip: MattedClip) -> dict[str, Any]:
     codecs = sorted({track.reencoded_from for track in info.audio if track.reencoded_from})
     changed = {
         "padding": list(clip.padded) if any(clip.padded) else None,
-        "converted_from_bits": info.bit_depth if info.bit_depth > 8 else None,
-        "interlaced": (info.interlaced and not info.deinterlaced) or None,
-        "deinterlaced": info.deinterlaced or None,
-        "tone_mapped_from": info.tone_mapped_from,
-        "gamut_converted_from": info.gamut_converted_from,
+        **info.describe_changes(),
         "square_pixels": clip.is_stretched or None,
         "sound_converted_from": codecs or None,
         "sound_mixed_down_from": layouts or None,

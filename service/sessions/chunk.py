@@ -5,7 +5,11 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from service.decoding import check_dimensions
 from service.errors import (
@@ -28,6 +32,7 @@ from service.media.video.recording.slices import (
 )
 from service.media.video.repairs import Repairs
 from service.media.video.types import ClipSelection, VideoFrame
+from service.media.video.writing.encoders import choose_square_size
 from service.sessions.options import SessionOptions
 from service.sessions.timeline import TimedImage
 from service.settings import Settings
@@ -75,7 +80,7 @@ class ChunkReader:
 
     `recording` is that of the chunk before. Once all is read, `repairs` say what was missing, and
     `slices` what the next slice of the same recording needs, None where there is none. `labels` are
-    those of a clip, once its first frame is there.
+    those of a clip and `changes` what became of its pictures, once its first frame is there.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class ChunkReader:
         self.slices: Slices | None = None
         self.repairs = Repairs()
         self.labels = ClipLabels()
+        self.changes: dict[str, Any] = {}
 
     def read(self) -> Iterator[TimedImage]:
         """Yield the pictures; raises the errors of the decoder, and MediaLimitExceeded."""
@@ -145,7 +151,10 @@ class ChunkReader:
             if self.recording is None:
                 raise
             return  # a slice without a whole new frame
-        self.labels = info.labels
+        self.labels, self.changes = info.labels, info.describe_changes()
+        size = choose_square_size(info)
+        if size != (info.width, info.height):
+            self.changes["square_pixels"] = True
         usual_s = 1 / (info.average_rate or make_rate(options.fps))
         for item in self._decoder.read_video(info):
             if not isinstance(item, VideoFrame):
@@ -158,8 +167,16 @@ class ChunkReader:
                 raise refuse_frames(self.frames, most)
             self.last_s = item.pts * info.time_base
             length_s = item.duration * info.time_base if item.duration else usual_s
-            yield TimedImage(self.last_s, length_s, item.image, item.alpha)
+            alpha = None if item.alpha is None else _stretch(item.alpha, size)
+            yield TimedImage(self.last_s, length_s, _stretch(item.image, size), alpha)
         self.repairs = self._decoder.repairs
+
+
+def _stretch(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return a picture of a clip in square pixels, the only ones that photos have."""
+    if image.shape[1::-1] == size:
+        return image
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _read_pictures(

@@ -1,10 +1,10 @@
 """Compute the result of one chunk; blocks its thread."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from service.errors import (
     Gone,
@@ -18,7 +18,7 @@ from service.inference.registry import Model
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
 from service.media.video.labels import ClipLabels
-from service.media.video.repairs import Repairs, name_header
+from service.media.video.repairs import describe_in_headers
 from service.media.video.types import VideoFrame
 from service.media.video.writing.fragment_writer import (
     FragmentWriteError,
@@ -34,7 +34,6 @@ from service.sessions.timeline import ChunkClock
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
-NO_REPAIRS = Repairs()
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def compute_step(task: ChunkTask) -> ChunkResult:
         run = _ChunkProcessor(task, file)
         with _explained():
             state = run.process()
-        headers = describe_step(session.state, state, run.repairs) | {
+        headers = describe_step(session.state, state, run.told) | {
             "X-Model": state.model,
             "X-Provider": str(task.model.provider),
         }
@@ -106,7 +105,7 @@ class _ChunkProcessor:
         self._is_absolute = is_clip and options.timestamps == "absolute"
         self._clock = ChunkClock(state.timeline, absolute=self._is_absolute)
         self._recording = state.recording
-        self.repairs = Repairs()
+        self.told: dict[str, Any] = {}
         self._labels = ClipLabels()
         self._renderer: Renderer | None = None
         self._packager: Packager | None = None
@@ -166,7 +165,7 @@ class _ChunkProcessor:
             check_same_size(found, self._size or found)
             self._size, self._labels = found, reader.labels
             yield self._clock.place(timed)
-        self.repairs = reader.repairs
+        self.told = reader.repairs.describe() | reader.changes
         self._recording = self._follow(reader)
 
     def _follow(self, reader: ChunkReader) -> Recording | None:
@@ -225,14 +224,13 @@ def draw_picture(rendered: RenderedFrame, options: SessionOptions) -> Pixels:
 
 
 def describe_step(
-    before: SessionState, after: SessionState, repairs: Repairs = NO_REPAIRS
+    before: SessionState, after: SessionState, told: Mapping[str, Any]
 ) -> dict[str, str]:
     """Return the headers of an answer: what this chunk did, what waits, what comes next.
 
-    What had to be repaired is told where there was something.
+    `told`: what had to be repaired or was converted, where there was something.
     """
-    told = {name_header(name): f"{value:g}" for name, value in repairs.describe().items()}
-    return told | {
+    return describe_in_headers(told) | {
         "X-Frames-In": str(after.frames_in - before.frames_in),
         "X-Frames-Out": str(after.frames_out - before.frames_out),
         "X-Frames-Pending": str(after.frames_pending),

@@ -35,7 +35,7 @@ from service.errors import InvalidOption, MediaLimitExceeded
 from service.frames.network import choose_frame_model
 from service.inference.registry import Model
 from service.jobs.options import JobOptions
-from service.media.video.repairs import name_header
+from service.media.video.repairs import describe_in_headers
 from service.options import BACKGROUND, check_background_file, parse_options
 from service.outgoing.calls import OutgoingCalls
 from service.runtime import Runtime
@@ -151,12 +151,7 @@ def make_headers(model: Model, video: MattedClip) -> dict[str, str]:
     }
     if "padding" in told:
         headers["X-Padding"] = "{},{}".format(*told["padding"])
-    for name, value in told.items():
-        if name in TOLD:
-            is_list = isinstance(value, list)
-            text = ", ".join(value) if is_list else "yes" if value is True else str(value)
-            headers[name_header(name)] = text
-    return headers
+    return headers | describe_in_headers({name: told[name] for name in TOLD if name in told})
 
 
 async def check_upload(runtime: Runtime, outgoing: OutgoingCalls, upload: Upload) -> JobOptions:

@@ -1,5 +1,6 @@
 """What had to be repaired in a clip, as its reader tells it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,6 +10,17 @@ from service.media.wire.fields import STRICT, Count, Degrees, Seconds, to_header
 def name_header(member: str) -> str:
     """Return the header that says what a member of a report says: `frames_lost` X-Frames-Lost."""
     return "X-" + "-".join(part.capitalize() for part in member.split("_"))
+
+
+def describe_in_headers(told: Mapping[str, Any]) -> dict[str, str]:
+    """Return members of a report as headers: lists as words, true as "yes"."""
+    return {name_header(name): _format(value) for name, value in told.items()}
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(value)
+    return "yes" if value is True else str(value)
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,17 @@ class VideoInfo:
         """Return the facts as a dictionary that JSON can hold; its kind is `info`."""
         return {"kind": "info", **to_header(self)}
 
+    def describe_changes(self) -> dict[str, Any]:
+        """Return what became of the pictures on the way, for JSON; only what there is to tell."""
+        changes = {
+            "converted_from_bits": self.bit_depth if self.bit_depth > 8 else None,
+            "interlaced": self.interlaced and not self.deinterlaced,
+            "deinterlaced": self.deinterlaced,
+            "tone_mapped_from": self.tone_mapped_from,
+            "gamut_converted_from": self.gamut_converted_from,
+        }
+        return {name: value for name, value in changes.items() if value}
+
 
 @dataclass(frozen=True)
 class Box:

@@ -1,0 +1,91 @@
+"""What becomes of the pictures of a chunk on the way is said in its headers."""
+
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from tests import clips
+from tests.fakes import FakeEngine
+from tests.service.media.colour.test_colour_conversion import code_as
+from tests.service.media.video.test_clip_gamuts import make_profiled, write_codes
+from tests.sessions import SessionClient, read_parts
+
+SIZE = (96, 64)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator:
+    from tests.conftest import open_client
+
+    engine = FakeEngine(lambda batch: np.ones_like(batch[:, 0]))
+    with open_client(engine, max_sessions=100, max_sessions_per_key=100) as opened:
+        yield opened
+
+
+def send(client, content: bytes, **options):
+    return SessionClient(client, packaging="frames", **options).send(content)
+
+
+def test_hdr_of_a_chunk_is_tone_mapped_and_told(client, tmp_path) -> None:
+    photo = clips.picture(0, SIZE)
+    path = tmp_path / "a.mkv"
+    write_codes(path, code_as(16, photo), "libx265", "yuv420p10le", (9, 16, 9))
+    answer = send(client, path.read_bytes())
+    assert answer.headers["x-tone-mapped-from"] == "BT.2020 PQ"
+    assert answer.headers["x-converted-from-bits"] == "10"
+    for part in read_parts(answer):
+        assert np.abs(part.image[..., :3].astype(int) - photo).mean() < 5
+
+
+def test_profile_of_a_chunk_is_told(client, tmp_path) -> None:
+    answer = send(client, make_profiled(tmp_path, "JPEG", "P3").read_bytes())
+    assert answer.headers["x-gamut-converted-from"] == "an ICC profile"
+
+
+@pytest.mark.parametrize(("how", "told"), [("auto", "x-deinterlaced"), ("off", "x-interlaced")])
+def test_fields_of_a_chunk_are_told(client, tmp_path, how: str, told: str) -> None:
+    path = clips.make_clip(tmp_path / "a.ts", interlaced=True, seconds=0.4)
+    answer = send(client, path.read_bytes(), deinterlace=how)
+    assert answer.headers[told] == "yes"
+    assert len({"x-deinterlaced", "x-interlaced"} & set(answer.headers)) == 1
+
+
+def test_sound_chunk_is_told_nothing_of(client, tmp_path) -> None:
+    answer = send(client, clips.make_clip(tmp_path / "a.mp4", seconds=0.4).read_bytes())
+    usual = {"frames-in", "frames-out", "frames-pending", "next-sequence", "scene-cuts"}
+    usual |= {"model", "provider", "request-id", "content-type-options"}
+    assert {name for name in answer.headers if name.startswith("x-")} == {f"x-{n}" for n in usual}
+
+
+@pytest.mark.parametrize("packaging", ["frames", "fmp4"])
+def test_narrow_pixels_of_a_chunk_become_square(client, tmp_path, packaging: str) -> None:
+    """A disc stays one."""
+    rows, columns = np.indices((240, 176))
+    disc = (rows - 120) ** 2 + ((columns - 88) * 20 / 11) ** 2 < 80**2
+    image = np.where(disc[..., np.newaxis], np.uint8(230), np.uint8(20)).repeat(3, 2)
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 176, 240, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(20, 11)
+        for index in range(5):
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
+            frame.pts = index
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    session = SessionClient(client, packaging=packaging, output="composite")
+    answer = session.send(path.read_bytes())
+    assert answer.headers["x-square-pixels"] == "yes"
+    if packaging == "frames":
+        shown = read_parts(answer)[0].image
+    else:
+        with av.open(io.BytesIO(answer.content + session.finish().content)) as file:
+            shown = next(file.decode(video=0)).to_ndarray(format="rgb24")
+    assert shown.shape[:2] == (240, 320)
+    bright = shown[..., 1] > 125
+    assert bright.any(0).sum() == pytest.approx(160, abs=4)
+    assert bright.any(1).sum() == pytest.approx(160, abs=4)
