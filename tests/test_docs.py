@@ -20,8 +20,9 @@ from PIL import Image
 import service.errors
 from service.api.compat.rembg import RembgOptions
 from service.api.compat.removebg import RemoveBgOptions
+from service.clips.run import TOLD
 from service.errors import MattingError
-from service.media.video.repairs import Repairs
+from service.media.video.repairs import Repairs, name_header
 from service.settings import describe_settings
 from tests.helpers import ROOT, find_free_port, wait_until
 from tests.job_requests import wait_for_end
@@ -302,10 +303,13 @@ def test_every_test_that_the_page_on_media_names_is_there() -> None:
     assert named and sorted(name for name in named if f"def {name}(" not in sources) == []
 
 
-def test_headers_that_chunks_of_a_session_have_are_the_first_rows() -> None:
+def test_table_of_what_is_said_of_clips_is_whole() -> None:
     page = (ROOT / "docs" / "media.md").read_text()
-    members = re.findall(r"^\| `X-[\w-]+` \| `(\w+)` \|", page, re.MULTILINE)
-    repairs = [field.name for field in dataclasses.fields(Repairs)]
-    assert sorted(members[: len(repairs)]) == sorted(repairs)
-    numbers = {14: "fourteen", 15: "fifteen", 16: "sixteen"}
-    assert f"headers of the first {numbers[len(repairs)]} rows" in page
+    rows = re.findall(r"^\| (`X-[\w-]+`(?:, `X-[\w-]+`)*) \| ([`\w, ]+) \|", page, re.MULTILINE)
+    told = dict[str, str]()
+    for headers, members in rows:
+        names = (re.findall(r"[\w-]+", cell) for cell in (members, headers))
+        told |= dict(zip(*names, strict=True))
+    assert told == {name: name_header(name) for name in TOLD}
+    assert {field.name for field in dataclasses.fields(Repairs)} < told.keys()
+    assert "Chunks of a session have the same headers" in page
