@@ -32,8 +32,11 @@ CONTAINERS = {
     "mkv": ("libx264", "libx265", "libvpx-vp9", "mpeg4"),
     "webm": ("libvpx", "libvpx-vp9"),
     "ts": ("libx264", "mpeg2video"),
+    "avi": ("mpeg4", "mjpeg"),
+    "flv": ("libx264", "flv"),
 }
 SOUNDS = {"mp4": "aac", "mov": "pcm_s16le", "mkv": "ac3", "webm": "libopus", "ts": "mp2"}
+SOUNDS |= {"avi": "pcm_s16le", "flv": "aac"}
 RATES = {"constant": None, "ntsc": "ntsc", "variable": "variable"}
 COLOURS = {
     "bt709": (1, ColorRange.MPEG),
@@ -60,8 +63,11 @@ with av.open(path) as file:
         ).to_ndarray()
         told["means"].append(rgb.reshape(8, 8, 12, 8, 3).mean((1, 3)).tolist())
 with av.open(path) as file:
-    for frame in file.decode(audio=0):
-        told["audio_s"] += frame.samples / frame.sample_rate
+    stream = file.streams.audio[0]
+    # FLV has an empty packet where the codec's parameters come, which PyAV refuses.
+    for packet in [*(one for one in file.demux(stream) if one.size), None]:
+        for frame in stream.codec_context.decode(packet):
+            told["audio_s"] += frame.samples / frame.sample_rate
 print(json.dumps(told))
 """
 
