@@ -3,12 +3,11 @@
 import contextlib
 import json
 import sys
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -19,6 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 from cli.flags import Force, Key
 from cli.live.movie import MovieWriter
 from cli.live.session import LiveSession, RequestFailed
+from cli.live.source import CameraSource, ClipSource, SourceError, open_source
 from cli.local import USAGE, refuse_overwriting
 from training.commands.common import EXIT_FAILED, EXIT_USAGE, fail
 
@@ -26,7 +26,6 @@ from training.commands.common import EXIT_FAILED, EXIT_USAGE, fail
 # first answer needs two, because a frame waits for its follower.
 MOST_UNANSWERED = 2
 PIPE = "-"
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
 
 
 @dataclass
@@ -72,7 +71,7 @@ def live(
         options["background"] = background
     try:
         refuse_overwriting([] if out == PIPE else [Path(out)], force)
-        with Source(source) as frames:
+        with open_source(source) as frames:
             session = LiveSession(server, key, options | {"fps": frames.fps})
             with MovieWriter(out, frames.fps) as movie:
                 counts = matte(frames, session, movie)
@@ -88,60 +87,18 @@ def live(
         f"{counts.answered} frames, {counts.fps:.1f} a second, latency {counts.latency_ms:.0f} ms",
         file=sys.stderr,
     )
+    if told := frames.told:
+        print(f"of the clip: {', '.join(describe(told))}", file=sys.stderr)
 
 
-class SourceError(Exception):
-    """The clip or the webcam cannot be read; the text names it."""
-
-
-class Source:
-    """JPEGs of a clip or a webcam, one after another, each with its time in seconds.
-
-    A clip has its own times; a frame of a webcam has the time when it came, by `clock`.
-    """
-
-    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._is_clip = not name.isdigit()
-        if self._is_clip and "://" not in name and not Path(name).exists():
-            raise SourceError(f"{name}: there is no such file")
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # one line says it
-        self._capture = cv2.VideoCapture(name if self._is_clip else int(name))
-        if not self._capture.isOpened():
-            kind = "cannot be read as a clip" if self._is_clip else "no webcam has this number"
-            raise SourceError(f"{name}: {kind}")
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = rate if 1 <= rate <= 240 else 30.0
-
-    def __enter__(self) -> "Source":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._capture.release()
-
-    def read_frames(self) -> Iterator[tuple[float, bytes]]:
-        """Yield times and frames until the clip ends or the user interrupts."""
-        start_s: float | None = None
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                found, image = self._capture.read()
-                if not found:
-                    return
-                time_s = self._clock()
-                if self._is_clip:
-                    time_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                start_s = time_s if start_s is None else start_s
-                yield time_s - start_s, cv2.imencode(".jpg", image, JPEG)[1].tobytes()
-
-
-def matte(source: Source, session: LiveSession, movie: MovieWriter) -> Counts:
+def matte(source: CameraSource | ClipSource, session: LiveSession, movie: MovieWriter) -> Counts:
     """Send every frame and write every answer, the delayed last one too."""
     counts = Counts()
     times_s: deque[float] = deque()  # of the frames that are not answered yet
     with connect(
         session.socket_url, subprotocols=session.protocols, compression=None, max_size=None
     ) as socket:
-        for time_s, frame in source.read_frames():
+        for time_s, frame in until_interrupted(source.read_frames()):
             if counts.sent - counts.answered == MOST_UNANSWERED:
                 take_answer(socket, movie, times_s.popleft(), counts)
             socket.send(frame)
@@ -153,6 +110,18 @@ def matte(source: Source, session: LiveSession, movie: MovieWriter) -> Counts:
         movie.add(read_picture(session.finish()), times_s.popleft())
         counts.answered += 1
     return counts
+
+
+def until_interrupted(frames: Iterator[tuple[float, bytes]]) -> Iterator[tuple[float, bytes]]:
+    """Yield times and frames until they end or the user interrupts."""
+    with contextlib.suppress(KeyboardInterrupt):
+        yield from frames
+
+
+def describe(told: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in told.items():
+        text = ", ".join(value) if isinstance(value, list) else value
+        yield f"{name.replace('_', ' ')} {'yes' if value is True else text}"
 
 
 def take_answer(

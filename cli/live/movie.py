@@ -6,7 +6,11 @@ from types import TracebackType
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange
 
+from service.media.video.writing.yuv import YuvConverter
+
+BT709 = 1  # of ITU-T H.273
 TICKS_PER_S = 90_000
 
 
@@ -21,17 +25,17 @@ class MovieWriter:
         self._rate = Fraction(fps).limit_denominator(1001)
         self._container = None
         self._stream = None
+        self._converter: YuvConverter
         self._last_ticks = -1
 
     def add(self, picture: np.ndarray, time_s: float) -> None:
         """Take the next picture, (H, W, 3) uint8 BGR, shown from `time_s` on.
 
-        An odd last row or column is left out.
+        Odd sizes are padded to even by repeating the edge.
         """
-        even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
         if self._container is None:
-            self._open(even.shape[1], even.shape[0])
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="bgr24")
+            self._open(picture.shape[1], picture.shape[0])
+        frame = self._converter.convert(np.ascontiguousarray(picture[:, :, ::-1]))
         self._last_ticks = max(round(time_s * TICKS_PER_S), self._last_ticks + 1)
         frame.pts, frame.time_base = self._last_ticks, Fraction(1, TICKS_PER_S)
         self._container.mux(self._stream.encode(frame))
@@ -43,9 +47,14 @@ class MovieWriter:
             self._container = av.open(self._name, "w")
         options = {"preset": "veryfast", "tune": "zerolatency"}
         self._stream = self._container.add_stream("libx264", rate=self._rate, options=options)
-        self._stream.width, self._stream.height = width, height
+        self._converter = YuvConverter(width, height, "yuv420p", BT709)
+        right, below = self._converter.padded
+        self._stream.width, self._stream.height = width + right, height + below
         self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = Fraction(1, TICKS_PER_S)
+        context = self._stream.codec_context
+        context.time_base = Fraction(1, TICKS_PER_S)
+        context.color_range, context.colorspace = ColorRange.MPEG, BT709
+        context.color_primaries = context.color_trc = BT709
 
     def __enter__(self) -> "MovieWriter":
         return self
