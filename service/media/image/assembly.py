@@ -11,6 +11,7 @@ from service.media.colour.convert import Codes, SrgbConverter
 from service.media.colour.description import Colour
 from service.media.image.colour import Colours, choose_colours
 from service.media.image.samples import (
+    LACKING,
     Samples,
     complete_palette,
     cut_strips,
@@ -63,7 +64,7 @@ def assemble_picture(source: Source, orientation: int) -> Picture:
             if source.format == "WEBP" and icc[16:20] == _GREY_PROFILE:
                 image = _take_grey(image)
             if complete_palette(image):
-                notes.append("colours that its palette lacks are black")
+                notes.append(LACKING)
             samples = describe_samples(image, tags, key)
             colours = choose_colours(samples.mode, icc)
             picture = _fill(image, samples, colours)

@@ -13,6 +13,7 @@ from service.media.image.damage import (
     has_webp_flaw,
 )
 from service.media.image.formats.bmp import BmpFile, decode_fields, mend_bmp, read_bmp
+from service.media.image.formats.bmp_runs import RLE4, RLE8, draw_runs
 from service.media.image.formats.gif import check_blocks
 from service.media.image.formats.heif import open_heif
 from service.media.image.formats.jpeg import mend_jpeg
@@ -196,7 +197,9 @@ def _open_tiff(data: bytes | bytearray) -> Source:
 def _open_bmp(data: bytes | bytearray) -> Source:
     data = mend_bmp(data)
     header = read_bmp(data)
-    if header is None or header.masks is None:
+    if header is not None and header.compression in (RLE8, RLE4):
+        source = _open_runs(data, header)
+    elif header is None or header.masks is None:
         source = take_file(open_file(data, "BMP"))
     else:
         source = _open_fields(data, header)
@@ -211,6 +214,15 @@ def _open_fields(data: bytes | bytearray, header: BmpFile) -> Source:
         (header.width, header.height),
         lambda: Pixels(Image.fromarray(decode_fields(data, header))),
     )
+
+
+def _open_runs(data: bytes | bytearray, header: BmpFile) -> Source:
+    source = take_file(open_file(data, "BMP"))
+    file = source.file
+    assert file is not None
+    data, notes = data[header.offset :], source.notes
+    source.load = lambda: Pixels(draw_runs(file, data, header.compression, notes))
+    return source
 
 
 def _open_gif(data: bytes | bytearray) -> Source:

@@ -12,6 +12,7 @@ _STRIP_PIXELS = 1 << 20
 _BASES = {"1": "L", "L": "L", "LA": "L", "La": "L", "CMYK": "CMYK", "LAB": "LAB"}
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
 _UNSIGNED = 1
+LACKING = "colours that its palette lacks are black"
 
 
 def cut_strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:

@@ -32,6 +32,7 @@ class BmpFile:
     offset: int
     icc: bytes = b""
     colour: Colour = SRGB
+    compression: int = _RGB
 
     @property
     def stride(self) -> int:
@@ -61,7 +62,7 @@ def read_bmp(data: bytes | bytearray) -> BmpFile | None:
         masks = (0xFF0000, 0xFF00, 0xFF, struct.unpack_from("<I", data, 66)[0])
     offset = int.from_bytes(data[10:14], "little")
     icc, colour = _read_profile(data, size), _read_colour(data, size)
-    return BmpFile(width, abs(height), height > 0, bits, masks, offset, icc, colour)
+    return BmpFile(width, abs(height), height > 0, bits, masks, offset, icc, colour, compression)
 
 
 def mend_bmp(data: bytes | bytearray) -> bytes | bytearray:
