@@ -13,7 +13,7 @@ from service.media.image.damage import (
     has_webp_flaw,
 )
 from service.media.image.formats.bmp import BmpFile, decode_fields, mend_bmp, read_bmp
-from service.media.image.formats.bmp_runs import RLE4, RLE8, draw_runs
+from service.media.image.formats.bmp_runs import draw_runs
 from service.media.image.formats.gif import check_blocks
 from service.media.image.formats.heif import open_heif
 from service.media.image.formats.jpeg import mend_jpeg
@@ -197,7 +197,7 @@ def _open_tiff(data: bytes | bytearray) -> Source:
 def _open_bmp(data: bytes | bytearray) -> Source:
     data = mend_bmp(data)
     header = read_bmp(data)
-    if header is not None and header.compression in (RLE8, RLE4):
+    if header is not None and header.has_runs:
         source = _open_runs(data, header)
     elif header is None or header.masks is None:
         source = take_file(open_file(data, "BMP"))
@@ -220,8 +220,7 @@ def _open_runs(data: bytes | bytearray, header: BmpFile) -> Source:
     source = take_file(open_file(data, "BMP"))
     file = source.file
     assert file is not None
-    data, notes = data[header.offset :], source.notes
-    source.load = lambda: Pixels(draw_runs(file, data, header.compression, notes))
+    source.load = lambda: Pixels(draw_runs(file, data, header, source.notes))
     return source
 
 

@@ -10,6 +10,7 @@ from service.media.colour import description
 from service.media.colour.description import BT709, D65, SRGB, Colour, Curve, Transfer
 from service.media.image.types import UndecodableImage
 
+RLE8, RLE4 = 1, 2
 _RGB, _BITFIELDS, _ALPHABITFIELDS = 0, 3, 6
 _NAMES = {1: "RLE8", 2: "RLE4", 4: "JPEG", 5: "PNG"}
 _OS2, _INFO = 16, 40
@@ -33,6 +34,10 @@ class BmpFile:
     icc: bytes = b""
     colour: Colour = SRGB
     compression: int = _RGB
+
+    @property
+    def has_runs(self) -> bool:
+        return self.compression in (RLE8, RLE4)
 
     @property
     def stride(self) -> int:

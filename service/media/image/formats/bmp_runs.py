@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from service.media.image.damage import DAMAGED
+from service.media.image.formats.bmp import RLE4, RLE8, BmpFile
 from service.media.image.samples import LACKING, complete_palette
 from service.media.image.types import UndecodableImage
 
-RLE8, RLE4 = 1, 2
 _END_OF_LINE, _END, _SKIP = 0, 1, 2
 
 
@@ -29,20 +29,22 @@ class Runs:
 
 
 def draw_runs(
-    file: ImageFile.ImageFile, data: bytes | bytearray, kind: int, notes: list[str]
+    file: ImageFile.ImageFile, data: bytes | bytearray, header: BmpFile, notes: list[str]
 ) -> Image.Image:
-    """Return the picture of an opened file whose runs are `data`; `notes` get what is to be said.
+    """Return the picture of an opened file, `data`, in runs; `notes` get what is to be said.
 
     What is not coded is transparent, as in browsers. Raises UndecodableImage.
     """
-    runs = decode_runs(data, *file.size, kind)
+    runs = decode_runs(data[header.offset :], *file.size, header.compression)
+    if not header.is_upside_down:  # not allowed, and read all the same
+        runs.numbers, runs.coded = np.flipud(runs.numbers), np.flipud(runs.coded)
     if runs.is_cut:
         raise UndecodableImage("the BMP is cut short: it ends before its pixels do")
     notes += [DAMAGED] if runs.runs_over else []
     numbers = runs.numbers
     if file.mode == "1":  # Pillow's mode of two colours, black and white
         numbers = np.where(numbers == 1, np.uint8(255), np.uint8(0))
-    image = Image.fromarray(numbers)
+    image = Image.fromarray(np.ascontiguousarray(numbers))
     if file.palette is not None:
         image.putpalette(file.palette.palette, file.palette.rawmode or "RGB")
     if not runs.coded.all():
@@ -50,7 +52,7 @@ def draw_runs(
             notes.append(LACKING)
         notes.append("pixels that its coding leaves out are transparent")
         image = image.convert("RGBA")
-        image.putalpha(Image.fromarray(runs.coded))
+        image.putalpha(Image.fromarray(np.ascontiguousarray(runs.coded)))
     return image
 
 

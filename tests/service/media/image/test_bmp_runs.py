@@ -48,6 +48,11 @@ def test_whole_runs() -> None:
     check(make_bmp(few, (5, 2), 4), [[3, 0, 1, 2, 3], [1, 2, 1, 2, 1]])
 
 
+def test_runs_from_the_top_on() -> None:
+    runs = b"\4\1" + LINE + b"\2\2" + END
+    check(make_bmp(runs, (4, -2)), [[1] * 4, [2, 2, HOLE, HOLE]], SKIPPED)
+
+
 def test_single_pixels_of_odd_number_are_aligned_from_where_the_runs_begin() -> None:
     runs = b"\0\3\1\2\3\0\1\0" + LINE + b"\4\2" + END
     for gap in (b"", b"\0"):

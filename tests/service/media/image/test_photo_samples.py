@@ -22,13 +22,15 @@ REFUSED = ("corrupted.heic", "corrupted.hif", "empty.heic")
 TOO_LARGE = "200MP.heic"  # for the settings; its header is read
 SUFFIXES = (".jpg", ".jpeg", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
 # Of Pillow's samples: what it reads and we refuse, and where it does not look at a profile, at
-# gAMA, or takes alpha that is 0 everywhere for alpha.
+# gAMA, takes alpha that is 0 everywhere for alpha, or skipped pixels of a BMP for the first colour.
 NOT_READ = {"8bit.s.tif", "separate_planar_extra_samples.tiff"}
 OTHER_COLOURS = {
     *("icc_profile_big.jpg", "pil123p.png", "pil123rgba.png", "rgb32bf-abgr.bmp"),
     *("xmp_tags_orientation.avif", "xmp_tags_orientation.png"),
+    *("badrle.bmp", "pal4rletrns.bmp", "pal8rletrns.bmp"),
 }
-DAMAGED_SAMPLES = {"hopper_bad_exif.jpg"}  # as anybody can see
+# As anybody can see, or, the last one, with runs of pixels beyond its edge.
+DAMAGED_SAMPLES = {"badrle.bmp", "hopper_bad_exif.jpg", "hopper_rle8_row_overflow.bmp"}
 # Of the same picture in both folders: lossy HEIF against PNG, mean difference of 255.
 PAIRS = [f"{mode}_{size}" for mode in ("RGB_8", "RGBA_8") for size in ("_128x128", "_29x100")]
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange
 
-from service.media.video.types import ClipSelection
 from service.media.video.writing.encoders import h264
 from service.media.video.writing.frames_writer import FramesWriter
 from service.media.video.writing.writer import VideoWriter
@@ -181,13 +180,3 @@ def test_clip_is_what_ffmpeg_makes_of_it(
             opaque = np.full((*frame.image.shape[:2], 1), 255, np.uint8)
             files.write_frame(np.dstack([frame.image, opaque]), frame.pts, frame.duration)
     assert len(read_cutouts(pictures.read_bytes())) == 24
-
-
-def test_samples_that_packages_ship_are_read() -> None:
-    """Photos that move and clips that come with the test dependencies."""
-    folders = [Path(module.__file__).parent for module in (av, pytest.importorskip("skimage"))]
-    names = [
-        p for f in folders for ext in ("gif", "mp4", "mov", "webm") for p in f.rglob(f"*.{ext}")
-    ]
-    for path in names:
-        assert read_clip(path, ClipSelection()).frames, path
