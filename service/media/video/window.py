@@ -8,8 +8,9 @@ from service.media.video.types import ClipSelection
 
 # Times come as decimal numbers and clocks of 1 ms: what is this near to a border is on it.
 _NEAR_S = Fraction(1, 2000)
-# Of the distance of two frames: times that a clock of 1 ms has rounded still count as even.
-_JITTER = Fraction(1, 4)
+# Times that a clock of 1 ms has rounded still count as even: of the distance of two frames, and of
+# a second where few are selected.
+_JITTER, _JITTER_S = Fraction(1, 4), Fraction(1, 50)
 
 
 class FrameSelector:
@@ -72,7 +73,8 @@ class FrameSelector:
             self._first_s = time_s
             self._start_s = None if self._start_s is None else time_s
         if self.rate is not None:
-            slot = int((time_s - self._first_s) * self.rate + _JITTER)
+            early = min(_JITTER, _JITTER_S * self.rate)
+            slot = int((time_s - self._first_s) * self.rate + early)
             if slot <= self._last_slot:
                 return False
             self._last_slot = slot

@@ -91,8 +91,6 @@ def test_largest_webp_that_ends_early_is_read_as_small_ones_are(portrait, mode):
         child.close()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_memory_after_thin_pictures_is_that_after_others(live_server, portrait):
     """A long side at the network's largest size would cost 20 times the pixels of a portrait."""
     server = live_server()
