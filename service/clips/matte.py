@@ -26,6 +26,7 @@ from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
 from service.media.video.repairs import Repairs
 from service.media.video.types import VideoInfo
+from service.media.video.writing.encoders import find_pixel_shape
 from service.media.video.writing.result_writer import ResultLimit, ResultWriter, VideoWriteError
 from service.settings import Settings
 
@@ -103,7 +104,9 @@ def matte_clip(
     returns_alpha = plan.render_options.existing_alpha == "return"
     segment = Segment(network, plan.ofd_threshold, returns_alpha)
     looped = open_background(settings, plan, info, background_decoder)
-    renderer = Renderer(plan.render_options, info.height, info.width, looped)
+    renderer = Renderer(
+        plan.render_options, info.height, info.width, looped, find_pixel_shape(info)
+    )
     try:
         with FanOut(plan, folder, info, settings.video_result_max_mb << 20) as files:
 

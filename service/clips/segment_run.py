@@ -21,6 +21,7 @@ from service.frames.render import Renderer
 from service.frames.segment import MattedFrame, Segment, measure_segment
 from service.media.decoder.client import Decoder
 from service.media.video.types import ClipSelection, VideoFrame, VideoInfo
+from service.media.video.writing.encoders import find_pixel_shape
 from service.media.video.writing.result_writer import VideoWriteError
 from service.settings import Settings
 
@@ -117,7 +118,9 @@ class _Frames:
         looped = open_background(settings, plan, info, background)
         if looped is not None:
             looped.get(segment.origin_pts)  # it began with the clip
-        self.renderer = Renderer(plan.render_options, info.height, info.width, looped)
+        self.renderer = Renderer(
+            plan.render_options, info.height, info.width, looped, find_pixel_shape(info)
+        )
 
     def read(self) -> Iterator[VideoFrame]:
         """Yield the frames; raises FramesDiffer when they are not as the segment says."""

@@ -9,6 +9,7 @@ from service.errors import MattingError, MediaLimitExceeded
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
 from service.media.video.types import ClipSelection, Image, VideoInfo
+from service.media.video.writing.encoders import find_pixel_shape
 from service.options import BACKGROUND
 
 _PICTURES = ClipSelection(audio=())
@@ -27,8 +28,9 @@ class LoopedClip:
 
     A child of its own decodes it anew for each loop, a frame at a time, so memory does not depend
     on its length. `max_s` bounds its duration, `max_frames` the frames of all loops together.
-    `time_base`: seconds of a tick of the clip in front. Making one and `get` raise the decoder's
-    errors and MediaLimitExceeded, which name the file.
+    `time_base`: seconds of a tick of the clip in front; `pixel_shape`: how wide a pixel is for its
+    height. Making one and `get` raise the decoder's errors and MediaLimitExceeded, which name the
+    file.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class LoopedClip:
         self._max_frames = max_frames
         self._first_pts: int | None = None
         self._now_s = Fraction(0)
+        self.pixel_shape = Fraction(1)
         self._pictures = self._loop()
         self._next = self._read()
         self._shown = self._next[1] if self._next else None
@@ -78,6 +81,7 @@ class LoopedClip:
         frames, loop_frames = 0, 2
         while loop_frames > 1:
             info = self._decoder.open_video(self._clip.file, _PICTURES, max_s=self._max_s)
+            self.pixel_shape = find_pixel_shape(info)
             loop_frames, length_s = 0, info.time_base
             for time_s, end_s, image in self._read_once(info):
                 frames, loop_frames, length_s = frames + 1, loop_frames + 1, end_s

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Literal
 
@@ -43,6 +44,7 @@ Pixels = NDArray[np.uint8]
 COLOUR_SIDE = 192
 # Chroma-key green as studios paint it, which keyers know by name.
 GREEN = (0, 177, 64)
+SQUARE = Fraction(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,20 +91,27 @@ def make_render_options(
 class Renderer:
     """Renders frames of one clip, (height, width) each; from one thread.
 
-    `looped`: the pictures of the background where it is a clip.
+    `looped`: the pictures of the background where it is a clip. `pixel_shape`: how wide a pixel of
+    the frames is for its height; a background keeps its shape where they are shown.
     """
 
     def __init__(
-        self, options: RenderOptions, height: int, width: int, looped: LoopedClip | None = None
+        self,
+        options: RenderOptions,
+        height: int,
+        width: int,
+        looped: LoopedClip | None = None,
+        pixel_shape: Fraction = SQUARE,
     ) -> None:
         self._options = options
+        self._pixel_shape = pixel_shape
         self._size = height, width
         self._looped = looped
         self._looped_picture: Pixels | None = None
         self._in_planes = PlaneBackground()
         self._background: Background = (0, 0, 0)
         if isinstance(options.background, np.ndarray):
-            self._background = cover(options.background, height, width)
+            self._background = cover(options.background, height, width, float(1 / pixel_shape))
         elif not isinstance(options.background, BackgroundClip):
             self._background = options.background
 
@@ -110,7 +119,8 @@ class Renderer:
         if self._looped is not None:
             picture = self._looped.get(item.frame.pts)
             if picture is not self._looped_picture:
-                self._looped_picture, self._background = picture, cover(picture, *self._size)
+                shape = float(self._looped.pixel_shape / self._pixel_shape)
+                self._looped_picture, self._background = picture, cover(picture, *self._size, shape)
         return RenderedFrame(item, self._options, self._background, self._in_planes)
 
 

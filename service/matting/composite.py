@@ -73,17 +73,20 @@ def composite_over_image(
     return blended
 
 
-def cover(background: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def cover(
+    background: NDArray[np.uint8], height: int, width: int, shape: float = 1
+) -> NDArray[np.uint8]:
     """Return a picture of any size scaled to fill (height, width), what sticks out cut off.
 
-    As `object-fit: cover` of CSS does, about the centre.
+    As `object-fit: cover` of CSS does, about the centre. `shape`: how wide a pixel of the picture
+    is against one of the frame, where both are as high.
     """
-    if background.shape[:2] == (height, width):
+    if background.shape[:2] == (height, width) and shape == 1:
         return background
-    scale = max(height / background.shape[0], width / background.shape[1])
+    scale = max(height / background.shape[0], width / (background.shape[1] * shape))
     kept = (
         min(round(height / scale), background.shape[0]),
-        min(round(width / scale), background.shape[1]),
+        min(round(width / (scale * shape)), background.shape[1]),
     )
     rows, columns = max(1, kept[0]), max(1, kept[1])
     top, left = (background.shape[0] - rows) // 2, (background.shape[1] - columns) // 2

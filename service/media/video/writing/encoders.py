@@ -72,12 +72,16 @@ class Encoding:
 
 def choose_square_size(info: VideoInfo) -> tuple[int, int]:
     """Return width and height of a clip in square pixels; nothing gets smaller."""
-    shape = info.sample_aspect_ratio
-    if not 1 / MAX_STRETCH <= shape <= MAX_STRETCH:
-        return info.width, info.height
+    shape = find_pixel_shape(info)
     if shape >= 1:
         return round(info.width * shape), info.height
     return info.width, round(info.height / shape)
+
+
+def find_pixel_shape(info: VideoInfo) -> Fraction:
+    """Return how wide a pixel of a clip is for its height, 1 where it says what cannot be."""
+    shape = info.sample_aspect_ratio
+    return shape if 1 / MAX_STRETCH <= shape <= MAX_STRETCH else Fraction(1)
 
 
 def h264(crf: int = 20, preset: str = "veryfast") -> Encoding:
