@@ -22,9 +22,13 @@ REF_SIZE = 128  # of the real network in tests: some 25 ms a frame
 class FunctionNetwork:
     """A network of two functions: a picture's input and its picture, and an input's matte."""
 
-    prepare: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    make_input: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     run: Callable[[np.ndarray], np.ndarray]
     ahead: int = 2
+
+    def prepare(self, picture: np.ndarray, pixel_shape: float = 1) -> tuple[np.ndarray, np.ndarray]:
+        assert pixel_shape == 1
+        return self.make_input(picture)
 
     def infer(self, tensor: np.ndarray, state: State) -> Future[Matte]:
         future: Future[Matte] = Future()

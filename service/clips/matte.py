@@ -102,11 +102,10 @@ def matte_clip(
     info = decoder.open_video(file, plan.selection, max_s=max_s)
     watch.on_open(info.frames_estimate)
     returns_alpha = plan.render_options.existing_alpha == "return"
-    segment = Segment(network, plan.ofd_threshold, returns_alpha)
+    pixel_shape = find_pixel_shape(info)
+    segment = Segment(network, plan.ofd_threshold, returns_alpha, float(pixel_shape))
     looped = open_background(settings, plan, info, background_decoder)
-    renderer = Renderer(
-        plan.render_options, info.height, info.width, looped, find_pixel_shape(info)
-    )
+    renderer = Renderer(plan.render_options, info.height, info.width, looped, pixel_shape)
     try:
         with FanOut(plan, folder, info, settings.video_result_max_mb << 20) as files:
 

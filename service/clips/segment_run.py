@@ -83,7 +83,8 @@ def _matte(
                         files.write_frame(draw, frame.pts, frame.duration)
 
                 returns_alpha = plan.render_options.existing_alpha == "return"
-                how = Segment(network, plan.ofd_threshold, returns_alpha)
+                pixel_shape = float(find_pixel_shape(info))
+                how = Segment(network, plan.ofd_threshold, returns_alpha, pixel_shape)
                 measures = measure_segment(frames.read(), how, write, stop)
         except VideoWriteError as error:
             raise write_error(error) from error

@@ -38,8 +38,11 @@ class Network(Protocol):
     @property
     def ahead(self) -> int: ...
 
-    def prepare(self, picture: Image | YuvPicture) -> tuple[Tensor, Image]:
-        """Return the input of a frame and the RGB picture, (h, w, 3) uint8, that it was made of."""
+    def prepare(self, picture: Image | YuvPicture, pixel_shape: float = 1) -> tuple[Tensor, Image]:
+        """Return the input of a frame and the RGB picture, (h, w, 3) uint8, that it was made of.
+
+        `pixel_shape`: how wide a pixel is for its height.
+        """
 
     def infer(self, tensor: Tensor, state: State) -> Future[Matte]:
         """Queue an input; `state` is that of the frame before (see Matte)."""
@@ -64,16 +67,20 @@ def choose_frame_model(
 
 
 def prepare_frame(
-    picture: Image | YuvPicture, info: ModelInfo, ref_size: int | None, max_megapixels: float
+    picture: Image | YuvPicture,
+    info: ModelInfo,
+    ref_size: int | None,
+    max_megapixels: float,
+    pixel_shape: float = 1,
 ) -> tuple[Tensor, Image]:
     """Do what `prepare_input` does; planes are shrunk before they become RGB."""
     if isinstance(picture, YuvPicture):
-        size = choose_input_size(picture.size, info, ref_size, max_megapixels)
+        size = choose_input_size(picture.size, info, ref_size, max_megapixels, pixel_shape)
         if size[0] * size[1] < picture.size[0] * picture.size[1]:
             network_image = picture.shrink(size)
             return normalise(network_image, info), network_image
     image = picture.rgb if isinstance(picture, YuvPicture) else picture
-    return prepare_input(image, info, ref_size, max_megapixels)
+    return prepare_input(image, info, ref_size, max_megapixels, pixel_shape=pixel_shape)
 
 
 class FrameNetwork:
@@ -106,18 +113,19 @@ class FrameNetwork:
         engine = self._model.engine
         return 2 if engine is None else engine.max_batch_size + 1
 
-    def prepare(self, picture: Image | YuvPicture) -> tuple[Tensor, Image]:
+    def prepare(self, picture: Image | YuvPicture, pixel_shape: float = 1) -> tuple[Tensor, Image]:
         """Return the input of a frame and the picture that it was made of; raises InvalidOption.
 
         That picture is the whole frame, at the size of the matte.
         """
+        how = self._model.info, self._ref_size, self._max_megapixels
         if self._region is None:
-            return prepare_frame(picture, self._model.info, self._ref_size, self._max_megapixels)
+            return prepare_frame(picture, *how, pixel_shape)
         image = picture.rgb if isinstance(picture, YuvPicture) else picture
         box = find_region(self._region, image)
         self._shape = image.shape[0], image.shape[1]
         part = cut(image, box)
-        tensor, seen = prepare_input(part, self._model.info, self._ref_size, self._max_megapixels)
+        tensor, seen = prepare_input(part, *how, pixel_shape=pixel_shape)
         return tensor, resize_image(image, choose_whole_size(seen.shape, box, self._shape))
 
     def infer(self, tensor: Tensor, state: State) -> Future[Matte]:

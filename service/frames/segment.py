@@ -54,11 +54,13 @@ class Segment:
     """How the frames of one segment are matted; `ofd_threshold` None: no smoothing.
 
     `returns_alpha`: the clip's own alpha is the matte of frames that have it, without the network.
+    `pixel_shape`: how wide a pixel of the frames is for its height.
     """
 
     network: Network
     ofd_threshold: float | None
     returns_alpha: bool = False
+    pixel_shape: float = 1
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,9 @@ class _Run:
 
     def add(self, frame: VideoFrame) -> None:
         segment = self._segment
-        tensor, network_image = segment.network.prepare(frame.planes or frame.flat)
+        tensor, network_image = segment.network.prepare(
+            frame.planes or frame.flat, segment.pixel_shape
+        )
         prepared = PreparedFrame(frame, network_image)
         if segment.returns_alpha and frame.alpha is not None:
             matte = _take_own_alpha(frame.alpha, network_image, self._network_state)

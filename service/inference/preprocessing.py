@@ -79,12 +79,21 @@ def fit_to_network(
 
 
 def choose_input_size(
-    shape: tuple[int, ...], info: ModelInfo, ref_size: int | None, max_megapixels: float
+    shape: tuple[int, ...],
+    info: ModelInfo,
+    ref_size: int | None,
+    max_megapixels: float,
+    pixel_shape: float = 1,
 ) -> tuple[int, int]:
-    """Return the network's (height, width) for a picture of a shape; raises InvalidOption."""
+    """Return the network's (height, width) for a picture of a shape; raises InvalidOption.
+
+    `pixel_shape`: how wide a pixel is for its height; the network sees people as they are shown.
+    """
     check_ref_size(info, ref_size)
+    height, width = shape
     return info.fixed_size or choose_size(
-        *shape,
+        round(height * max(1.0, 1 / pixel_shape)),
+        round(width * max(1.0, pixel_shape)),
         ref_size=ref_size or info.ref_size,
         stride=info.stride,
         max_megapixels=max_megapixels,
@@ -107,12 +116,14 @@ def prepare_input(
     ref_size: int | None,
     max_megapixels: float,
     trimap: NDArray[np.uint8] | None = None,
+    pixel_shape: float = 1,
 ) -> tuple[NetworkInput, NDArray[np.uint8]]:
     """Return what `fit_to_network` does and the picture (h, w, 3) uint8 that it was made of.
 
-    Raises InvalidOption for a `ref_size` where the network takes one size alone.
+    `pixel_shape`: how wide a pixel of `image` is for its height. Raises InvalidOption for a
+    `ref_size` where the network takes one size alone.
     """
-    size = choose_input_size(image.shape[:2], info, ref_size, max_megapixels)
+    size = choose_input_size(image.shape[:2], info, ref_size, max_megapixels, pixel_shape)
     network_image = resize_image(image, size)
     tensor = normalise(network_image, info)
     if trimap is not None:
