@@ -54,11 +54,30 @@ def test_fields_of_a_chunk_are_told(client, tmp_path, how: str, told: str) -> No
     assert len({"x-deinterlaced", "x-interlaced"} & set(answer.headers)) == 1
 
 
-def test_sound_chunk_is_told_nothing_of(client, tmp_path) -> None:
-    answer = send(client, clips.make_clip(tmp_path / "a.mp4", seconds=0.4).read_bytes())
+SOUND = {".mp4": "libx264", ".mkv": "libx264", ".webm": "libvpx", ".ts": "libx264", ".flv": "flv"}
+FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"), [*((suffix, {}) for suffix in SOUND), (".mp4", FRAGMENTS)]
+)
+def test_sound_chunk_is_told_nothing_of(client, tmp_path, suffix: str, options: dict) -> None:
+    path = tmp_path / f"a{suffix}"
+    more = {"sound_codec": "mp2"} if suffix == ".ts" else {}
+    clips.make_clip(path, codec=SOUND[suffix], seconds=0.4, options=options, **more)
+    answer = send(client, path.read_bytes())
     usual = {"frames-in", "frames-out", "frames-pending", "next-sequence", "scene-cuts"}
     usual |= {"model", "provider", "request-id", "content-type-options"}
     assert {name for name in answer.headers if name.startswith("x-")} == {f"x-{n}" for n in usual}
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_chunk_that_is_cut_says_so(client, tmp_path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    content = clips.make_clip(path, codec=SOUND[suffix], seconds=2).read_bytes()
+    answer = send(client, content[: len(content) * 2 // 3])
+    assert answer.headers["x-cut-short"] == "1"
+    assert 10 < int(answer.headers["x-frames-in"]) < 50
 
 
 @pytest.mark.parametrize("packaging", ["frames", "fmp4"])

@@ -67,11 +67,12 @@ def _list_elements(data: bytes, position: int, end: int) -> Iterator[_Element]:
 
 
 def scan_webm(data: bytes) -> Found | None:
+    """Return the parts of a recording; None for what is none, as a file that is all there."""
     head = _read_element(data, 0)
     segment = None if head is None or head.end is None else _read_element(data, head.end)
     if segment is None:  # a slice may end anywhere, even in the first element
         return Found(0, 0, 0) if len(data) < _LONGEST_START else None
-    if segment.name != _SEGMENT:
+    if segment.name != _SEGMENT or segment.end is not None:  # a whole file
         return None
     tracks: set[int] = set()
     header_end = key_start = None
@@ -94,7 +95,7 @@ def scan_webm(data: bytes) -> Found | None:
             end = 0 if key_start is None else element.end
         position = element.end
     if header_end is None or key_start is None:
-        return Found(0, 0, 0) if segment.end is None else None
+        return Found(0, 0, 0)
     return Found(header_end, key_start, end)
 
 
