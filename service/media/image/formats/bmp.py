@@ -13,7 +13,8 @@ from service.media.image.types import UndecodableImage
 RLE8, RLE4 = 1, 2
 _RGB, _BITFIELDS, _ALPHABITFIELDS = 0, 3, 6
 _NAMES = {1: "RLE8", 2: "RLE4", 4: "JPEG", 5: "PNG"}
-_OS2, _INFO = 16, 40
+_OS2_NAMES = {3: "Huffman 1D", 4: "RLE24"}
+_OS2, _INFO, _OS2_LONG = 16, 40, 64
 _V2, _V3, _V4, _V5 = 52, 56, 108, 124
 _CALIBRATED = 0
 _MOST_GAMMA, _SAME_GAMMA, _ROUNDING = 10, 0.02, 0.01
@@ -54,6 +55,8 @@ def read_bmp(data: bytes | bytearray) -> BmpFile | None:
     if size < 40 or len(data) < 14 + size:
         return None
     width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+    if size == _OS2_LONG and compression in _OS2_NAMES:
+        raise UndecodableImage(f"a coding of BMP that is not read: {_OS2_NAMES[compression]}")
     if compression in (4, 5):
         raise UndecodableImage(f"a coding of BMP that is not read: {_NAMES[compression]}")
     masks = None

@@ -101,3 +101,13 @@ def test_two_colours_and_greys() -> None:
     greys = [(level, level, level) for level in range(256)]
     picture = read(make_bmp(b"\2\x90\2\0" + END, (4, 1), palette=greys))
     assert picture.image[0, :, 0].tolist() == [0x90, 0x90, 0, 0]
+
+
+@pytest.mark.parametrize(("bits", "kind", "name"), [(1, 3, "Huffman 1D"), (24, 4, "RLE24")])
+def test_codings_of_os2_that_are_not_read_are_named(bits: int, kind: int, name: str) -> None:
+    head = struct.pack("<IiiHHI", 64, 4, 2, 1, bits, kind) + bytes(44)
+    colours = bytes(8) if bits == 1 else b""
+    offset = 14 + len(head) + len(colours)
+    data = struct.pack("<2sIHHI", b"BM", offset + 16, 0, 0, offset) + head + colours + bytes(16)
+    with pytest.raises(UndecodableImage, match=f"a coding of BMP that is not read: {name}"):
+        read(data)
