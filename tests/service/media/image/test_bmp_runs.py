@@ -42,7 +42,8 @@ def check(data: bytes, rows: list[list[int]], *notes: str) -> None:
 
 def test_whole_runs() -> None:
     runs = b"\4\1" + LINE + b"\2\0\2\2" + LINE + b"\0\4\3\2\1\0" + END
-    for data in (make_bmp(runs, (4, 3)), make_bmp(runs[:-2], (4, 3))):
+    last = runs[:-2]
+    for data in (make_bmp(each, (4, 3)) for each in (runs, last, last + LINE, last + LINE + END)):
         check(data, [[3, 2, 1, 0], [0, 0, 2, 2], [1, 1, 1, 1]])
     few = b"\5\x12" + LINE + b"\0\5\x30\x12\x30\0" + END
     check(make_bmp(few, (5, 2), 4), [[3, 0, 1, 2, 3], [1, 2, 1, 2, 1]])
@@ -87,9 +88,11 @@ def test_runs_beyond_the_edge_are_told() -> None:
 
 def test_runs_that_are_cut_are_named() -> None:
     data = make_bmp(b"\4\1" + LINE + b"\4\2" + LINE + b"\4\3" + END, (4, 3))
-    for left in (3, 5, 8):
+    for left in (3, 4, 5, 8):
         with pytest.raises(UndecodableImage, match="BMP is cut short"):
             read(data[:-left])
+    with pytest.raises(UndecodableImage, match="BMP is cut short"):
+        read(make_bmp(b"\0\4\1\2\3\0" + END, (4, 1))[:-4])
 
 
 def test_two_colours_and_greys() -> None:
