@@ -176,7 +176,7 @@ def load_state(model: Network, state: Mapping[str, Tensor], source: str) -> None
     for key, own in expected.items():
         if key not in state:
             # Counters are unused with a fixed momentum.
-            if key.endswith(COUNTER) or key.startswith(model.optional):
+            if key.endswith(COUNTER) or key.startswith(model.training_only):
                 continue
             raise CheckpointError(f"{source}: missing key {key}")
         if state[key].shape != own.shape:

@@ -2,9 +2,7 @@
 
 A U-Net (Ronneberger et al. 2015): the encoder's features at 1/16 to 1/2 come back into a decoder
 of depthwise 3x3 and 1x1 convolutions (Howard et al. 2017). The deepest features pass a channel gate
-driven by their global average, as in the LR-ASPP head of MobileNetV3 (Howard et al. 2019). The
-decoder ends at half the size; what is finer comes from the photo itself, four pixels to a place, by
-sub-pixel convolution (Shi et al. 2016).
+driven by their global average, as in the LR-ASPP head of MobileNetV3 (Howard et al. 2019).
 """
 
 import torch
@@ -17,15 +15,12 @@ SKIP_LAYERS = (1, 3, 6, 13)  # of the encoder: the last features at 1/2, 1/4, 1/
 SKIP_CHANNELS = (16, 24, 32, 96)
 DECODER_CHANNELS = (48, 32, 24, 16)  # at 1/16, 1/8, 1/4 and 1/2
 HEAD_CHANNELS = 96
-PHOTO_CHANNELS, DETAIL_CHANNELS = 16, 24
 LAST_LAYER = 18  # of MobileNetV2: 1280 channels, left out
 
 
-def conv_bn(
-    c_in: int, c_out: int, kernel: int, groups: int = 1, relu: bool = True, stride: int = 1
-) -> list:
+def conv_bn(c_in: int, c_out: int, kernel: int, groups: int = 1, relu: bool = True) -> list:
     """Return the layers conv, batch norm and, unless told otherwise, ReLU."""
-    conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+    conv = nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(c_out), *([nn.ReLU(inplace=True)] if relu else [])]
 
 
@@ -51,30 +46,6 @@ class Up(nn.Module):
         return self.conv(torch.cat([double(x), skip], dim=1))
 
 
-class Detail(nn.Module):
-    """What the photo adds to the decoder's features at 1/2: a logit for each pixel.
-
-    It begins by adding nothing, so a network that was trained without it begins as it was.
-    """
-
-    def __init__(self, in_channels: int, decoder: int, photo: int, mixed: int) -> None:
-        super().__init__()
-        joined = decoder + photo
-        self.photo = nn.Sequential(*conv_bn(in_channels, photo, 3, stride=2))
-        self.mix = nn.Sequential(
-            *conv_bn(joined, joined, 3, groups=joined, relu=False),
-            *conv_bn(joined, mixed, 1),
-        )
-        self.last = nn.Conv2d(mixed, 4, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-
-    def forward(self, image: Tensor, x: Tensor) -> Tensor:
-        """Return (N, 1, H, W) from the image (N, C, H, W) and features (N, D, H/2, W/2)."""
-        mixed = self.mix(torch.cat([x, self.photo(image)], dim=1))
-        return F.pixel_shuffle(self.last(mixed), 2)
-
-
 class FastNet(nn.Module):
     """Portrait matting in real time on a CPU.
 
@@ -83,7 +54,7 @@ class FastNet(nn.Module):
     """
 
     name = "fast"
-    optional = ("aux.", "detail.")
+    training_only = ("aux.",)  # a checkpoint may lack them
 
     def __init__(self, in_channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
@@ -103,8 +74,6 @@ class FastNet(nn.Module):
         outputs = [scale(channels) for channels in DECODER_CHANNELS]
         self.up = nn.ModuleList(map(Up, inputs, skips, outputs))
         self.last = nn.Conv2d(outputs[-1], 1, 3, padding=1)
-        photo, mixed = scale(PHOTO_CHANNELS), scale(DETAIL_CHANNELS)
-        self.detail = Detail(in_channels, outputs[-1], photo, mixed)
         # The person at 1/16, for training alone.
         self.aux = nn.Conv2d(outputs[0], 1, 1)
 
@@ -116,7 +85,7 @@ class FastNet(nn.Module):
     @property
     def heads(self) -> list[nn.Module]:
         """The convolutions that end in a prediction."""
-        return [self.last, self.detail.last, self.aux]
+        return [self.last, self.aux]
 
     def forward(self, image: Tensor, inference: bool = False) -> tuple[Tensor | None, None, Tensor]:
         """Return (semantic (N, 1, H/16, W/16), None, matte (N, 1, H, W)) in [0, 1], like MODNet.
@@ -143,4 +112,4 @@ class FastNet(nn.Module):
             x = up(x, skip)
             if index == 0 and not inference:
                 semantic = self.aux(x)  # (N, 1, H/16, W/16)
-        return semantic, double(self.last(x)) + self.detail(image, x)
+        return semantic, double(self.last(x))

@@ -157,7 +157,7 @@ class MODNet(nn.Module):
     """
 
     name = "modnet"
-    optional: tuple[str, ...] = ()  # prefixes of keys that a checkpoint may lack
+    training_only: tuple[str, ...] = ()  # prefixes of keys that a checkpoint may lack
 
     def __init__(self, in_channels: int = 3, width: float = 1.0, hr_channels: int = 32) -> None:
         super().__init__()
