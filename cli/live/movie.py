@@ -6,11 +6,9 @@ from types import TracebackType
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange
 
-from service.media.video.writing.yuv import YuvConverter
+from service.media.video.writing.yuv import BT709, YuvConverter, state_bt709
 
-BT709 = 1  # of ITU-T H.273
 TICKS_PER_S = 90_000
 
 
@@ -53,8 +51,7 @@ class MovieWriter:
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context
         context.time_base = Fraction(1, TICKS_PER_S)
-        context.color_range, context.colorspace = ColorRange.MPEG, BT709
-        context.color_primaries = context.color_trc = BT709
+        state_bt709(context)
 
     def __enter__(self) -> "MovieWriter":
         return self

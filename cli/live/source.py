@@ -12,8 +12,12 @@ import numpy as np
 from cli.local import OWN_FILES, explain
 from service.errors import MattingError
 from service.media.decoder.client import Decoder
-from service.media.video.types import ClipSelection, VideoFrame, VideoInfo
-from service.media.video.writing.encoders import choose_square_size
+from service.media.video.pixel_shape import (
+    choose_square_size,
+    describe_square_pictures,
+    stretch,
+)
+from service.media.video.types import ClipSelection, VideoFrame
 from service.settings import load_settings
 
 DEFAULT_FPS = 30.0
@@ -101,10 +105,10 @@ class ClipSource:
                 if isinstance(item, VideoFrame):
                     first = item.pts if first is None else first
                     time_s = float((item.pts - first) * self._info.time_base)
-                    yield time_s, to_jpeg(stretch(item, size)[:, :, ::-1])
+                    yield time_s, to_jpeg(stretch(item.flat, size)[:, :, ::-1])
         except MattingError as error:
             raise self._refuse(error) from None
-        self.told = describe(self._info, size) | self._decoder.repairs.describe()
+        self.told = describe_square_pictures(self._info) | self._decoder.repairs.describe()
 
     def _refuse(self, error: MattingError) -> SourceError:
         return SourceError(f"{self._path}: cannot be read as a clip: {explain(error)}")
@@ -122,18 +126,6 @@ def open_source(name: str) -> CameraSource | ClipSource:
 
 def choose_fps(rate: float) -> float:
     return rate if 1 <= rate <= 240 else DEFAULT_FPS
-
-
-def describe(info: VideoInfo, size: tuple[int, int]) -> dict[str, Any]:
-    is_square = size == (info.width, info.height)
-    return info.describe_changes() | ({} if is_square else {"square_pixels": True})
-
-
-def stretch(frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
-    """Return a frame over white in square pixels, the only ones that photos have."""
-    if frame.size == size[::-1]:
-        return frame.flat
-    return np.asarray(cv2.resize(frame.flat, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def to_jpeg(image: np.ndarray) -> bytes:

@@ -24,9 +24,9 @@ from service.frames.report import SegmentReport
 from service.frames.segment import MattedFrame, Segment, process_segment
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
+from service.media.video.pixel_shape import find_pixel_shape
 from service.media.video.repairs import Repairs
 from service.media.video.types import VideoInfo
-from service.media.video.writing.encoders import find_pixel_shape
 from service.media.video.writing.result_writer import ResultLimit, ResultWriter, VideoWriteError
 from service.settings import Settings
 

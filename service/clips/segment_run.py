@@ -20,8 +20,8 @@ from service.frames.network import Network
 from service.frames.render import Renderer
 from service.frames.segment import MattedFrame, Segment, measure_segment
 from service.media.decoder.client import Decoder
+from service.media.video.pixel_shape import find_pixel_shape
 from service.media.video.types import ClipSelection, VideoFrame, VideoInfo
-from service.media.video.writing.encoders import find_pixel_shape
 from service.media.video.writing.result_writer import VideoWriteError
 from service.settings import Settings
 

@@ -8,8 +8,8 @@ from typing import BinaryIO
 from service.errors import MattingError, MediaLimitExceeded
 from service.media.audio.types import AudioPacket
 from service.media.decoder.client import Decoder
+from service.media.video.pixel_shape import find_pixel_shape
 from service.media.video.types import ClipSelection, Image, VideoInfo
-from service.media.video.writing.encoders import find_pixel_shape
 from service.options import BACKGROUND
 
 _PICTURES = ClipSelection(audio=())

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, BinaryIO
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from service.decoding import check_dimensions
 from service.errors import (
     ImpossibleOutput,
@@ -23,6 +19,11 @@ from service.errors import (
 from service.media.decoder.client import Decoder
 from service.media.image.types import Picture
 from service.media.video.labels import ClipLabels
+from service.media.video.pixel_shape import (
+    choose_square_size,
+    describe_square_pictures,
+    stretch,
+)
 from service.media.video.recording.slices import (
     Slices,
     begins_file,
@@ -32,7 +33,6 @@ from service.media.video.recording.slices import (
 )
 from service.media.video.repairs import Repairs
 from service.media.video.types import ClipSelection, VideoFrame
-from service.media.video.writing.encoders import choose_square_size
 from service.sessions.options import SessionOptions
 from service.sessions.timeline import TimedImage
 from service.settings import Settings
@@ -151,10 +151,8 @@ class ChunkReader:
             if self.recording is None:
                 raise
             return  # a slice without a whole new frame
-        self.labels, self.changes = info.labels, info.describe_changes()
+        self.labels, self.changes = info.labels, describe_square_pictures(info)
         size = choose_square_size(info)
-        if size != (info.width, info.height):
-            self.changes["square_pixels"] = True
         usual_s = 1 / (info.average_rate or make_rate(options.fps))
         for item in self._decoder.read_video(info):
             if not isinstance(item, VideoFrame):
@@ -167,16 +165,9 @@ class ChunkReader:
                 raise refuse_frames(self.frames, most)
             self.last_s = item.pts * info.time_base
             length_s = item.duration * info.time_base if item.duration else usual_s
-            alpha = None if item.alpha is None else _stretch(item.alpha, size)
-            yield TimedImage(self.last_s, length_s, _stretch(item.image, size), alpha)
+            alpha = None if item.alpha is None else stretch(item.alpha, size)
+            yield TimedImage(self.last_s, length_s, stretch(item.image, size), alpha)
         self.repairs = self._decoder.repairs
-
-
-def _stretch(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return a picture of a clip in square pixels, the only ones that photos have."""
-    if image.shape[1::-1] == size:
-        return image
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _read_pictures(

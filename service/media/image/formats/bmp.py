@@ -12,7 +12,7 @@ from service.media.image.types import UndecodableImage
 
 RLE8, RLE4 = 1, 2
 _RGB, _BITFIELDS, _ALPHABITFIELDS = 0, 3, 6
-_NAMES = {1: "RLE8", 2: "RLE4", 4: "JPEG", 5: "PNG"}
+_NAMES = {RLE8: "RLE8", RLE4: "RLE4", 4: "JPEG", 5: "PNG"}
 _OS2_NAMES = {3: "Huffman 1D", 4: "RLE24"}
 _OS2, _INFO, _OS2_LONG = 16, 40, 64
 _V2, _V3, _V4, _V5 = 52, 56, 108, 124

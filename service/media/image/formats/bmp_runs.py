@@ -53,11 +53,11 @@ def draw_runs(
     What is not coded is transparent, as in browsers. Raises UndecodableImage.
     """
     runs = decode_runs(data[header.offset :], *file.size, header.compression)
+    if runs.is_cut:
+        raise UndecodableImage("the BMP is cut short: it ends before its pixels do")
     numbers, coded = runs.numbers, runs.coded
     if not header.is_upside_down:  # not allowed, and read all the same
         numbers, coded = np.flipud(numbers), np.flipud(coded)
-    if runs.is_cut:
-        raise UndecodableImage("the BMP is cut short: it ends before its pixels do")
     notes += [DAMAGED] if runs.runs_over else []
     if file.mode == "1":  # Pillow's mode of two colours, black and white
         numbers = np.where(numbers == 1, np.uint8(255), np.uint8(0))

@@ -46,11 +46,9 @@ def find_frame(data: bytes | bytearray) -> tuple[int, int, int, int] | None:
     """Return left, top, right and bottom of an animation's first frame, None for a still."""
     for kind, start, end in walk_chunks(data):
         if kind == b"ANMF" and end - start >= 12:
-            numbers = [int.from_bytes(data[at : at + 3], "little") for at in range(start, end, 3)][
-                :4
-            ]
-            left, top = numbers[0] * 2, numbers[1] * 2
-            return left, top, left + numbers[2] + 1, top + numbers[3] + 1
+            places = range(start, start + 12, 3)
+            x, y, width, height = (int.from_bytes(data[at : at + 3], "little") for at in places)
+            return x * 2, y * 2, x * 2 + width + 1, y * 2 + height + 1
     return None
 
 

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
-import numpy as np
 from av.filter import Graph
 
 from service.media.audio.types import AudioPacket
 from service.media.colour.planes import YuvPicture
+from service.media.video.pixel_shape import choose_square_size, stretch
 from service.media.video.types import Image, VideoInfo
-from service.media.video.writing.encoders import choose_square_size
 from service.media.video.writing.result_writer import ResultLimit, ResultWriter
 
 # Of all frames together: who looks at it decodes it in memory, and a GIF takes a second for each.
@@ -76,9 +74,7 @@ class AnimationWriter(ResultWriter):
         if duration:
             gap = round(duration * self._info.time_base * self.ticks_per_s)
         self._duration = max(gap, 1)
-        if image.shape[1::-1] != (self.width, self.height):
-            size = self.width, self.height
-            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        image = stretch(image, (self.width, self.height))
         frame = av.VideoFrame.from_ndarray(image, "rgba")
         frame.pts, frame.time_base = ticks, Fraction(1, self.ticks_per_s)
         self._encode(self._convert(frame))

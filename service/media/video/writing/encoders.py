@@ -10,6 +10,7 @@ from av.codec.context import Flags
 from av.video.reformatter import ColorRange
 
 from service.media.audio.types import Container
+from service.media.video.pixel_shape import choose_square_size
 from service.media.video.pixels import yuv_matrix
 from service.media.video.types import VideoInfo
 
@@ -34,7 +35,6 @@ STEADY = (
     if cv2.checkHardwareSupport(_OPENCV_AVX512) and cv2.checkHardwareSupport(_OPENCV_AVX2)
     else ""
 )
-MAX_STRETCH = 4  # pixels of a stranger shape are a mistake of the file
 _DEFAULT_FRAME_RATE = Fraction(30)
 _UNSTATED, _BT709, _BT470BG, _SMPTE170M, _BT2020 = (0, 2), 1, 5, 6, 9
 
@@ -68,20 +68,6 @@ class Encoding:
     def choose_size(self, info: VideoInfo) -> tuple[int, int]:
         """Return width and height that show the clip undistorted; nothing gets smaller."""
         return choose_square_size(info) if self.has_square_pixels else (info.width, info.height)
-
-
-def choose_square_size(info: VideoInfo) -> tuple[int, int]:
-    """Return width and height of a clip in square pixels; nothing gets smaller."""
-    shape = find_pixel_shape(info)
-    if shape >= 1:
-        return round(info.width * shape), info.height
-    return info.width, round(info.height / shape)
-
-
-def find_pixel_shape(info: VideoInfo) -> Fraction:
-    """Return how wide a pixel of a clip is for its height, 1 where it says what cannot be."""
-    shape = info.sample_aspect_ratio
-    return shape if 1 / MAX_STRETCH <= shape <= MAX_STRETCH else Fraction(1)
 
 
 def h264(crf: int = 20, preset: str = "veryfast") -> Encoding:

@@ -10,11 +10,10 @@ from typing import Any
 
 import av
 from av.codec.context import Flags
-from av.video.reformatter import ColorRange
 
 from service.media.video.labels import NO_LABELS, ClipLabels, write_labels
 from service.media.video.types import Image
-from service.media.video.writing.yuv import YuvConverter
+from service.media.video.writing.yuv import BT709, YuvConverter, state_bt709
 
 # Frames of 24, 25, 30 and 60 Hz, those of NTSC, milliseconds and MPEG's 90 kHz are exact on it.
 TICKS_PER_S = 360_000
@@ -22,7 +21,6 @@ CRF, PRESET, PIXEL_FORMAT = 20, "veryfast", "yuv420p"
 GROUP_S = 2  # between frames that can be decoded by themselves
 # Measured on x264 with these options: what one encoder takes, beside what each pixel takes.
 _ENCODER_BYTES, _ENCODER_BYTES_PER_PIXEL = 3 << 20, 22
-_BT709 = 1
 # ITU-T H.264, table A-1: level, macroblocks a second, macroblocks a frame.
 _LEVELS = (
     (30, 40_500, 1620),
@@ -83,7 +81,7 @@ class FragmentWriter:
         level: int,
         labels: ClipLabels = NO_LABELS,
     ) -> None:
-        self._converter = YuvConverter(size[1], size[0], PIXEL_FORMAT, _BT709)
+        self._converter = YuvConverter(size[1], size[0], PIXEL_FORMAT, BT709)
         self.frames = 0
         self._labels = replace(labels, chapters=())  # which the whole would have to be known for
         with _refusals("the encoder cannot be opened"):
@@ -111,7 +109,7 @@ class FragmentWriter:
             "g": str(max(1, round(GROUP_S * fps))),
             "sc_threshold": "0",
         }
-        _state_colours(encoder)
+        state_bt709(encoder)
         encoder.open()
         return encoder
 
@@ -153,7 +151,7 @@ class FragmentWriter:
             context.height, context.width = encoder.height, encoder.width
             context.pix_fmt = encoder.pix_fmt
             context.extradata = encoder.extradata
-            _state_colours(context)
+            state_bt709(context)
             write_labels(container, self._labels)
             container.start_encoding()
             for packet in packets:
@@ -168,11 +166,6 @@ def _refusals(what: str) -> Iterator[None]:
         yield
     except (av.FFmpegError, ValueError, MemoryError) as error:
         raise FragmentWriteError(what) from error
-
-
-def _state_colours(context: Any) -> None:
-    context.colorspace = context.color_primaries = context.color_trc = _BT709
-    context.color_range = ColorRange.MPEG
 
 
 def _find_fragment(content: bytes) -> int:

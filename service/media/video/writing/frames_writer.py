@@ -8,14 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
-import numpy as np
-
 from service.media.audio.types import AudioPacket
 from service.media.colour.planes import YuvPicture
 from service.media.image.writer import encode_image
+from service.media.video.pixel_shape import choose_square_size, stretch
 from service.media.video.types import Image, VideoInfo
-from service.media.video.writing.encoders import choose_square_size
 from service.media.video.writing.result_writer import FrameTime, ResultWriter
 
 TABLE = "timestamps.csv"
@@ -41,9 +38,7 @@ class FramesWriter(ResultWriter):
 
     def _write_frame(self, image: Image | YuvPicture, pts: int, duration: int | None) -> None:
         assert not isinstance(image, YuvPicture)  # which has no alpha
-        if image.shape[1::-1] != (self.width, self.height):
-            size = self.width, self.height
-            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        image = stretch(image, (self.width, self.height))
         self._add(encode_image(image, "png", quality=100, compression=1), pts, duration)
 
     def _copy_frames(

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
-import cv2
-import numpy as np
 
 from service.media.audio.types import AudioPacket, AudioTrack
 from service.media.audio.writer import AudioWriter
 from service.media.colour.planes import YuvPicture
 from service.media.video.labels import write_labels
+from service.media.video.pixel_shape import stretch
 from service.media.video.types import Image, VideoInfo
 from service.media.video.writing.coded import CodedFrames
 from service.media.video.writing.encoders import Encoding, add_video, h264, state_colour
@@ -145,8 +144,8 @@ class VideoWriter(ResultWriter):
     def _to_yuv(self, image: Image | YuvPicture) -> Any:
         if isinstance(image, YuvPicture) and image.size[::-1] != self._size:
             image = image.rgb
-        if not isinstance(image, YuvPicture) and image.shape[1::-1] != self._size:
-            image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_LINEAR))
+        if not isinstance(image, YuvPicture):
+            image = stretch(image, self._size)
         frame = self._converter.convert(image)
         # ProRes writes what its frames say, not its encoder.
         frame.color_primaries = state_colour(self._info.color_primaries)

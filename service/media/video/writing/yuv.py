@@ -13,6 +13,7 @@ from service.media.video.types import Image
 # Luma of limited range for each level of grey (ITU-T H.273); its chroma is that of no colour.
 _LUMA = np.rint(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 _NO_COLOUR = 128
+BT709 = 1  # of ITU-T H.273
 
 
 class YuvConverter:
@@ -64,3 +65,9 @@ class YuvConverter:
         frame = av.VideoFrame.from_ndarray(planes, self._pixel_format)
         frame.colorspace, frame.color_range = self._matrix, ColorRange.MPEG
         return frame
+
+
+def state_bt709(context: Any) -> None:
+    """Have an encoder say that its pictures are BT.709 of limited range."""
+    context.colorspace = context.color_primaries = context.color_trc = BT709
+    context.color_range = ColorRange.MPEG
