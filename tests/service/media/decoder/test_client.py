@@ -119,7 +119,7 @@ def test_limits_of_the_process_are_set(decoder, portrait_jpeg):
 def test_cpu_time_counts_anew_for_each_item():
     """The kernel's limit is of the whole life of a process, and these children live long."""
     with closing_decoder(decoder_cpu_s=1, decoder_timeout_s=60) as child:
-        slow = make_slow_jpeg(90)
+        slow = make_slow_jpeg(90, side=2048)  # a tenth of the limit, so that a busy machine passes
         process = psutil.Process(child.pid)
         while process.cpu_times().user < 2.6:  # the limit of one item ends before that
             child.open_image(slow)
