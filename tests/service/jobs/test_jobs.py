@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import sqlite3
 import stat
-import time
 
 import pytest
 
