@@ -17,6 +17,7 @@ from rich.text import Text
 from cli.screen import open_progress
 from service.clips.matte import ProgressCallbacks
 from service.clips.run import TOLD
+from service.media.video.repairs import format_told
 
 SHOWN_MARKS = 5
 
@@ -71,9 +72,7 @@ def summarise(results: list[dict[str, Any]], report: dict[str, Any]) -> Iterator
     yield "frames", f"{report['frames']} of {size}, {report['duration_s']:.3f} s"
     for name in TOLD:
         if name in report:
-            value = report[name]
-            text = ", ".join(value) if isinstance(value, list) else value
-            yield name.replace("_", " "), "yes" if value is True else f"{text}"
+            yield name.replace("_", " "), format_told(report[name])
     yield "network", f"{report['model']}, {report['provider']}"
     yield "person", f"{report['mean_coverage']:.1%} of the picture"
     share = report["pixels_smoothed"] / report["pixels"]

@@ -5,6 +5,7 @@ from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
+from typing import Any
 
 from service.clips.fan_out import FanOut
 from service.clips.matte import MattedClip, ProgressCallbacks, describe_results, write_error
@@ -43,6 +44,7 @@ def matte_in_segments(
     info = decoder.open_video(clip.file, plan.selection, max_s=max_s)
     watch.on_open(info.frames_estimate)
     report = ReportWriter()
+    background_changes: dict[str, Any] = {}
     waiting: deque[tuple[ClipSegment, Future[SegmentResult]]] = deque()
     try:
         with (
@@ -56,6 +58,7 @@ def matte_in_segments(
                     segment, run = waiting.popleft()
                     result = _wait(run, stop)
                     times = [(key.pts, key.duration) for key in segment.frames]
+                    background_changes.update(result.background_changes)
                     files.copy_frames(result.files, times, segment.audio)
                     for frame in result.measures:
                         report.add_measured(frame)
@@ -67,7 +70,8 @@ def matte_in_segments(
             join(0)
     except VideoWriteError as error:
         raise write_error(error) from error
-    return describe_results(plan, files.writers, info, report.finish(), decoder.repairs)
+    whole = report.finish()
+    return describe_results(plan, files.writers, info, whole, decoder.repairs, background_changes)
 
 
 def _wait(run: Future[SegmentResult], stop: threading.Event) -> SegmentResult:

@@ -3,10 +3,10 @@
 import errno
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from service.clips.fan_out import FanOut
 from service.clips.outputs import OUTPUTS
@@ -50,7 +50,8 @@ class MattedClip:
 
     `width` and `height` are those of the largest pictures written; `padded` pixels of them, right
     and below, are there because a codec needs even sizes. `is_stretched`: pixels that are not
-    square became so in a result.
+    square became so in a result. `background_changes`: what became of a clip behind the person, and
+    what had to be repaired in it.
     """
 
     results: tuple[ResultFile, ...]
@@ -61,6 +62,7 @@ class MattedClip:
     report: SegmentReport
     repairs: Repairs = Repairs()
     is_stretched: bool = False
+    background_changes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def duration_s(self) -> float:
@@ -120,7 +122,8 @@ def matte_clip(
             report = process_segment(decoder.read_video(info), segment, write, stop)
     except VideoWriteError as error:
         raise write_error(error) from error
-    return describe_results(plan, files.writers, info, report, decoder.repairs)
+    changes = looped.changes if looped else {}
+    return describe_results(plan, files.writers, info, report, decoder.repairs, changes)
 
 
 def open_background(
@@ -145,6 +148,7 @@ def describe_results(
     info: VideoInfo,
     report: SegmentReport,
     repairs: Repairs,
+    background_changes: Mapping[str, Any],
 ) -> MattedClip:
     """Return what the closed `writers`, in the order of the plan, have made of a clip."""
     results = tuple(
@@ -162,6 +166,7 @@ def describe_results(
         report,
         repairs,
         is_stretched=shown != {(info.width, info.height)},
+        background_changes=background_changes,
     )
 
 

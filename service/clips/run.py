@@ -46,6 +46,7 @@ TOLD = (
     "clips_unread",
     "places_damaged",
     "turn_ignored_deg",
+    "background_changes",
 )
 T = TypeVar("T")
 
@@ -130,6 +131,7 @@ def describe_clip(model: Model, clip: MattedClip) -> dict[str, Any]:
         "sound_converted_from": codecs or None,
         "sound_mixed_down_from": layouts or None,
         **clip.repairs.describe(),
+        "background_changes": dict(clip.background_changes) or None,
     }
     return (
         clip.report.describe(info)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from service.clips.fan_out import FanOut
 from service.clips.matte import open_background, write_error
@@ -90,7 +90,8 @@ def _matte(
             raise write_error(error) from error
         contents = tuple(writer.path.read_bytes() for writer in files.writers)
     first = len(segment.before)
-    return SegmentResult(contents, tuple(measures[first : first + len(segment.frames)]))
+    counted = tuple(measures[first : first + len(segment.frames)])
+    return SegmentResult(contents, counted, frames.background_changes)
 
 
 class _Frames:
@@ -117,8 +118,10 @@ class _Frames:
         if isinstance(plan.render_options.background, BackgroundClip):
             background = stack.enter_context(closing(Decoder(settings)))
         looped = open_background(settings, plan, info, background)
+        self.background_changes: dict[str, Any] = {}
         if looped is not None:
             looped.get(segment.origin_pts)  # it began with the clip
+            self.background_changes = looped.changes
         self.renderer = Renderer(
             plan.render_options, info.height, info.width, looped, find_pixel_shape(info)
         )

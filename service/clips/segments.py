@@ -1,11 +1,11 @@
 """Cut a clip into segments that can be matted apart, each exactly as in the whole clip."""
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -53,10 +53,14 @@ class ClipSegment:
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """The files of a segment, one for each output of the plan, and the numbers of its frames."""
+    """The files of a segment, one for each output of the plan, and the numbers of its frames.
+
+    `background_changes`: as in MattedClip, up to the end of the segment.
+    """
 
     files: tuple[bytes, ...]
     measures: tuple[FrameMeasures, ...]
+    background_changes: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

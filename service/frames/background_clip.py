@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from service.errors import MattingError, MediaLimitExceeded
 from service.media.audio.types import AudioPacket
@@ -29,8 +29,9 @@ class LoopedClip:
     A child of its own decodes it anew for each loop, a frame at a time, so memory does not depend
     on its length. `max_s` bounds its duration, `max_frames` the frames of all loops together.
     `time_base`: seconds of a tick of the clip in front; `pixel_shape`: how wide a pixel is for its
-    height. Making one and `get` raise the decoder's errors and MediaLimitExceeded, which name the
-    file.
+    height. `changes`: what became of the pictures that were shown, and once a loop is over what had
+    to be repaired, as a report says it. Making one and `get` raise the decoder's errors and
+    MediaLimitExceeded, which name the file.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class LoopedClip:
         self._first_pts: int | None = None
         self._now_s = Fraction(0)
         self.pixel_shape = Fraction(1)
+        self.changes: dict[str, Any] = {}
         self._pictures = self._loop()
         self._next = self._read()
         self._shown = self._next[1] if self._next else None
@@ -82,6 +84,7 @@ class LoopedClip:
         while loop_frames > 1:
             info = self._decoder.open_video(self._clip.file, _PICTURES, max_s=self._max_s)
             self.pixel_shape = find_pixel_shape(info)
+            self.changes |= info.describe_changes()
             loop_frames, length_s = 0, info.time_base
             for time_s, end_s, image in self._read_once(info):
                 frames, loop_frames, length_s = frames + 1, loop_frames + 1, end_s
@@ -93,6 +96,7 @@ class LoopedClip:
                         actual=frames,
                     )
                 yield start_s + time_s, image
+            self.changes |= self._decoder.repairs.describe()
             # Loops that nobody would see are left out, were the clip a microsecond long.
             start_s += length_s * max(1, (self._now_s - start_s) // length_s)
 

@@ -13,11 +13,14 @@ def name_header(member: str) -> str:
 
 
 def describe_in_headers(told: Mapping[str, Any]) -> dict[str, str]:
-    """Return members of a report as headers: lists as words, true as "yes"."""
-    return {name_header(name): _format(value) for name, value in told.items()}
+    """Return members of a report as headers."""
+    return {name_header(name): format_told(value) for name, value in told.items()}
 
 
-def _format(value: Any) -> str:
+def format_told(value: Any) -> str:
+    """Return a member of a report as text: lists as words, true as "yes", `name=value` of many."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={format_told(one)}" for name, one in value.items())
     if isinstance(value, list):
         return ", ".join(value)
     return "yes" if value is True else str(value)

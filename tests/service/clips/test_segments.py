@@ -35,12 +35,13 @@ from service.media.decoder.client import Decoder
 from service.media.video.types import VideoFrame, VideoInfo
 from service.media.video.writing.coded import check_parameters, to_annex_b
 from service.settings import Settings
-from tests.clips import make_clip
+from tests.clips import make_clip, truncate
 from tests.compat_helpers import see_person
 from tests.fakes import FAKE_INFO
 from tests.segments import FunctionNetwork
 from tests.videos import Clip
 
+FAST_START = {"movflags": "faststart"}
 SETTINGS = Settings()
 JOINABLE = [name for name in NAMES if OUTPUTS[name].is_joinable]
 TIMES = [round(33.4 * i + (i % 3) * 4) for i in range(23)]  # no even distance
@@ -116,6 +117,7 @@ def check_same_frames(whole: MattedClip, segments: MattedClip) -> None:
     assert replace(segments.report, timeline=None) == replace(whole.report, timeline=None)
     assert segments.info == whole.info
     assert segments.repairs == whole.repairs
+    assert segments.background_changes == whole.background_changes
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +148,9 @@ def make_kind(kind: str, folder: Path) -> tuple[Path, dict]:
         return path, {"deinterlace": "always"}
     # Long groups, frames left out by a rate that counts from the first, a clip behind all of it.
     path = make_clip(folder / "a.mp4", fps=20, seconds=1.5)
-    behind = make_clip(folder / "b.mp4", fps=10, seconds=0.5, size=(64, 64), tone=False)
-    background = BackgroundClip(behind.open("rb"))
+    behind = make_clip(folder / "b.mp4", fps=30, seconds=0.5, tone=False, options=FAST_START)
+    short = truncate(folder / "c.mp4", behind, 0.8)  # which is told, whoever reads it
+    background = BackgroundClip(short.open("rb"))
     selected = {"start_s": 0.22, "end_s": 1.45, "max_fps": 13.0}
     return path, {"render_options": RenderOptions(background=background), **selected}
 
@@ -159,6 +162,7 @@ def test_segments_are_those_of_the_clip_whatever_its_kind(kind, tmp_path) -> Non
     whole, segments = matte_both(path, plan, tmp_path)
     check_same_frames(whole, segments)
     assert whole.report.frames > LocalRunner.frames
+    assert ("cut_short" in whole.background_changes) is (kind == "selected")
     ours, theirs = (Clip(c.results[1].path.read_bytes()) for c in (whole, segments))
     assert theirs.times == ours.times
     assert np.abs(np.array(ours.images, int) - np.array(theirs.images, int)).mean() < 4

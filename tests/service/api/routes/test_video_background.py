@@ -13,7 +13,8 @@ from PIL import Image
 
 from service.clips.plan import HEAD_BYTES
 from service.matting.composite import cover
-from tests.clips import make_clip
+from tests.clip_kinds import flat, tag, write_pictures
+from tests.clips import make_clip, truncate
 from tests.compat_helpers import see_nobody
 from tests.conftest import open_client
 from tests.fakes import BlockedEngine, FakeEngine
@@ -237,3 +238,31 @@ def test_all_places_may_have_a_clip_behind_at_once(make_client, front: bytes) ->
     for thread in threads:
         thread.join(60)
     assert answers == [200, 200]
+
+
+def test_what_became_of_a_background_is_told(client, clip: bytes, tmp_path: Path) -> None:
+    sound = make_clip(tmp_path / "sound.mp4", seconds=0.25, fps=8, size=(64, 64), tone=False)
+    response = post(client, clip, {"background_file": sound.read_bytes()})
+    assert response.status_code == 200 and "x-background-changes" not in response.headers
+    options = {"movflags": "faststart"}
+    whole = make_clip(tmp_path / "a.mp4", seconds=0.3, fps=60, options=options, tone=False)
+    short = truncate(tmp_path / "b.mp4", whole, 0.8).read_bytes()
+    response = post(client, clip, {"background_file": short})
+    assert response.status_code == 200, response.text
+    told = dict(one.split("=") for one in response.headers["x-background-changes"].split(", "))
+    assert told.keys() == {"frames_lost", "ends_early_s", "cut_short"} and told["cut_short"] == "1"
+
+
+def test_colours_of_a_background_are_told(client, clip, tmp_path) -> None:
+    path = tmp_path / "a.mkv"
+    write_pictures(
+        path,
+        [flat((148, 148, 148))] * 4,
+        codec="libx265",
+        pix_fmt="yuv420p10le",
+        options={"x265-params": "log-level=none"},
+        prepare=tag(9, 16, 9),
+    )
+    told = post(client, clip, {"background_file": path.read_bytes()}).headers
+    changes = "converted_from_bits=10, tone_mapped_from=BT.2020 PQ"
+    assert told["x-background-changes"] == changes
