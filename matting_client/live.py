@@ -73,7 +73,11 @@ class LiveCore:
         return LiveMatte(
             content,
             guess_type(content),
-            *(facts[name] for name in ("frame", "dropped", "latency_ms", "fps")),
+            frame=facts["frame"],
+            dropped=facts["dropped"],
+            latency_ms=facts["latency_ms"],
+            fps=facts["fps"],
+            notes=tuple(facts.get("notes", ())),
         )
 
     async def finish(self) -> LiveMatte | None:

@@ -91,14 +91,15 @@ class LiveMatte(Picture):
     """The result of one frame.
 
     `frame` counts the frames that were sent, from 0; `dropped` how many were left out so far,
-    `latency_ms` is the service's own, `fps` the rate of the last 30. The last three are None for
-    the frame that `finish` answers.
+    `latency_ms` is the service's own, `fps` the rate of the last 30; these three are None for the
+    frame that `finish` answers. `notes`: what of the frame was mended or converted.
     """
 
     frame: int
     dropped: int | None = None
     latency_ms: float | None = None
     fps: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_matte(response: httpx.Response) -> Matte:

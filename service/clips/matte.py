@@ -50,8 +50,8 @@ class MattedClip:
 
     `width` and `height` are those of the largest pictures written; `padded` pixels of them, right
     and below, are there because a codec needs even sizes. `is_stretched`: pixels that are not
-    square became so in a result. `background_changes`: what became of a clip behind the person, and
-    what had to be repaired in it.
+    square became so in a result. `background_changes`: what had to be repaired in a clip or a
+    picture behind the person, and what became of its pictures.
     """
 
     results: tuple[ResultFile, ...]
@@ -155,6 +155,8 @@ def describe_results(
         ResultFile(writer.path, OUTPUTS[name].content_type, writer.path.stat().st_size)
         for name, writer in zip(plan.outputs, writers, strict=True)
     )
+    if plan.background_notes:
+        background_changes = {"notes": list(plan.background_notes)}
     shown = {writer.picture_size for writer in writers}
     largest = max(writers, key=lambda writer: writer.width * writer.height)
     return MattedClip(

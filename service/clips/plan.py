@@ -19,11 +19,23 @@ from service.options import BACKGROUND
 from service.runtime import Runtime
 
 
+@dataclass(frozen=True, eq=False)
+class BackgroundFile:
+    """What came to be put behind the person, (h, w, 3) uint8 of any size or a clip.
+
+    `changes`: what of a picture was mended or converted, for people.
+    """
+
+    content: Pixels | BackgroundClip
+    changes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class ClipPlan:
     """What is made of a clip; `ofd_threshold` None: no smoothing, `ref_size` None: the model's.
 
-    `start_s`, `end_s`, `max_fps`: which frames of it, as ClipSelection has it.
+    `start_s`, `end_s`, `max_fps`: which frames of it, as ClipSelection has it. `background_notes`:
+    the changes of a BackgroundFile.
     """
 
     outputs: tuple[OutputName, ...]
@@ -39,6 +51,7 @@ class ClipPlan:
     deinterlace: Deinterlace = "auto"
     tone_maps: bool = True
     keeps_metadata: bool = False
+    background_notes: tuple[str, ...] = ()
 
     @property
     def selection(self) -> ClipSelection:
@@ -60,10 +73,8 @@ HEAD_BYTES = 4096
 MOVING = ("GIF",)  # pictures that are read as clips
 
 
-async def read_background(
-    runtime: Runtime, file: BinaryIO | None
-) -> Pixels | BackgroundClip | None:
-    """Decode the picture to put behind the person, (h, w, 3) uint8 of any size.
+async def read_background(runtime: Runtime, file: BinaryIO | None) -> BackgroundFile | None:
+    """Decode the picture to put behind the person.
 
     What is no picture is taken for a clip, which is opened when the work begins. Raises
     PayloadTooLarge and the errors of the decoder.
@@ -73,13 +84,14 @@ async def read_background(
     head = await runtime.files.run(file.read, HEAD_BYTES)
     async with runtime.decoders.borrow("still") as decoder:
         if await is_clip(runtime, decoder, head):
-            return BackgroundClip(file)
+            return BackgroundFile(BackgroundClip(file))
         limit_bytes = runtime.settings.image_max_bytes
         data = head + await runtime.files.run(file.read, limit_bytes + 1)
         if len(data) > limit_bytes:
             raise refuse_size(BACKGROUND, limit_bytes, len(data))
         picture = await decode_picture(runtime, decoder, BACKGROUND, data)
-    return await runtime.workers.run(picture.lay_over_white)
+    pixels = await runtime.workers.run(picture.lay_over_white)
+    return BackgroundFile(pixels, tuple(picture.list_changes()))
 
 
 async def is_clip(runtime: Runtime, decoder: Decoder, head: bytes) -> bool:
@@ -93,15 +105,14 @@ async def is_clip(runtime: Runtime, decoder: Decoder, head: bytes) -> bool:
     return info.format in MOVING
 
 
-def make_plan(options: VideoOptions, background: Pixels | BackgroundClip | None) -> ClipPlan:
-    """Return the plan; `background` is what came as a file."""
+def make_plan(options: VideoOptions, background: BackgroundFile | None) -> ClipPlan:
+    """Return the plan of a clip."""
+    content = None if background is None else background.content
     return ClipPlan(
         outputs=options.outputs,
         render_options=make_render_options(
             options,
-            background
-            if isinstance(background, BackgroundClip)
-            else options.choose_background(background),
+            content if isinstance(content, BackgroundClip) else options.choose_background(content),
         ),
         ref_size=options.ref_size,
         ofd_threshold=options.flicker_threshold,
@@ -114,4 +125,5 @@ def make_plan(options: VideoOptions, background: Pixels | BackgroundClip | None)
         deinterlace=options.deinterlace,
         tone_maps=options.hdr == "tonemap",
         keeps_metadata=options.keep_metadata,
+        background_notes=() if background is None else background.changes,
     )

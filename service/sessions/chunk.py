@@ -38,6 +38,7 @@ from service.sessions.timeline import TimedImage
 from service.settings import Settings
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
+MAX_NOTES = 4  # told of the pictures of one chunk
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class ChunkReader:
 
     `recording` is that of the chunk before. Once all is read, `repairs` say what was missing, and
     `slices` what the next slice of the same recording needs, None where there is none. `labels` are
-    those of a clip and `changes` what became of its pictures, once its first frame is there.
+    those of a clip and `changes` what became of its pictures, once its first frame is there; of
+    pictures that are files, the first MAX_NOTES changes, once all are read.
     """
 
     def __init__(
@@ -104,8 +106,7 @@ class ChunkReader:
     def read(self) -> Iterator[TimedImage]:
         """Yield the pictures; raises the errors of the decoder, and MediaLimitExceeded."""
         if not self._chunk.is_clip:
-            fps = self._options.fps
-            yield from _read_pictures(self._decoder, self._chunk.files, self._settings, fps)
+            yield from self._read_pictures(self._chunk.files, self._options.fps)
             return
         data = self._chunk.files[0].read()
         if begins_file(data):
@@ -169,25 +170,26 @@ class ChunkReader:
             yield TimedImage(self.last_s, length_s, stretch(item.image, size), alpha)
         self.repairs = self._decoder.repairs
 
-
-def _read_pictures(
-    decoder: Decoder, files: tuple[BinaryIO, ...], settings: Settings, fps: float
-) -> Iterator[TimedImage]:
-    if not files:
-        raise UndecodableMedia(
-            "the chunk has no frames",
-            hint="send one clip as `file`, or pictures in order as `frame` parts",
-        )
-    if len(files) > settings.chunk_max_frames:
-        raise refuse_frames(len(files), settings.chunk_max_frames)
-    length_s = 1 / make_rate(fps)
-    for index, file in enumerate(files):
-        try:
-            picture = read_picture(decoder, file.read(), settings)
-        except MattingError as error:
-            error.detail = f"frame {index} of the chunk: {error.detail}"
-            raise
-        yield TimedImage(index * length_s, length_s, picture.image, picture.alpha)
+    def _read_pictures(self, files: tuple[BinaryIO, ...], fps: float) -> Iterator[TimedImage]:
+        most = self._settings.chunk_max_frames
+        if not files:
+            raise UndecodableMedia(
+                "the chunk has no frames",
+                hint="send one clip as `file`, or pictures in order as `frame` parts",
+            )
+        if len(files) > most:
+            raise refuse_frames(len(files), most)
+        length_s, notes = 1 / make_rate(fps), list[str]()
+        for index, file in enumerate(files):
+            try:
+                picture = read_picture(self._decoder, file.read(), self._settings)
+            except MattingError as error:
+                error.detail = f"frame {index} of the chunk: {error.detail}"
+                raise
+            notes += (f"frame {index}: {change}" for change in picture.list_changes())
+            yield TimedImage(index * length_s, length_s, picture.image, picture.alpha)
+        if notes:
+            self.changes = {"notes": notes[:MAX_NOTES]}
 
 
 def refuse_frames(count: int, limit: int) -> MediaLimitExceeded:

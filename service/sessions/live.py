@@ -37,11 +37,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LiveFrame:
-    """A message as it came: its number on this connection, its time on the stream's clock."""
+    """A message as it came: its number on this connection, its time on the stream's clock.
+
+    `notes`: what of its picture was mended or converted, once it is decoded.
+    """
 
     number: int
     arrived_s: float
     data: bytes = b""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -233,7 +237,8 @@ class LiveStream:
         self._session.state = step.state
         runtime = self._runtime
         runtime.access.charge(self._session.owner, "video-seconds", 1 / self._session.options.fps)
-        self._inside[step.pts] = LiveFrame(frame.number, frame.arrived_s)
+        notes = tuple(found.picture.list_changes())
+        self._inside[step.pts] = LiveFrame(frame.number, frame.arrived_s, notes=notes)
         return [self._answer(pts, content) for pts, content in step.pictures]
 
     def _step(self, state: SessionState, found: _Found) -> _Step:
@@ -287,4 +292,5 @@ class LiveStream:
         return LiveAnswer(self._describe(frame) | times, content)
 
     def _describe(self, frame: LiveFrame) -> dict[str, Any]:
-        return {"frame": frame.number, "dropped": self._inbox.dropped}
+        told = {"notes": list(frame.notes)} if frame.notes else {}
+        return {"frame": frame.number, "dropped": self._inbox.dropped} | told

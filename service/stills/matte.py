@@ -115,9 +115,7 @@ def collect_notes(pictures: Mapping[str, Picture]) -> Iterator[str]:
     """Yield what was mended or converted, with the name of the part unless it is the image."""
     for name, picture in pictures.items():
         start = "" if name == IMAGE else f"{name}: "
-        yield from (start + note for note in picture.notes)
-        if picture.rows_there < 1:
-            yield f"{start}the file ends early, {picture.rows_there:.0%} of its rows are there"
+        yield from (start + change for change in picture.list_changes())
 
 
 def add_hint(still: MattedStill, region: Region | None) -> MattedStill:

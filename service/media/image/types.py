@@ -91,6 +91,13 @@ class Picture:
         """The picture over white, made when it is first asked for: never on the event loop."""
         return self.lay_over_white()
 
+    def list_changes(self) -> list[str]:
+        """Return what was mended or converted, for people: the notes, and rows that are missing."""
+        if self.rows_there == 1:
+            return list(self.notes)
+        share = f"{self.rows_there:.0%}"
+        return [*self.notes, f"the file ends early, {share} of its rows are there"]
+
     def lay_over_white(self) -> NDArray[np.uint8]:
         """Return what a viewer without alpha shows, (H, W, 3) uint8."""
         if self.alpha is None:

@@ -10,9 +10,11 @@ import pytest
 
 from tests import clips
 from tests.fakes import FakeEngine
+from tests.helpers import encode
 from tests.service.media.colour.test_colour_conversion import code_as
 from tests.service.media.video.test_clip_gamuts import make_profiled, write_codes
 from tests.sessions import SessionClient, read_parts
+from tests.sockets import LiveSession, receive_answer, serve
 
 SIZE = (96, 64)
 
@@ -52,6 +54,33 @@ def test_fields_of_a_chunk_are_told(client, tmp_path, how: str, told: str) -> No
     answer = send(client, path.read_bytes(), deinterlace=how)
     assert answer.headers[told] == "yes"
     assert len({"x-deinterlaced", "x-interlaced"} & set(answer.headers)) == 1
+
+
+def test_pictures_of_a_chunk_that_were_mended_are_told(client) -> None:
+    whole, cut = make_pictures()
+    session = SessionClient(client, packaging="frames")
+    assert "x-notes" not in session.send([whole, whole]).headers
+    told = session.send([whole, *[cut] * 6]).headers["x-notes"]
+    assert told.startswith("frame 1: the file ends early, ") and told.count("frame ") == 4
+
+
+def test_live_frame_that_was_mended_is_told() -> None:
+    whole, cut = make_pictures()
+    engine = FakeEngine(lambda batch: np.ones_like(batch[:, 0]))
+    with serve(engine) as site, LiveSession(site).connect() as socket:
+        told = []
+        for content in (whole, cut, whole, whole):
+            socket.send(content)
+            if told or content is cut:
+                told.append(receive_answer(socket).facts.get("notes"))
+        assert told[0] is told[2] is None
+        assert told[1] is not None and told[1][0].startswith("the file ends early, ")
+
+
+def make_pictures() -> tuple[bytes, bytes]:
+    """Return a photo as a JPEG, and the first part of that file."""
+    content = encode(clips.picture(0, SIZE), "JPEG", quality=95)
+    return content, content[: int(len(content) * 0.8)]
 
 
 SOUND = {".mp4": "libx264", ".mkv": "libx264", ".webm": "libvpx", ".ts": "libx264", ".flv": "flv"}

@@ -266,3 +266,12 @@ def test_colours_of_a_background_are_told(client, clip, tmp_path) -> None:
     told = post(client, clip, {"background_file": path.read_bytes()}).headers
     changes = "converted_from_bits=10, tone_mapped_from=BT.2020 PQ"
     assert told["x-background-changes"] == changes
+
+
+def test_picture_behind_that_ends_early_is_told(client, clip: bytes, portrait) -> None:
+    photo = encode(portrait, "JPEG")
+    response = post(client, clip, {"background_file": photo[: int(len(photo) * 0.7)]})
+    assert response.status_code == 200, response.text
+    told = response.headers["x-background-changes"]
+    assert told.startswith("notes=the file ends early, ")
+    assert "x-background-changes" not in post(client, clip, {"background_file": photo}).headers
