@@ -14,8 +14,8 @@ from export import ExportError
 from training.commands.common import EXIT_INTERRUPTED, check_multiple, fail
 
 
-def check_ref_size(value: int) -> int:
-    return check_multiple(value, 32)
+def check_ref_size(value: int | None) -> int | None:
+    return None if value is None else check_multiple(value, 32)
 
 
 def export(
@@ -35,6 +35,14 @@ def export(
             help="shorter side in pixels at which the weights work best, a multiple of 32",
         ),
     ] = 512,
+    video_ref_size: Annotated[
+        int | None,
+        typer.Option(
+            callback=check_ref_size,
+            show_default="ref_size",
+            help="the same of clips and sessions, where speed counts as well",
+        ),
+    ] = None,
     licence: Annotated[
         str, typer.Option(metavar="SPDX", help="of the weights, an SPDX name")
     ] = "Apache-2.0",
@@ -49,7 +57,17 @@ def export(
         # Imported here: torch takes seconds, and `--help` or a slip of the pen need not wait.
         from export.pipeline import Options, export_checkpoint
 
-        options = Options(checkpoint, out, name, version, ref_size, licence, precision, uint8_input)
+        options = Options(
+            checkpoint,
+            out,
+            name,
+            version,
+            ref_size,
+            licence,
+            precision,
+            uint8_input,
+            video_ref_size,
+        )
         export_checkpoint(options, console)
     except ExportError as error:
         fail(str(error))

@@ -12,6 +12,8 @@ The file's metadata_props (all values are strings) are all that the service know
     mean, std   `input = (rgb / 255 - mean) / std`, decimal fractions
     stride      H and W must be multiples of it
     ref_size    shorter side in pixels at which the weights work best
+    video_ref_size
+                the same of clips and sessions, where speed counts as well; may be left out
     licence     SPDX name of the licence of the weights
     precision   fp32
     input       "uint8" where the file takes pictures as they are (`export.pixels`): uint8
@@ -50,6 +52,11 @@ class Metadata:
     std: str = "0.5"
     stride: str = str(STRIDE)
     precision: str = "fp32"
+    video_ref_size: str | None = None
+
+    def to_props(self) -> dict[str, str]:
+        """Return what the file says."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class MatteOnly(nn.Module):
@@ -103,7 +110,7 @@ def write_onnx(network: MatteOnly, path: Path, metadata: Metadata) -> None:
         )
     proto = program.model_proto
     drop_traces(proto.graph)
-    onnx.helper.set_model_props(proto, asdict(metadata))
+    onnx.helper.set_model_props(proto, metadata.to_props())
     onnx.checker.check_model(proto, full_check=True)
     onnx.save_model(proto, str(path), save_as_external_data=False)
 

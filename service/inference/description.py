@@ -33,6 +33,9 @@ class Description(BaseModel):
         None, description="(height, width) of the input where it is fixed; pictures are stretched"
     )
     ref_size: int = Field(512, ge=32, le=4096, description="shorter side where it is not fixed")
+    video_ref_size: int | None = Field(
+        None, ge=32, le=4096, description="the same of clips and sessions; default: ref_size"
+    )
     stride: int = Field(32, ge=1, le=256, description="both sides are multiples of it")
     mean: Colours = Field(description="of values in [0, 1]; one, or one for each channel")
     std: Colours = Field(description="what the values are divided by after that")

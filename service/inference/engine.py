@@ -201,11 +201,12 @@ def list_warm_sizes(info: ModelInfo, provider: str) -> list[tuple[int, int]]:
         choose_size(
             120 * height,
             120 * width,
-            ref_size=info.ref_size,
+            ref_size=ref_size,
             stride=info.stride,
             max_megapixels=WARM_MEGAPIXELS,
         )
         for height, width in COMMON_SHAPES
+        for ref_size in {info.ref_size, info.video_ref_size or info.ref_size}
     }
     return sorted(sizes)
 

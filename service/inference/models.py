@@ -30,6 +30,7 @@ REQUIRED = (
     "licence",
     "precision",
 )
+SIZES = ("stride", "ref_size", "video_ref_size")  # the last one may be left out
 INPUT, OUTPUT = "input", "output"  # tensors of files with metadata
 PIXELS = "uint8"
 Numbers = float | tuple[float, float, float]
@@ -80,6 +81,7 @@ class ModelInfo:
     output: str = OUTPUT
     activation: Literal["none", "sigmoid"] = "none"
     stretch: float | None = None
+    video_ref_size: int | None = None
     max_batch_size: int | None = None
     states: tuple[tuple[str, str], ...] = ()
     constants: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -188,7 +190,7 @@ def read_info(session: ort.InferenceSession, file: ModelFile) -> ModelInfo:
         fields: dict[str, Any] = {name: metadata[name] for name in REQUIRED}
         del fields["sha256"]
         numbers = {name: float(metadata[name]) for name in ("mean", "std")}
-        sizes = {name: int(metadata[name]) for name in ("stride", "ref_size")}
+        sizes = {name: int(metadata[name]) for name in SIZES if name in metadata}
         said = parse_description(fields | numbers | sizes)
     except ValueError as error:
         raise ModelError(f"the model's metadata cannot be read: {error}") from None
@@ -201,6 +203,7 @@ def read_info(session: ort.InferenceSession, file: ModelFile) -> ModelInfo:
         std=said.std,
         stride=said.stride,
         ref_size=said.ref_size,
+        video_ref_size=said.video_ref_size,
         licence=said.licence,
         precision=said.precision,
         takes_trimap=channels == 4,
@@ -255,6 +258,7 @@ def _apply_description(said: Description, session: ort.InferenceSession, sha256:
         std=said.std,
         stride=said.stride,
         ref_size=min(said.size) if said.size else said.ref_size,
+        video_ref_size=None if said.size else said.video_ref_size,
         licence=said.licence,
         precision=said.precision,
         fixed_size=said.size,

@@ -12,19 +12,22 @@ from training.evaluation.predictor import Placement, open_predictor
 from training.network.checkpoint import load_model, save_checkpoint
 from training.network.fast import FastNet
 
+SIZES = ["--ref-size", "192", "--video-ref-size", "128"]
+
 
 @pytest.mark.slow
 def test_fast_network_is_exported_to_the_contract_of_modnet(tmp_path):
     torch.manual_seed(0)
     checkpoint, out = tmp_path / "fast.pt", tmp_path / "fast.onnx"
     save_checkpoint(checkpoint, FastNet(width=0.125))
-    assert main(["export", str(checkpoint), str(out), "--ref-size", "192"]) == 0
+    assert main(["export", str(checkpoint), str(out), *SIZES]) == 0
     report = json.loads(out.with_suffix(".json").read_text())
     assert report["model"] == "modnet-fast" and report["max_abs"] <= report["tolerance"]
     model = onnx.load(out)
     metadata = {item.key: item.value for item in model.metadata_props}
     assert metadata["name"] == "modnet-fast" and metadata["stride"] == "32"
     assert (metadata["ref_size"], metadata["mean"], metadata["std"]) == ("192", "0.5", "0.5")
+    assert metadata["video_ref_size"] == "128"
     # The norms are in the convolutions, the training head is gone.
     assert not [node for node in model.graph.node if node.op_type == "BatchNormalization"]
     assert not [weight for weight in model.graph.initializer if "aux" in weight.name]

@@ -151,10 +151,19 @@ def test_missing_metadata_is_refused(tmp_path, key):
     assert_refused(write_model(tmp_path / "tiny.onnx", metadata=metadata), f"`{key}`")
 
 
-@pytest.mark.parametrize("key, value", [("mean", "half"), ("stride", "32.5"), ("ref_size", "")])
+@pytest.mark.parametrize(
+    "key, value", [("mean", "half"), ("stride", "32.5"), ("ref_size", ""), ("video_ref_size", "8")]
+)
 def test_metadata_that_is_no_number_is_refused(tmp_path, key, value):
     path = write_model(tmp_path / "tiny.onnx", metadata=METADATA | {key: value})
     assert_refused(path, "metadata")
+
+
+@pytest.mark.parametrize("size", [256, None])
+def test_size_for_frames_may_be_left_out(tmp_path, size):
+    metadata = METADATA if size is None else METADATA | {"video_ref_size": str(size)}
+    path = write_model(tmp_path / "tiny.onnx", metadata=metadata)
+    assert load(path).info.video_ref_size == size
 
 
 @pytest.mark.parametrize("names", [{"input_name": "image"}, {"output_name": "matte"}])
