@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+
+from tests.start_page import open_start_page
 
 # What keeps a browser from looking for the outside world at its start.
 QUIET = [
@@ -68,3 +70,10 @@ def write_camera(path: Path, portrait: np.ndarray) -> None:
     halves = [plane.resize((width // 2, height // 2)) for plane in (blue, red)]
     frame = b"FRAME\n" + b"".join(plane.tobytes() for plane in (luma, *halves))
     path.write_bytes(b"YUV4MPEG2 W%d H%d F15:1 Ip A1:1 C420jpeg\n" % CAMERA_SIZE + frame * 2)
+
+
+@pytest.fixture
+def page(camera_browser: Browser, live_server) -> Iterator[Page]:
+    """The start page of a service of its own; it may use the camera."""
+    with open_start_page(camera_browser, live_server().url, permissions=["camera"]) as opened:
+        yield opened

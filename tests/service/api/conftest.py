@@ -75,3 +75,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("this user cannot mount a disk")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def fake_client():
+    """An app whose network costs nothing, for files that come by the hundred."""
+    from tests.conftest import open_client
+
+    with open_client(FakeEngine()) as opened:
+        yield opened
