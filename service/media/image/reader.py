@@ -12,6 +12,7 @@ from service.media.image.exif import read_orientation, serialise_exif, states_ad
 from service.media.image.formats.tiff import refuse_raw
 from service.media.image.openers import open_source
 from service.media.image.refusal import explain_header, explain_pixels
+from service.media.image.several import note_others
 from service.media.image.source import Source
 from service.media.image.types import FORMATS, ImageInfo, Picture, UndecodableImage, UnknownFormat
 
@@ -116,6 +117,7 @@ def open_image(data: bytes | bytearray) -> OpenedImage:
         raise UnknownFormat(f"the file is none of {', '.join(FORMATS)}")
     try:
         source = open_source(data, format)
+        source.notes += note_others(source, data)
         orientation = _read_orientation(source)
         source.colour = _choose_colour(source)
         width, height = source.size if orientation < 5 else source.size[::-1]

@@ -107,6 +107,16 @@ def mend_png(data: bytes | bytearray) -> PngFile:
     return PngFile(mended, colour, icc, exif, depth, key, is_whole, tuple(dropped))
 
 
+def count_frames(data: bytes | bytearray) -> int:
+    """Return how many frames an animation says it has, 1 for a still."""
+    for kind, start, _ in _walk(data):
+        if kind == b"acTL":
+            return int.from_bytes(data[start + 8 : start + 12], "big")
+        if kind == b"IDAT":
+            break
+    return 1
+
+
 def _walk(data: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:
     """Yield (kind, start, end) of the chunks that are whole; raises TooComplexImage."""
     at, count = len(SIGNATURE), 0

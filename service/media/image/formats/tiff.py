@@ -132,6 +132,11 @@ def choose_page(data: bytes | bytearray) -> tuple[bytes | bytearray, Page | None
     return data, page
 
 
+def count_pages(data: bytes | bytearray) -> int:
+    """Return how many pictures the file has, small versions of others left out."""
+    return sum(not page.is_reduced and page.pixels > 0 for page in _Reader(data).walk())
+
+
 def fix_palette(file: TiffImagePlugin.TiffImageFile, page: Page | None) -> None:
     """Read a colour map of 8 bits as what it is; the specification has 16, and Pillow halves it."""
     colours = file.tag_v2.get(_COLOUR_MAP)

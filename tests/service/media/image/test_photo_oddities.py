@@ -161,3 +161,34 @@ def test_exif_of_a_result_does_not_say_its_colours(photo):
     assert exif[ExifTags.Base.Make] == "Camera"
     assert ExifTags.Base.ColorSpace not in exif.get_ifd(ExifTags.IFD.Exif)
     assert not exif.get_ifd(ExifTags.IFD.Interop)
+
+
+MANY = {
+    "GIF": "of an animation the first frame",
+    "PNG": "of 3 frames the first",
+    "WEBP": "of 3 frames the first",
+    "AVIF": "of 3 frames the first",
+    "TIFF": "of 3 pages the first",
+    "HEIF": "of 3 pictures the main one",
+}
+
+
+@pytest.mark.parametrize("format", MANY)
+def test_pictures_that_are_not_read_are_told(photo, format):
+    first, *others = (Image.fromarray(np.roll(photo, 9 * n, axis=1)) for n in range(3))
+    assert read(encode(first, format)).notes == ()
+    picture = read(encode(first, format, save_all=True, append_images=others))
+    assert picture.notes == (MANY[format],)
+    assert np.abs(picture.image.astype(int) - photo).mean() < 12
+
+
+def test_small_version_in_a_tiff_is_no_second_page(photo):
+    first, small = Image.fromarray(photo), Image.fromarray(photo[::4, ::4])
+    small.encoderinfo = {"tiffinfo": {254: 1}}  # the tag that says "reduced"
+    assert read(encode(first, "TIFF", save_all=True, append_images=[small])).notes == ()
+
+
+def test_animation_of_one_frame_is_told_no_others(photo):
+    still = encode(Image.fromarray(photo), "GIF")
+    comment = b"!\xfe\x05hello\0"
+    assert read(still[:-1] + comment + still[-1:]).notes == ()
