@@ -43,6 +43,7 @@ TOLD = (
     "audio_tracks_lost",
     "ends_early_s",
     "cut_short",
+    "video_tracks_unread",
     "clips_unread",
     "places_damaged",
     "turn_ignored_deg",

@@ -10,7 +10,7 @@ from service.media.audio.types import AudioPacket, AudioTrack
 from service.media.colour.description import UNSPECIFIED
 from service.media.video.aspects import read_aspect
 from service.media.video.container.demux import Demuxer
-from service.media.video.container.opening import DECODE_ERRORS, check_base
+from service.media.video.container.opening import DECODE_ERRORS, check_base, count_unread
 from service.media.video.container.rate import choose_rate, peek_packets
 from service.media.video.decode import PictureDecoder
 from service.media.video.frames import FrameReader
@@ -261,6 +261,7 @@ class _Reading:
             audio_tracks_lost=demuxer.count_lost_tracks(readers) if self._selection.audio else 0,
             ends_early_s=round(early_s, 3) if cut or early_s > _EARLY_END_S else 0.0,
             cut_short=int(cut),
+            video_tracks_unread=count_unread(self._stream),
             clips_unread=demuxer.clips_unread,
             places_damaged=0
             if window.frames_are_over

@@ -38,7 +38,8 @@ class Repairs:
     `audio_packets_lost` could not be decoded; `audio_changes`: how often the form of the audio
     changed, its layout or rate. `ends_early_s`: by how much the clip is shorter than its header
     says. `audio_tracks_lost` could not be decoded, or are too many. `cut_short` is 1 where the file
-    ends before it should. `clips_unread` lie behind the one that was read, in the same file.
+    ends before it should. `video_tracks_unread` lie beside the one that was read, and
+    `clips_unread` behind it, in the same file.
     `places_damaged`: at how many places in the middle of the file its pieces do not follow one
     another, a track begins that the file did not announce, all tracks stop at once, or the numbers
     of pictures jump; what lay there is not read.
@@ -57,6 +58,7 @@ class Repairs:
     ends_early_s: Seconds = 0.0
     audio_tracks_lost: Count = 0
     cut_short: Count = 0
+    video_tracks_unread: Count = 0
     clips_unread: Count = 0
     places_damaged: Count = 0
     turn_ignored_deg: Degrees = 0.0

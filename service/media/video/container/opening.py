@@ -66,8 +66,7 @@ def _max_pixels(limits: VideoLimits) -> str:
 
 def select_stream(container: Any) -> Any:
     """Return the picture track that a player shows: the default one, of several the largest."""
-    pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
-    streams = [s for s in container.streams.video if not s.disposition & pictures]
+    streams = _list_tracks(container)
     if not streams:
         raise UndecodableVideo("The file has no video track.")
     known = [s for s in streams if s.codec_context is not None and s.time_base]
@@ -75,7 +74,7 @@ def select_stream(container: Any) -> Any:
         raise UndecodableVideo("The video track is of a kind that cannot be decoded.")
     # An animated AVIF holds its first picture once more, as an item that lasts for no time.
     known = [s for s in known if s.duration or s.frames != 1] or known
-    if container.metadata.get("major_brand") == "avis" and len(known) > 1:
+    if _is_avif(container) and len(known) > 1:
         raise UnsupportedVideo(
             "The file is an animated AVIF with transparency, which is not read; convert it to GIF "
             "or WebM."
@@ -83,6 +82,21 @@ def select_stream(container: Any) -> Any:
     default = av.stream.Disposition.default
     chosen = [s for s in known if s.disposition & default] or known
     return max(chosen, key=lambda s: s.codec_context.width * s.codec_context.height)
+
+
+def count_unread(chosen: Any) -> int:
+    """Return how many tracks of pictures the file has beside the chosen one."""
+    container = chosen.container
+    return 0 if _is_avif(container) else len(_list_tracks(container)) - 1
+
+
+def _list_tracks(container: Any) -> list[Any]:
+    pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    return [s for s in container.streams.video if not s.disposition & pictures]
+
+
+def _is_avif(container: Any) -> bool:
+    return bool(container.metadata.get("major_brand") == "avis")
 
 
 def check_base(tag: str, states_colour: bool) -> None:

@@ -211,8 +211,9 @@ def test_default_track_is_read_else_the_largest(tmp_path, default) -> None:
                 out.mux(stream.encode(frame))
         for stream, _ in streams:
             out.mux(stream.encode(None))
-    info = read_clip(path).info
-    assert (info.width, info.height) == sizes[1 if default is None else default]
+    clip = read_clip(path)
+    assert (clip.info.width, clip.info.height) == sizes[1 if default is None else default]
+    assert clip.repairs.describe() == {"video_tracks_unread": 1}
 
 
 @pytest.mark.parametrize(
