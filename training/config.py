@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid")
+CROSS_ENTROPY = 0.2  # see StageConfig
 
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
@@ -108,6 +109,9 @@ class StageConfig:
     # between these shares of the stage.
     hard_cells: Factor = 0.0
     hard_cells_span: tuple[Share, Share] = (0.1, 0.8)
+    # Weight of the cross entropy of the fast network's matte beside its absolute error: with much
+    # of it a matte is the mean of what is likely, with little of it the median.
+    cross_entropy: Factor = CROSS_ENTROPY
     # Instead of data.paste_share and data.empty_share.
     paste_share: Share | None = None
     empty_share: Share | None = None

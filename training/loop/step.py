@@ -159,7 +159,9 @@ def compute_losses(
             predictions = model(x)
     predictions = [prediction.float() for prediction in predictions]
     if isinstance(model, FastNet):
-        losses = compute_fast_losses(*predictions, alpha, trimap, hard_cells)._asdict()
+        losses = compute_fast_losses(
+            *predictions, alpha, trimap, hard_cells, stage.cross_entropy
+        )._asdict()
         error = predictions[1].detach().sigmoid() - alpha
     elif stage.branches == "lr":
         losses = {"semantic": measure_cells(predictions[0], alpha, hard_cells)}

@@ -26,6 +26,26 @@ def test_unknown_pixels_weigh_four_times():
     assert (unknown - known).item() == pytest.approx(3 * 0.5)
 
 
+def test_without_cross_entropy_the_loss_is_least_at_the_median():
+    """Of ten pixels that look alike three are foreground."""
+    alpha = torch.zeros(1, 1, 32, 320)
+    alpha[..., :96] = 1
+    semantic = torch.zeros(1, 1, 2, 20)
+
+    def find_best(cross_entropy: float) -> float:
+        def measure(value: float) -> float:
+            matte = torch.logit(torch.full_like(alpha, value))
+            parts = compute_fast_losses(
+                semantic, matte, alpha, torch.zeros_like(alpha), cross_entropy=cross_entropy
+            )
+            return parts.matte.item()
+
+        return min((value / 100 for value in range(1, 100)), key=measure)
+
+    assert find_best(0.0) == 0.01
+    assert find_best(100.0) == pytest.approx(0.3, abs=0.011)
+
+
 def test_gradients_are_compared_at_three_scales():
     ramp = torch.arange(16.0).expand(1, 1, 16, 16)
     # Neighbours differ by 1, 2 and 4 along the rows: 0.25 (1 * 1 + 2 * 2 + 4 * 4).
