@@ -14,8 +14,20 @@ from export import ExportError
 from training.commands.common import EXIT_INTERRUPTED, check_multiple, fail
 
 
-def check_ref_size(value: int | None) -> int | None:
-    return None if value is None else check_multiple(value, 32)
+def check_ref_size(value: int) -> int:
+    return check_multiple(value, 32)
+
+
+def check_two_sizes(value: str | None) -> str | None:
+    if value is None:
+        return None
+    parts = value.split(",")
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"{value} is not two sizes, 256,384")
+    first, second = (check_ref_size(int(part)) for part in parts)
+    if first >= second:
+        raise typer.BadParameter(f"{value}: the smaller size comes first")
+    return value
 
 
 def export(
@@ -35,12 +47,13 @@ def export(
             help="shorter side in pixels at which the weights work best, a multiple of 32",
         ),
     ] = 512,
-    video_ref_size: Annotated[
-        int | None,
+    photo_ref_sizes: Annotated[
+        str | None,
         typer.Option(
-            callback=check_ref_size,
-            show_default="ref_size",
-            help="the same of clips and sessions, where speed counts as well",
+            metavar="N,N",
+            callback=check_two_sizes,
+            show_default="one pass",
+            help="the same of two passes over a photo: what is the person, and its outline",
         ),
     ] = None,
     licence: Annotated[
@@ -66,7 +79,7 @@ def export(
             licence,
             precision,
             uint8_input,
-            video_ref_size,
+            photo_ref_sizes,
         )
         export_checkpoint(options, console)
     except ExportError as error:

@@ -36,7 +36,7 @@ class Options:
     licence: str
     precision: str
     uint8_input: bool = False
-    video_ref_size: int | None = None
+    photo_ref_sizes: str | None = None
 
 
 def export_checkpoint(options: Options, console: Console) -> None:
@@ -71,7 +71,7 @@ def export_checkpoint(options: Options, console: Console) -> None:
             ref_size=str(options.ref_size),
             licence=options.licence,
             precision=options.precision,
-            video_ref_size=str(options.video_ref_size) if options.video_ref_size else None,
+            photo_ref_sizes=options.photo_ref_sizes,
         )
         with stage(console, "fold"):
             network = fold(model)

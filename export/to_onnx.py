@@ -12,8 +12,9 @@ The file's metadata_props (all values are strings) are all that the service know
     mean, std   `input = (rgb / 255 - mean) / std`, decimal fractions
     stride      H and W must be multiples of it
     ref_size    shorter side in pixels at which the weights work best
-    video_ref_size
-                the same of clips and sessions, where speed counts as well; may be left out
+    photo_ref_sizes
+                the same of two passes over a photo, for what is the person and for its outline,
+                `256,384`; may be left out
     licence     SPDX name of the licence of the weights
     precision   fp32
     input       "uint8" where the file takes pictures as they are (`export.pixels`): uint8
@@ -52,7 +53,7 @@ class Metadata:
     std: str = "0.5"
     stride: str = str(STRIDE)
     precision: str = "fp32"
-    video_ref_size: str | None = None
+    photo_ref_sizes: str | None = None
 
     def to_props(self) -> dict[str, str]:
         """Return what the file says."""

@@ -84,8 +84,8 @@ class MattingOptions(BaseModel):
         ge=MIN_REF_SIZE,
         le=MAX_REF_SIZE,
         multiple_of=32,
-        description="shorter side at the network, pixels; default: the model's own, which "
-        "/v1/models names for photos and for clips and sessions",
+        description="shorter side at the network, pixels; default: the model's own, and for photos "
+        "its `photo_ref_sizes` where /v1/models names them: two passes",
     )
     foreground: Literal["auto", "off"] = Field(
         "auto", description="estimate the person's own colour where alpha is between 0 and 1"

@@ -84,7 +84,7 @@ def prepare_frame(
 
 
 class FrameNetwork:
-    """A model at one `ref_size`; None: the model's own for clips. Made on the event loop.
+    """A model at one `ref_size`; None: the model's own. Made on the event loop.
 
     `caller` is for whom it runs. With `region` it sees that part of each frame alone, and mattes
     are 0 outside. All frames have one size.
@@ -103,7 +103,7 @@ class FrameNetwork:
         self._shape = 0, 0
         self._max_megapixels = settings.network_max_megapixels
         self._model = model
-        self._ref_size = ref_size or model.info.video_ref_size
+        self._ref_size = ref_size
         self._loop = asyncio.get_running_loop()
 
     @property

@@ -33,8 +33,8 @@ class Description(BaseModel):
         None, description="(height, width) of the input where it is fixed; pictures are stretched"
     )
     ref_size: int = Field(512, ge=32, le=4096, description="shorter side where it is not fixed")
-    video_ref_size: int | None = Field(
-        None, ge=32, le=4096, description="the same of clips and sessions; default: ref_size"
+    photo_ref_sizes: tuple[int, int] | None = Field(
+        None, description="of two passes over a photo: for what is the person, for its outline"
     )
     stride: int = Field(32, ge=1, le=256, description="both sides are multiples of it")
     mean: Colours = Field(description="of values in [0, 1]; one, or one for each channel")
@@ -60,6 +60,9 @@ class Description(BaseModel):
     def check_numbers(self) -> Self:
         if min(self.std if isinstance(self.std, tuple) else (self.std,)) <= 0:
             raise ValueError("std must be greater than 0")
+        first, second = self.photo_ref_sizes or (32, 64)
+        if not 32 <= first < second <= 4096:
+            raise ValueError("photo_ref_sizes must be two sizes from 32 to 4096, the smaller first")
         if self.size is not None and min(self.size) < 1:
             raise ValueError("size must be two numbers of pixels, height and width")
         return self

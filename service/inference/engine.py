@@ -206,7 +206,7 @@ def list_warm_sizes(info: ModelInfo, provider: str) -> list[tuple[int, int]]:
             max_megapixels=WARM_MEGAPIXELS,
         )
         for height, width in COMMON_SHAPES
-        for ref_size in {info.ref_size, info.video_ref_size or info.ref_size}
+        for ref_size in {info.ref_size, *(info.photo_ref_sizes or ())}
     }
     return sorted(sizes)
 

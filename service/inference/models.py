@@ -30,7 +30,8 @@ REQUIRED = (
     "licence",
     "precision",
 )
-SIZES = ("stride", "ref_size", "video_ref_size")  # the last one may be left out
+SIZES = ("stride", "ref_size")
+PHOTO_SIZES = "photo_ref_sizes"  # may be left out
 INPUT, OUTPUT = "input", "output"  # tensors of files with metadata
 PIXELS = "uint8"
 Numbers = float | tuple[float, float, float]
@@ -81,7 +82,7 @@ class ModelInfo:
     output: str = OUTPUT
     activation: Literal["none", "sigmoid"] = "none"
     stretch: float | None = None
-    video_ref_size: int | None = None
+    photo_ref_sizes: tuple[int, int] | None = None
     max_batch_size: int | None = None
     states: tuple[tuple[str, str], ...] = ()
     constants: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -190,7 +191,9 @@ def read_info(session: ort.InferenceSession, file: ModelFile) -> ModelInfo:
         fields: dict[str, Any] = {name: metadata[name] for name in REQUIRED}
         del fields["sha256"]
         numbers = {name: float(metadata[name]) for name in ("mean", "std")}
-        sizes = {name: int(metadata[name]) for name in SIZES if name in metadata}
+        sizes: dict[str, Any] = {name: int(metadata[name]) for name in SIZES}
+        if PHOTO_SIZES in metadata:
+            sizes[PHOTO_SIZES] = tuple(int(part) for part in metadata[PHOTO_SIZES].split(","))
         said = parse_description(fields | numbers | sizes)
     except ValueError as error:
         raise ModelError(f"the model's metadata cannot be read: {error}") from None
@@ -203,7 +206,7 @@ def read_info(session: ort.InferenceSession, file: ModelFile) -> ModelInfo:
         std=said.std,
         stride=said.stride,
         ref_size=said.ref_size,
-        video_ref_size=said.video_ref_size,
+        photo_ref_sizes=said.photo_ref_sizes,
         licence=said.licence,
         precision=said.precision,
         takes_trimap=channels == 4,
@@ -258,7 +261,7 @@ def _apply_description(said: Description, session: ort.InferenceSession, sha256:
         std=said.std,
         stride=said.stride,
         ref_size=min(said.size) if said.size else said.ref_size,
-        video_ref_size=None if said.size else said.video_ref_size,
+        photo_ref_sizes=None if said.size else said.photo_ref_sizes,
         licence=said.licence,
         precision=said.precision,
         fixed_size=said.size,

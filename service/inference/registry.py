@@ -127,7 +127,7 @@ class Model:
             "licence": info.licence,
             "precision": info.precision if engine is None else engine.precision,
             "ref_size": info.ref_size,
-            "video_ref_size": info.video_ref_size or info.ref_size,
+            "photo_ref_sizes": info.photo_ref_sizes and list(info.photo_ref_sizes),
             "fixed_size": info.fixed_size and list(info.fixed_size),
             "takes_trimap": info.takes_trimap,
             "recurrent": info.is_recurrent,

@@ -1,5 +1,6 @@
 """Decode one still and run the network on it."""
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from service.inference.models import ModelInfo, NetworkInput
 from service.inference.preprocessing import check_ref_size, prepare_input
 from service.matting.crop import Box, cut
 from service.matting.hint import Region, embed_matte, make_hint, read_strokes
+from service.matting.passes import join_passes
 from service.media.image.types import Picture
 from service.metrics import StageTimes
 from service.options import BACKGROUND, HINT, IMAGE, TRIMAP, find_region
@@ -69,17 +71,23 @@ async def matte_still(
             return still
         model = runtime.models.choose(options.model)
         limit = runtime.settings.network_max_megapixels
-        tensor, network_image = await runtime.workers.run(
-            prepare, model.info, still, options.ref_size, limit, box
-        )
+        passes = await runtime.workers.run(prepare, model.info, still, options.ref_size, limit, box)
     caller = Caller("image", owner)
-    matte = await model.infer(tensor, timeout_s=runtime.settings.request_timeout_s, caller=caller)
-    times.add("queue", matte.queue_s, before_s=matte.inference_s)
-    times.add("inference", matte.inference_s)
+    deadline_s = time.monotonic() + runtime.settings.request_timeout_s
+    mattes = []
+    for tensor, _ in passes:
+        left_s = max(0.0, deadline_s - time.monotonic())
+        matte = await model.infer(tensor, timeout_s=left_s, caller=caller)
+        times.add("queue", matte.queue_s, before_s=matte.inference_s)
+        times.add("inference", matte.inference_s)
+        mattes.append(matte.alpha)
+    alpha = mattes[0]
+    if len(mattes) > 1:
+        alpha = await runtime.workers.run(join_passes, *mattes)
     if box is not None:
-        whole = await runtime.workers.run(embed_matte, matte.alpha, box, image.shape[:2])
+        whole = await runtime.workers.run(embed_matte, alpha, box, image.shape[:2])
         return replace(still, matte=whole)
-    return replace(still, matte=matte.alpha, network_image=network_image)
+    return replace(still, matte=alpha, network_image=passes[-1][1])
 
 
 async def decode_still(runtime: Runtime, files: StillFiles, ticket: Ticket) -> MattedStill:
@@ -173,10 +181,10 @@ def prepare(
     ref_size: int | None,
     max_megapixels: float,
     box: Box | None = None,
-) -> tuple[NetworkInput, NDArray[np.uint8]]:
-    """Return the network's input for a decoded still, and as a picture; raises InvalidOption.
+) -> list[tuple[NetworkInput, NDArray[np.uint8]]]:
+    """Return the network's input for each pass over a still, and as a picture.
 
-    With `box` it is that part of the still.
+    With `box` it is that part of the still. The last pass is the largest. Raises InvalidOption.
     """
     image, trimap = still.picture.flat, still.trimap
     if trimap is not None:
@@ -184,4 +192,7 @@ def prepare(
     if box is not None:
         image = cut(image, box)
         trimap = None if trimap is None else cut(trimap, box)
-    return prepare_input(image, info, ref_size, max_megapixels, trimap)
+    sizes: tuple[int | None, ...] = (ref_size,)
+    if ref_size is None and info.photo_ref_sizes and min(image.shape[:2]) > info.photo_ref_sizes[0]:
+        sizes = info.photo_ref_sizes
+    return [prepare_input(image, info, size, max_megapixels, trimap) for size in sizes]

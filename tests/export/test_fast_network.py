@@ -12,7 +12,7 @@ from training.evaluation.predictor import Placement, open_predictor
 from training.network.checkpoint import load_model, save_checkpoint
 from training.network.fast import FastNet
 
-SIZES = ["--ref-size", "192", "--video-ref-size", "128"]
+SIZES = ["--ref-size", "192", "--photo-ref-sizes", "128,224"]
 
 
 @pytest.mark.slow
@@ -27,7 +27,7 @@ def test_fast_network_is_exported_to_the_contract_of_modnet(tmp_path):
     metadata = {item.key: item.value for item in model.metadata_props}
     assert metadata["name"] == "modnet-fast" and metadata["stride"] == "32"
     assert (metadata["ref_size"], metadata["mean"], metadata["std"]) == ("192", "0.5", "0.5")
-    assert metadata["video_ref_size"] == "128"
+    assert metadata["photo_ref_sizes"] == "128,224"
     # The norms are in the convolutions, the training head is gone.
     assert not [node for node in model.graph.node if node.op_type == "BatchNormalization"]
     assert not [weight for weight in model.graph.initializer if "aux" in weight.name]

@@ -85,11 +85,18 @@ def evaluate(options: EvaluateOptions) -> None:
     if options.clips and (options.trimap or options.sheet):
         raise EvaluationError("--trimap and --sheet are for photos, not for --clips")
     ref_size = choose_ref_size(options, predictor)
+    # Photos pass as they are served, perhaps twice, unless a size is given.
+    fed = None if ref_size == predictor.ref_size and options.ref_size is None else ref_size
     cases = find_cases(options)
-    measure = measure_clip if options.clips else measure_photo
+
+    def measure(case: Pair) -> Result:
+        if options.clips:
+            return measure_clip(predictor, case, ref_size)
+        return measure_photo(predictor, case, fed)
+
     start = time.monotonic()
     with track(list(cases.values())) as tracked:
-        measured = [measure(predictor, case, ref_size) for case in tracked]
+        measured = [measure(case) for case in tracked]
     elapsed_s = time.monotonic() - start
 
     folders: dict[str, list[Result]] = {}
@@ -117,7 +124,7 @@ def evaluate(options: EvaluateOptions) -> None:
         write_json(options.json, results, about)
     if options.sheet:
         worst = sorted(results, key=lambda result: -result.values["mad"])[:WORST_CASES]
-        rows = [draw_case(predictor, cases[r.id], r, ref_size) for r in worst]
+        rows = [draw_case(predictor, cases[r.id], r, fed) for r in worst]
         draw_sheet(rows).save(options.sheet, format="PNG")
 
 

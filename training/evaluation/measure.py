@@ -17,6 +17,7 @@ from training.evaluation.predictor import (
     Predictor,
     PredictorError,
     choose_size,
+    join_passes,
     make_tensor,
     resize_alpha,
     settle_ends,
@@ -42,8 +43,30 @@ def predict_alpha(
 
     A trimap is (H, W) uint8 in {0, 1, 2}. Raises PredictorError for a matte that is not finite.
     """
-    height, width = image.shape[:2]
-    size = choose_size(height, width, ref_size)
+    return resize_alpha(run_once(predictor, image, ref_size, trimap), *image.shape[:2])
+
+
+def predict_photo(
+    predictor: Predictor, image: np.ndarray, ref_size: int | None, trimap: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the matte of a photo as it is served, but for refining.
+
+    Without a `ref_size` it is the network's own, or a photo that is not small passes twice, where
+    the network says so. Else see predict_alpha.
+    """
+    sizes = predictor.photo_ref_sizes
+    if ref_size is None and sizes and min(image.shape[:2]) > sizes[0]:
+        matte = join_passes(*(run_once(predictor, image, size, trimap) for size in sizes))
+    else:
+        matte = run_once(predictor, image, ref_size or predictor.ref_size, trimap)
+    return resize_alpha(matte, *image.shape[:2])
+
+
+def run_once(
+    predictor: Predictor, image: np.ndarray, ref_size: int, trimap: np.ndarray | None
+) -> np.ndarray:
+    """Return the matte (h, w) of one pass, at the size that the network sees."""
+    size = choose_size(*image.shape[:2], ref_size)
     tensor = make_tensor(image, size)
     if trimap is not None:
         trimap = cv2.resize(trimap, size[::-1], interpolation=cv2.INTER_NEAREST)
@@ -51,11 +74,11 @@ def predict_alpha(
     matte = predictor.run(tensor[None])[0]
     if not np.isfinite(matte).all():
         raise PredictorError(f"{predictor.path}: gives values that are not numbers")
-    return resize_alpha(matte, height, width)
+    return matte
 
 
 def predict_pair(
-    predictor: Predictor, pair: Pair, ref_size: int
+    predictor: Predictor, pair: Pair, ref_size: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the photo (H, W, 3) uint8, its true alpha and its matte, both (H, W) float32.
 
@@ -64,7 +87,7 @@ def predict_pair(
     """
     image, label = read_photo(pair)
     trimap = make_trimap(label, np.random.default_rng(0)) if predictor.in_channels == 4 else None
-    alpha = settle_ends(predict_alpha(predictor, image, ref_size, trimap))
+    alpha = settle_ends(predict_photo(predictor, image, ref_size, trimap))
     return image, np.float32(label) / 255, alpha
 
 
@@ -76,15 +99,15 @@ def read_photo(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     return image, label
 
 
-def measure_photo(predictor: Predictor, pair: Pair, ref_size: int) -> Result:
-    """Return the MEASURES of one photo."""
+def measure_photo(predictor: Predictor, pair: Pair, ref_size: int | None) -> Result:
+    """Return the MEASURES of one photo; `ref_size` None: as it is served (see predict_photo)."""
     image, label, alpha = predict_pair(predictor, pair, ref_size)
     values = {name: measure(alpha, label) for name, measure in MEASURES.items()}
     return Result(pair.id, image.shape[1], image.shape[0], values)
 
 
 def draw_case(
-    predictor: Predictor, pair: Pair, result: Result, ref_size: int
+    predictor: Predictor, pair: Pair, result: Result, ref_size: int | None
 ) -> tuple[str, list[np.ndarray]]:
     """Return a row for draw_sheet: photo, true alpha, matte, and their difference."""
     image, label, alpha = predict_pair(predictor, pair, ref_size)

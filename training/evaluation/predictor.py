@@ -1,6 +1,6 @@
 """One network to measure, a checkpoint or an ONNX file, fed as the service feeds it.
 
-The four functions on pictures are the service's own, said again because neither side may import
+The five functions on pictures are the service's own, said again because neither side may import
 the other; a test compares them.
 """
 
@@ -25,6 +25,9 @@ MAX_MEGAPIXELS = 1.5  # the service's default for the network's input
 MAX_ENLARGED = 4
 # Alpha that is as good as 0 or 1, and where it is as the network says again.
 FAINT, SETTLED = 2 / 255, 8 / 255
+# Where two passes are joined: cells of the larger matte, the smaller one's share, gain, and alpha
+# of the furthest logits.
+CELL, SHARE, GAIN, LEAST = 16, 0.65, 1.15, 1e-4
 
 
 class PredictorError(ValueError):
@@ -36,6 +39,7 @@ class Predictor(Protocol):
 
     path: Path
     ref_size: int
+    photo_ref_sizes: tuple[int, ...]  # of two passes over photos, or of none
     in_channels: int
     runs_on: str  # runtime, device and threads, for people
 
@@ -56,6 +60,7 @@ class TorchPredictor:
         torch.set_num_threads(threads)
         self._model.to(device)
         self.ref_size = DEFAULT_REF_SIZE
+        self.photo_ref_sizes: tuple[int, ...] = ()
         self.in_channels: int = self._model.architecture["in_channels"]
         self.runs_on = describe("torch", device, threads)
         self._device = device
@@ -85,6 +90,10 @@ class OnnxPredictor:
         if not ref_size.isdecimal() or int(ref_size) == 0:
             raise PredictorError(f"{path}: ref_size is {ref_size}")
         self.ref_size = int(ref_size)
+        sizes = metadata.get("photo_ref_sizes")
+        self.photo_ref_sizes: tuple[int, ...] = (
+            tuple(int(size) for size in sizes.split(",")) if sizes else ()
+        )
         self.in_channels: int = inputs[0].shape[1]
         self.runs_on = describe("onnxruntime", device, threads)
 
@@ -198,6 +207,20 @@ def make_tensor(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.f
         method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         image = cv2.resize(image, (width, height), interpolation=method)
     return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / np.float32(127.5) - 1
+
+
+def join_passes(semantic: NDArray[np.float32], detail: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a matte (H, W): the parts that `semantic` (h, w) sees, the outline of `detail`."""
+    height, width = detail.shape
+    fine, coarse = (
+        np.log(inside / (1 - inside))
+        for inside in (np.clip(one, LEAST, 1 - LEAST) for one in (detail, semantic))
+    )
+    cells = max(1, width // CELL), max(1, height // CELL)
+    difference = cv2.resize(coarse, (width, height)) - fine
+    moved = cv2.resize(difference, cells, interpolation=cv2.INTER_AREA)
+    joined = GAIN * (fine + SHARE * cv2.resize(moved, (width, height)))
+    return np.float32(1 / (1 + np.exp(-joined)))
 
 
 def resize_alpha(alpha: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

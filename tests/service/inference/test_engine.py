@@ -152,18 +152,19 @@ def test_missing_metadata_is_refused(tmp_path, key):
 
 
 @pytest.mark.parametrize(
-    "key, value", [("mean", "half"), ("stride", "32.5"), ("ref_size", ""), ("video_ref_size", "8")]
+    "key, value",
+    [("mean", "half"), ("stride", "32.5"), ("ref_size", ""), ("photo_ref_sizes", "384,256")],
 )
 def test_metadata_that_is_no_number_is_refused(tmp_path, key, value):
     path = write_model(tmp_path / "tiny.onnx", metadata=METADATA | {key: value})
     assert_refused(path, "metadata")
 
 
-@pytest.mark.parametrize("size", [256, None])
-def test_size_for_frames_may_be_left_out(tmp_path, size):
-    metadata = METADATA if size is None else METADATA | {"video_ref_size": str(size)}
+@pytest.mark.parametrize("sizes", [(256, 384), None])
+def test_sizes_of_two_passes_may_be_left_out(tmp_path, sizes):
+    metadata = METADATA if sizes is None else METADATA | {"photo_ref_sizes": "256,384"}
     path = write_model(tmp_path / "tiny.onnx", metadata=metadata)
-    assert load(path).info.video_ref_size == size
+    assert load(path).info.photo_ref_sizes == sizes
 
 
 @pytest.mark.parametrize("names", [{"input_name": "image"}, {"output_name": "matte"}])

@@ -105,8 +105,8 @@ def test_a_gpu_is_warmed_up_for_all_common_shapes() -> None:
     assert list_warm_sizes(FAKE_INFO, CPU) == [(256, 256)]
     sizes = list_warm_sizes(replace(FAKE_INFO, ref_size=320), CUDA)
     assert {(320, 320), (320, 576), (576, 320), (320, 416), (480, 320)} <= set(sizes)
-    both = list_warm_sizes(replace(FAKE_INFO, ref_size=320, video_ref_size=256), CUDA)
-    assert {*sizes, (256, 448)} < {*both}
+    both = list_warm_sizes(replace(FAKE_INFO, ref_size=320, photo_ref_sizes=(256, 384)), CUDA)
+    assert {*sizes, (256, 448), (384, 672)} < {*both}
     assert list_warm_sizes(replace(FAKE_INFO, fixed_size=(96, 64)), CUDA) == [(96, 64)]
 
 

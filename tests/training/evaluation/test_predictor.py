@@ -14,7 +14,7 @@ from tests.helpers import post_image
 from tests.onnx_files import METADATA, write_model
 from tests.tiny_network import export_tiny
 from training.evaluation import predictor
-from training.evaluation.measure import predict_alpha
+from training.evaluation.measure import predict_photo
 from training.evaluation.predictor import Placement, PredictorError, open_predictor
 from training.network.checkpoint import save_checkpoint
 from training.network.modnet import MODNet
@@ -124,5 +124,5 @@ def test_matte_is_the_one_that_is_served(make_client, portrait, portrait_jpeg):
     served = np.asarray(Image.open(io.BytesIO(answer.content)))
     network = open_predictor(Settings.model_fields["model_path"].default, Placement(threads=1))
     image = np.asarray(Image.open(io.BytesIO(portrait_jpeg)))
-    alpha = predictor.settle_ends(predict_alpha(network, image, network.ref_size))
+    alpha = predictor.settle_ends(predict_photo(network, image, None))
     np.testing.assert_allclose(served / 255, alpha, atol=0.6 / 255)

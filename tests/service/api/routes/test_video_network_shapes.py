@@ -1,6 +1,5 @@
-"""What the network sees of frames: their size, and people as they are shown."""
+"""What the network sees of clips whose pixels are not square: people as they are shown."""
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,9 +9,6 @@ import pytest
 from tests.clips import make_clip
 from tests.conftest import open_client
 from tests.fakes import FakeEngine
-from tests.helpers import encode
-from tests.sessions import SessionClient
-from tests.sockets import LiveSession, receive_answer, serve
 from tests.videos import post, read_cutouts
 
 SIZES = {1: (192, 96), 2: (96, 96), Fraction(1, 2): (192, 48), Fraction(16, 11): (132, 96)}
@@ -54,27 +50,3 @@ def test_matte_of_other_pixels_has_the_size_of_the_frame(tmp_path: Path) -> None
     for image in read_cutouts(answer.content):
         assert image.shape == (96, 192, 4)
         assert image[:, :90, 3].min() == 255 and image[:, 102:, 3].max() == 0
-
-
-@pytest.mark.parametrize("kind", ["clip", "chunk", "live"])
-def test_frames_have_a_size_of_their_own_at_the_network(tmp_path: Path, kind: str) -> None:
-    clip = make_clip(tmp_path / "a.mp4", seconds=0.1, size=(192, 96), tone=False).read_bytes()
-    engine = FakeEngine()
-    engine.info = replace(engine.info, ref_size=96, video_ref_size=64)
-    with serve(engine) as client:
-        photo = encode(np.zeros((96, 192, 3), np.uint8), "PNG")
-        assert client.post("/v1/image", files={"file": photo}).status_code == 200
-        assert engine.shapes.pop() == (1, 3, 96, 192)
-        for given, side in (({}, 64), ({"ref_size": 96}, 96)):
-            if kind == "clip":
-                assert post(client, clip, **given).status_code == 200
-            elif kind == "chunk":
-                SessionClient(client, **given).send(clip)
-            else:
-                with LiveSession(client, smoothing="off", **given).connect() as socket:
-                    socket.send(photo)
-                    receive_answer(socket)
-            assert {shape[1:] for shape in engine.shapes} == {(3, side, 2 * side)}
-            engine.shapes.clear()
-        (model,) = client.get("/v1/models").json()["models"]
-    assert (model["ref_size"], model["video_ref_size"]) == (96, 64)
