@@ -17,7 +17,8 @@ from training.network.checkpoint import build_model, read_checkpoint
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "service" / "weights"
 CHECKPOINTS = ROOT / "training" / "weights"
-VERSIONS = {"modnet": "3", "modnet-fast": "4"}
+VERSIONS = {"modnet": "3", "modnet-fast": "5"}
+PHOTO_SIZES = {"modnet": {}, "modnet-fast": {"photo_ref_sizes": "256,384"}}
 NAMES = sorted(VERSIONS)
 
 
@@ -57,6 +58,7 @@ def test_metadata_and_report_agree(name, session, onnx_bytes, report):
         "ref_size": "320",
         "licence": "Apache-2.0",
         "precision": "fp32",
+        **PHOTO_SIZES[name],
     }
     assert report["onnx_sha256"] == hashlib.sha256(onnx_bytes).hexdigest()
     assert report["max_abs"] <= report["tolerance"]
