@@ -31,6 +31,7 @@ _RGB, _PALETTE = 2, 3
 _TRUE_COLOUR = (_RGB, _PALETTE, 6)
 # A picture of 25 MB in the smallest pieces that encoders write has 6,000.
 MAX_CHUNKS = 65_536
+_FRAME_BYTES = 12 + 26  # of the chunk that begins a frame
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,11 @@ def mend_png(data: bytes | bytearray) -> PngFile:
 
 
 def count_frames(data: bytes | bytearray) -> int:
-    """Return how many frames an animation says it has, 1 for a still."""
-    for kind, start, _ in _walk(data):
-        if kind == b"acTL":
-            return int.from_bytes(data[start + 8 : start + 12], "big")
-        if kind == b"IDAT":
-            break
-    return 1
+    """Return how many frames of an animation there are, 1 for a still, whatever its header says."""
+    frames = sum(
+        kind == b"fcTL" and end - start == _FRAME_BYTES for kind, start, end in _walk(data)
+    )
+    return max(1, frames)
 
 
 def _walk(data: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:
