@@ -18,7 +18,7 @@ from rich.progress import track
 
 from benchmarks.serving import describe_run
 from service.inference.engine import OnnxEngine
-from service.inference.preprocessing import fit_to_network
+from service.inference.photos import run_photo
 from service.matting.fine import refine_strands
 from service.matting.refine import refine_alpha
 from service.settings import DEFAULT_MODEL, Settings
@@ -71,8 +71,7 @@ def main() -> None:
     scores: dict[str, list[tuple[float, ...]]] = {name: [] for name in REFINEMENTS}
     for pair in track(pairs, description="photos"):
         image, alpha = read_image(pair.photo), read_alpha(pair)
-        tensor = fit_to_network(image, engine.info, None, settings.network_max_megapixels)
-        matte = engine.run(tensor[np.newaxis])[0]
+        matte = run_photo(engine, image, settings.network_max_megapixels)
         zoom = (options.megapixels * 1e6 / alpha.size) ** 0.5
         large = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_LANCZOS4)
         for name, refine in REFINEMENTS.items():

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from benchmarks.serving import describe_run
 from service.inference.engine import OnnxEngine
-from service.inference.preprocessing import fit_to_network
+from service.inference.photos import run_photo
 from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
 from service.settings import DEFAULT_MODEL, Settings
@@ -37,16 +37,14 @@ def main() -> None:
     scores: dict[str, list[list[float]]] = {"off": [], "auto": []}
     for pair in track(pairs, description="photos"):
         image, alpha = read_image(pair.photo), np.float32(read_image(pair.alpha, "L")) / 255
-        tensor = fit_to_network(
-            image, engine.info, options.ref_size, settings.network_max_megapixels
-        )
-        matte = engine.run(tensor[np.newaxis])[0]
+        matte = run_photo(engine, image, settings.network_max_megapixels, options.ref_size)
         for name, found in (
             ("off", resize_alpha(matte, *alpha.shape)),
             ("auto", refine_alpha(image, matte)),
         ):
             scores[name].append([float(metric(found, alpha)) for metric in METRICS.values()])
-    size = options.ref_size or engine.info.ref_size
+    own = engine.info.photo_ref_sizes or (engine.info.ref_size,)
+    size = options.ref_size or " + ".join(map(str, own))
     rows = []
     for name, measured in scores.items():
         means = dict(zip(METRICS, np.mean(measured, axis=0).tolist(), strict=True))

@@ -19,8 +19,10 @@ from rich.progress import Progress
 
 from benchmarks.serving import describe_run, make_photo, serve
 from service.inference.engine import OnnxEngine
+from service.inference.photos import list_photo_sizes
 from service.inference.preprocessing import fit_to_network
 from service.matting.composite import quantise_alpha
+from service.matting.passes import join_passes
 from service.matting.refine import refine_alpha
 from service.media.image.writer import encode_image
 from service.settings import Settings
@@ -47,8 +49,12 @@ def time_stages(engine: OnnxEngine, settings: Settings, jpeg: bytes) -> dict[str
         return result
 
     image = measure("decode", lambda: decode(jpeg))
-    tensor = fit_to_network(image, engine.info, None, settings.network_max_megapixels)
-    matte = measure("network", lambda: engine.run(tensor[np.newaxis])[0])
+    inputs = [
+        fit_to_network(image, engine.info, size, settings.network_max_megapixels)[np.newaxis]
+        for size in list_photo_sizes(engine.info, image.shape, None)
+    ]
+    mattes = measure("network", lambda: [engine.run(batch)[0] for batch in inputs])
+    matte = join_passes(*mattes) if len(mattes) > 1 else mattes[0]
     alpha = measure("refine", lambda: refine_alpha(image, matte))
     grey = quantise_alpha(alpha)
     measure("png", lambda: encode_image(grey, "png", quality=90, compression=1))

@@ -14,7 +14,7 @@ import numpy as np
 from skimage import data
 
 from service.inference.engine import OnnxEngine
-from service.inference.preprocessing import fit_to_network
+from service.inference.photos import run_photo
 from service.matting.composite import composite_over_colour
 from service.matting.foreground import estimate_foreground
 from service.matting.refine import refine_alpha
@@ -69,8 +69,7 @@ def main() -> int:
     engine = OnnxEngine(Settings(device="cpu"))
 
     def matte(photo: np.ndarray) -> np.ndarray:
-        tensor = fit_to_network(photo, engine.info, None, Settings().network_max_megapixels)
-        return refine_alpha(photo, engine.run(tensor[np.newaxis])[0])
+        return refine_alpha(photo, run_photo(engine, photo, Settings().network_max_megapixels))
 
     astronaut = data.astronaut()
     alpha = matte(astronaut)

@@ -12,6 +12,7 @@ from service.errors import InvalidOption
 from service.gate import Ticket
 from service.inference.fair_queue import Caller
 from service.inference.models import ModelInfo, NetworkInput
+from service.inference.photos import list_photo_sizes
 from service.inference.preprocessing import check_ref_size, prepare_input
 from service.matting.crop import Box, cut
 from service.matting.hint import Region, embed_matte, make_hint, read_strokes
@@ -192,7 +193,5 @@ def prepare(
     if box is not None:
         image = cut(image, box)
         trimap = None if trimap is None else cut(trimap, box)
-    sizes: tuple[int | None, ...] = (ref_size,)
-    if ref_size is None and info.photo_ref_sizes and min(image.shape[:2]) > info.photo_ref_sizes[0]:
-        sizes = info.photo_ref_sizes
+    sizes = list_photo_sizes(info, image.shape, ref_size)
     return [prepare_input(image, info, size, max_megapixels, trimap) for size in sizes]

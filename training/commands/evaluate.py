@@ -86,7 +86,9 @@ def evaluate(options: EvaluateOptions) -> None:
         raise EvaluationError("--trimap and --sheet are for photos, not for --clips")
     ref_size = choose_ref_size(options, predictor)
     # Photos pass as they are served, perhaps twice, unless a size is given.
-    fed = None if ref_size == predictor.ref_size and options.ref_size is None else ref_size
+    fed = options.ref_size if options.protocol == "plain" else ref_size
+    passes = predictor.photo_ref_sizes if fed is None and not options.clips else ()
+    shown = " + ".join(map(str, passes or (ref_size,)))
     cases = find_cases(options)
 
     def measure(case: Pair) -> Result:
@@ -105,7 +107,7 @@ def evaluate(options: EvaluateOptions) -> None:
     for name, group in folders.items():
         if len(folders) > 1:
             print(f"{name}:\n")
-        print(format_results(options, group, ref_size) + "\n" * (len(folders) > 1))
+        print(format_results(options, group, shown) + "\n" * (len(folders) > 1))
     print(f"{predictor.runs_on}, {elapsed_s:.0f} s in all")
     results = [replace(result, id=id) for id, result in zip(cases, measured, strict=True)]
     about = {
@@ -113,6 +115,7 @@ def evaluate(options: EvaluateOptions) -> None:
         "sha256": hashlib.sha256(options.model.read_bytes()).hexdigest(),
         "protocol": options.protocol,
         "ref_size": ref_size,
+        "photo_ref_sizes": passes,
         "split": options.split,
         "trimap": options.trimap,
     }
@@ -195,7 +198,7 @@ def track(cases: Sequence[Pair]) -> Iterator[Iterator[Pair]]:
         yield iter(progress.track(cases, total=len(cases)))
 
 
-def format_results(options: EvaluateOptions, results: list[Result], ref_size: int) -> str:
+def format_results(options: EvaluateOptions, results: list[Result], size: str) -> str:
     """Return the means, by folder too where there are several, and the paper's row for `ppm`."""
     names = list(results[0].values)
 
@@ -203,10 +206,10 @@ def format_results(options: EvaluateOptions, results: list[Result], ref_size: in
         return [title, size, count, *format_values(values, names)]
 
     mean = average_results(results)
-    rows = [make_row(options.model.name, str(ref_size), str(len(results)), mean)]
+    rows = [make_row(options.model.name, size, str(len(results)), mean)]
     for folder, group in group_by_folder(results).items():
         title = f"- {folder or '.'}"
-        rows.append(make_row(title, str(ref_size), str(len(group)), average_results(group)))
+        rows.append(make_row(title, size, str(len(group)), average_results(group)))
     if options.protocol == "ppm" and not options.clips:
         rows += [make_row(title, "512", "100", values) for title, values in PUBLISHED.items()]
     count = "clips" if options.clips else "photos"

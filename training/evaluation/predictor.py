@@ -91,9 +91,10 @@ class OnnxPredictor:
             raise PredictorError(f"{path}: ref_size is {ref_size}")
         self.ref_size = int(ref_size)
         sizes = metadata.get("photo_ref_sizes")
-        self.photo_ref_sizes: tuple[int, ...] = (
-            tuple(int(size) for size in sizes.split(",")) if sizes else ()
-        )
+        parts = sizes.split(",") if sizes is not None else []
+        if not all(part.isdecimal() and int(part) > 0 for part in parts):
+            raise PredictorError(f"{path}: photo_ref_sizes is {sizes}")
+        self.photo_ref_sizes: tuple[int, ...] = tuple(map(int, parts))
         self.in_channels: int = inputs[0].shape[1]
         self.runs_on = describe("onnxruntime", device, threads)
 
