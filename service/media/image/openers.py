@@ -107,7 +107,7 @@ def _open_png(data: bytes | bytearray) -> Source:
     if "Raw profile type exif" not in file.info:
         file.info["exif"] = png.exif
     source.colour, source.icc = png.colour, png.icc
-    source.notes = _drop_notes(png.dropped)
+    source.notes, source.pictures = _drop_notes(png.dropped), png.frames
     source.load = lambda: _load_png(png, file)
     return source
 
@@ -173,7 +173,7 @@ def _order_channels(deep: NDArray[np.uint16]) -> Deep:
 
 
 def _open_tiff(data: bytes | bytearray) -> Source:
-    chosen, page = choose_page(data)
+    chosen, page, count = choose_page(data)
     # Pillow's own reader mixes up planes of 16 bits; libtiff, which it has for all else, does not.
     TiffImagePlugin.READ_LIBTIFF = page is not None and page.needs_libtiff
     try:
@@ -184,6 +184,7 @@ def _open_tiff(data: bytes | bytearray) -> Source:
     if page is not None and page.is_signed_byte:  # Pillow takes them for unsigned ones
         raise UndecodableImage(f"a coding of TIFF that is not read: {page.layout}")
     source = take_file(file)
+    source.pictures = count
 
     def load() -> Pixels:
         file.load()

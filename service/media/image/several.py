@@ -1,8 +1,6 @@
 """Files of several pictures, of which one is read: what is said of the others."""
 
 from service.media.image.formats.gif import is_animation
-from service.media.image.formats.png import count_frames
-from service.media.image.formats.tiff import count_pages
 from service.media.image.source import Source
 
 
@@ -15,9 +13,9 @@ def note_others(source: Source, data: bytes | bytearray) -> list[str]:
         case "GIF":
             return ["of an animation the first frame"] if is_animation(data) else []
         case "PNG":
-            count, what = count_frames(data), "frames the first"
+            count, what = source.pictures, "frames the first"
         case "TIFF":
-            count, what = count_pages(data), "pages the first"
+            count, what = source.pictures, "pages the first"
         case "WEBP" | "AVIF":
             count, what = getattr(source.file, "n_frames", 1), "frames the first"
         case "HEIF":

@@ -76,6 +76,7 @@ class Source:
 
     `file` is Pillow's, None where `load` decodes without it. `colour` is what the file says by
     codes or numbers, `icc` its profile; None: what Pillow finds. `notes` say what was dropped.
+    `pictures`: frames of a PNG, pages of a TIFF.
     """
 
     format: str
@@ -86,6 +87,7 @@ class Source:
     icc: bytes | None = None
     orientation: int = 1
     notes: list[str] = field(default_factory=list)
+    pictures: int = 0
 
     def release(self) -> None:
         """Forget the file, whose pixels have been loaded."""

@@ -31,7 +31,7 @@ _RGB, _PALETTE = 2, 3
 _TRUE_COLOUR = (_RGB, _PALETTE, 6)
 # A picture of 25 MB in the smallest pieces that encoders write has 6,000.
 MAX_CHUNKS = 65_536
-_FRAME_BYTES = 12 + 26  # of the chunk that begins a frame
+_FRAME_BYTES = 26  # of the chunk that begins a frame
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PngFile:
     """A PNG that Pillow reads: `data`; `colour` and `icc` as described, at most one of them.
 
     `bits` is the depth, `key` the value that is transparent; `is_whole` says that the last chunk is
-    there, `dropped` names damaged ones.
+    there, `dropped` names damaged ones; `frames` of an animation are counted, not believed.
     """
 
     data: bytes | bytearray
@@ -50,6 +50,7 @@ class PngFile:
     key: bytes = b""
     is_whole: bool = True
     dropped: tuple[str, ...] = ()
+    frames: int = 0
 
     @property
     def is_interlaced(self) -> bool:
@@ -78,7 +79,7 @@ def mend_png(data: bytes | bytearray) -> PngFile:
     """
     kept, told = [SIGNATURE], dict[bytes, bytes]()
     dropped: list[str] = []
-    is_whole, has_palette, key = False, False, b""
+    is_whole, has_palette, key, frames = False, False, b"", 0
     for kind, start, end in _walk(data):
         content = memoryview(data)[start + 8 : end - 4]
         is_sound = _is_sound(data, start, end)
@@ -87,6 +88,7 @@ def mend_png(data: bytes | bytearray) -> PngFile:
         if kind == b"IDAT" and data[25] == _PALETTE and not has_palette:
             raise UndecodableImage("the PNG has no palette, which its pixels need")
         has_palette = has_palette or kind == b"PLTE"
+        frames += kind == b"fcTL" and is_sound and len(content) == _FRAME_BYTES
         if kind == b"tRNS" and not (is_sound and _has_key(content, data)):
             dropped.append("tRNS")
         elif kind in _PIXELS:
@@ -105,15 +107,7 @@ def mend_png(data: bytes | bytearray) -> PngFile:
     colour, icc = _describe(told, is_grey)
     exif = told.get(b"eXIf", b"")
     mended = b"".join(kept) if is_whole else _join_cut(data, kept)
-    return PngFile(mended, colour, icc, exif, depth, key, is_whole, tuple(dropped))
-
-
-def count_frames(data: bytes | bytearray) -> int:
-    """Return how many frames of an animation there are, 1 for a still, whatever its header says."""
-    frames = sum(
-        kind == b"fcTL" and end - start == _FRAME_BYTES for kind, start, end in _walk(data)
-    )
-    return max(1, frames)
+    return PngFile(mended, colour, icc, exif, depth, key, is_whole, tuple(dropped), frames)
 
 
 def _walk(data: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:

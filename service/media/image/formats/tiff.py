@@ -109,9 +109,10 @@ class Page:
         )
 
 
-def choose_page(data: bytes | bytearray) -> tuple[bytes | bytearray, Page | None]:
+def choose_page(data: bytes | bytearray) -> tuple[bytes | bytearray, Page | None, int]:
     """Return the file with its picture as the first page, and that page; None: left to Pillow.
 
+    The last is how many pages have pictures, small versions of others left out.
     Raises UnknownFormat for a camera's raw file, TooComplexImage for very many tags.
     """
     if bytes(data[8:10]) == b"CR" and data[:2] == b"II":
@@ -119,22 +120,17 @@ def choose_page(data: bytes | bytearray) -> tuple[bytes | bytearray, Page | None
     reader = _Reader(data)
     pages = list(reader.walk())
     if not pages:
-        return data, None
+        return data, None, 0
     if any(page.is_raw for page in pages):
         is_dng = any(_DNG_VERSION in page.tags for page in pages)
         raise refuse_raw("DNG" if is_dng else "with the pattern of a sensor, CFA")
     full = [page for page in pages if not page.is_reduced and page.pixels > 0]
     page = full[0] if full else max(pages, key=lambda one: one.pixels)
     if reader.is_big and reader.order == ">":
-        return reader.rewrite(page), page
+        return reader.rewrite(page), page, len(full)
     if page is not pages[0]:
-        return reader.point_at(page), page
-    return data, page
-
-
-def count_pages(data: bytes | bytearray) -> int:
-    """Return how many pictures the file has, small versions of others left out."""
-    return sum(not page.is_reduced and page.pixels > 0 for page in _Reader(data).walk())
+        return reader.point_at(page), page, len(full)
+    return data, page, len(full)
 
 
 def fix_palette(file: TiffImagePlugin.TiffImageFile, page: Page | None) -> None:

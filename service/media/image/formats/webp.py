@@ -30,11 +30,12 @@ def is_cut(data: bytes | bytearray) -> bool:
 def walk_chunks(data: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:
     """Yield kind, start and end of the content of each chunk, the last one cut off at the end.
 
+    What lies behind the length that the header states is no part of the file, as for libwebp.
     Raises TooComplexImage.
     """
-    at = 12
+    at, end = 12, min(len(data), count_stated(data))
     for _ in range(MAX_CHUNKS):
-        if at + 8 > len(data):
+        if at + 8 > end:
             return
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         yield bytes(data[at : at + 4]), at + 8, min(at + 8 + size, len(data))

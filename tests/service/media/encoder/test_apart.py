@@ -48,7 +48,8 @@ def test_child_ends_when_nobody_waits_for_it(photo) -> None:
     before, files = list_children(), psutil.Process().num_fds()
     with pytest.raises(TooLate):
         encode_apart({"picture": photo}, b"", b"", lambda: list_children() != before, format="webp")
-    assert list_children() == before and psutil.Process().num_fds() == files
+    # Those of other tests may end meanwhile.
+    assert set(list_children()) <= set(before) and psutil.Process().num_fds() == files
 
 
 def test_child_that_the_system_ends_is_503(photo) -> None:

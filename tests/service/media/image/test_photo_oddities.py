@@ -192,3 +192,9 @@ def test_animation_of_one_frame_is_told_no_others(photo):
     still = encode(Image.fromarray(photo), "GIF")
     comment = b"!\xfe\x05hello\0"
     assert read(still[:-1] + comment + still[-1:]).notes == ()
+
+
+@pytest.mark.parametrize("format", MANY)
+def test_much_behind_a_picture_is_neither_read_nor_told(photo, format):
+    still = encode(Image.fromarray(photo), format)
+    assert read(still + bytes(2 << 20)).notes == ()
