@@ -1,10 +1,11 @@
 """The Helm chart, rendered by Helm itself, against the schemas of Kubernetes."""
 
+import importlib
 import subprocess
 import sys
+from types import ModuleType
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -14,6 +15,13 @@ from service.settings import ENV_PREFIX, Settings, load_settings
 from tests.helpers import ROOT
 
 chart = pytest.importorskip("helm_python.chart", reason="there is no wheel of Helm here")
+
+
+@pytest.fixture(scope="module")
+def kubernetes_validate() -> ModuleType:
+    """The schemas of Kubernetes, which take seconds to import: not in each process of a run."""
+    return importlib.import_module("kubernetes_validate")
+
 
 FOLDER = ROOT / "deploy" / "helm" / "matting"
 SCRIPT = ROOT / "deploy" / "kubernetes" / "make_manifests.py"
@@ -108,7 +116,9 @@ def test_helm_finds_nothing_to_say_about_the_chart() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_manifest_fits_the_schema_of_kubernetes(name: str, version: str) -> None:
+def test_every_manifest_fits_the_schema_of_kubernetes(
+    kubernetes_validate, name: str, version: str
+) -> None:
     documents = render(VARIANTS[name])
     assert {document["kind"] for document in documents} >= {
         "StatefulSet",
@@ -120,7 +130,7 @@ def test_every_manifest_fits_the_schema_of_kubernetes(name: str, version: str) -
             kubernetes_validate.validate(document, version, strict=True)
 
 
-def test_manifest_with_a_wrong_field_does_not_fit(default) -> None:
+def test_manifest_with_a_wrong_field_does_not_fit(kubernetes_validate, default) -> None:
     claim = find(default, "PodDisruptionBudget")
     wrong = claim | {"spec": claim["spec"] | {"maxUnavailabel": 1}}
     with pytest.raises(kubernetes_validate.ValidationError):

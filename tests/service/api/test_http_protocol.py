@@ -159,7 +159,12 @@ def test_socket_whose_head_cannot_be_read_is_answered(patient, method: bytes, mo
 
 def test_malformed_chunk_ends_the_connection(patient) -> None:
     with connect(patient.base_url.port) as raw:
-        raw.send_head("POST /v1/image", X_API_Key="key-1", Transfer_Encoding="chunked")
+        raw.send_head(
+            "POST /v1/image",
+            X_API_Key="key-1",
+            Content_Type="image/jpeg",
+            Transfer_Encoding="chunked",
+        )
         raw.send(b"nonsense\r\n")
         read_problem(raw, 400, "bad-request")
 

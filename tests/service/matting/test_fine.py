@@ -1,15 +1,18 @@
 """Strands where the network leaves haze: closed-form matting, and what it must not touch."""
 
+from importlib.util import find_spec
+
 import cv2
 import numpy as np
 import pytest
-
-pytest.importorskip("pymatting")
 
 from service.matting.fine import MAX_PIXELS, find_unsure, refine_strands, solve
 from service.threads import TooLate
 from tests.fakes import FakeEngine, opaque
 from tests.helpers import assert_problem, encode, post_image
+
+# Not imported here: it takes a second, in each process of a run.
+pytestmark = pytest.mark.skipif(find_spec("pymatting") is None, reason="no pymatting")
 
 HAIR, WALL = (40, 25, 15), (210, 220, 235)
 

@@ -1,17 +1,20 @@
 """Strands that a process of its own looks for: the same, and an end when nobody waits."""
 
+from importlib.util import find_spec
+
 import cv2
 import numpy as np
 import psutil
 import pytest
-
-pytest.importorskip("pymatting")
 
 from service.matting.fine import find_unsure, solve
 from service.media.wire.apart import apart_s
 from service.stills import strands
 from service.stills.strands import solve_strands
 from service.threads import TooLate, never
+
+# Not imported here: it takes a second, in each process of a run.
+pytestmark = pytest.mark.skipif(find_spec("pymatting") is None, reason="no pymatting")
 
 
 @pytest.fixture
