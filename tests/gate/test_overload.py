@@ -4,11 +4,14 @@ The requests come from hey (Debian's package of that name), which takes little o
 that the service is measured on.
 """
 
+import contextlib
 import csv
 import io
 import shutil
+import statistics
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE, Popen
 
@@ -19,6 +22,7 @@ from tests.gate.figures import FULL, choose, find_percentile, report
 from tests.helpers import LiveServer
 
 TIMES = 5
+ROUNDS = 2
 # So many that waits for answers do not bring the rate down.
 CLIENTS = 40
 
@@ -60,7 +64,6 @@ class Watch:
         self.livez_s: list[float] = []
         self.refusals = self.without_retry = 0
         self.end = threading.Event()
-        self.thread = threading.Thread(target=self.run)
 
     def run(self) -> None:
         with httpx.Client(base_url=self.server.url, timeout=60) as client:
@@ -74,13 +77,23 @@ class Watch:
                     self.refusals += 1
                     self.without_retry += int(answer.headers.get("retry-after", "0")) < 1
 
-    def __enter__(self) -> "Watch":
-        self.thread.start()
-        return self
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        self.end.clear()
+        thread = threading.Thread(target=self.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.end.set()
+            thread.join()
 
-    def __exit__(self, *_: object) -> None:
-        self.end.set()
-        self.thread.join()
+
+def measure_capacity(server: LiveServer, photo: Path, seconds: float) -> float:
+    """Return the images a second that three clients get, each after its last answer."""
+    answers = send(server, photo, clients=3, seconds=seconds)
+    assert set(answers) == {200}
+    return len(answers[200]) / seconds
 
 
 @pytest.mark.slow
@@ -92,16 +105,24 @@ def test_goodput_holds_under_five_times_the_load(
     server = live_server(decoders=2, max_requests=8)
     photo, seconds = tmp_path / "portrait.jpg", choose(6, 60)
     photo.write_bytes(portrait_jpeg)
-    alone = send(server, photo, clients=3, seconds=seconds / 2)
-    assert set(alone) == {200}
-    capacity = len(alone[200]) / (seconds / 2)
-    with Watch(server, portrait_jpeg) as watch:
-        answers = send(server, photo, clients=CLIENTS, seconds=seconds, rate=TIMES * capacity)
-    load = sum(map(len, answers.values())) / seconds
-    goodput, refused = len(answers[200]) / seconds, answers.get(429, [0.0])
+    # By turns: a machine that is shared is now faster, now slower.
+    capacities = [measure_capacity(server, photo, seconds / 3)]
+    answers: dict[int, list[float]] = {}
+    watch = Watch(server, portrait_jpeg)
+    for _ in range(ROUNDS):
+        with watch.watching():
+            sent = send(
+                server, photo, clients=CLIENTS, seconds=seconds, rate=TIMES * capacities[-1]
+            )
+        for status, times_s in sent.items():
+            answers.setdefault(status, []).extend(times_s)
+        capacities.append(measure_capacity(server, photo, seconds / 3))
+    capacity = statistics.mean(capacities)
+    load = sum(map(len, answers.values())) / seconds / ROUNDS
+    goodput, refused = len(answers[200]) / seconds / ROUNDS, answers.get(429, [0.0])
     figures = {
-        "capacity": f"{capacity:.1f} images/s",
-        "load": f"{load:.1f} images/s for {seconds} s",
+        "capacity, before and after": f"{', '.join(f'{c:.1f}' for c in capacities)} images/s",
+        "load": f"{load:.1f} images/s for {ROUNDS} times {seconds} s",
         "goodput over capacity": f"{goodput / capacity:.2f}",
         "answers by status": {status: len(times) for status, times in answers.items()},
         "refusals p99": f"{find_percentile(refused, 0.99) * 1000:.0f} ms",
