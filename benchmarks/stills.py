@@ -31,7 +31,7 @@ from training.evaluation.results import format_table
 # Side in pixels, and what one request may cost at most: over the network alone, over all stages.
 PHOTOS = {"2 MP": 1414, "24 MP": 4899}
 T = TypeVar("T")
-STAGES = ("decode", "network", "refine", "png")
+STAGES = ("decode", "shrink", "network", "refine", "png")
 
 
 def decode(jpeg: bytes) -> np.ndarray:
@@ -49,10 +49,12 @@ def time_stages(engine: OnnxEngine, settings: Settings, jpeg: bytes) -> dict[str
         return result
 
     image = measure("decode", lambda: decode(jpeg))
-    inputs = [
-        fit_to_network(image, engine.info, size, settings.network_max_megapixels)[np.newaxis]
-        for size in list_photo_sizes(engine.info, image.shape, None)
-    ]
+    sizes = list_photo_sizes(engine.info, image.shape, None)
+    limit = settings.network_max_megapixels
+    inputs = measure(
+        "shrink",
+        lambda: [fit_to_network(image, engine.info, size, limit)[np.newaxis] for size in sizes],
+    )
     mattes = measure("network", lambda: [engine.run(batch)[0] for batch in inputs])
     matte = join_passes(*mattes) if len(mattes) > 1 else mattes[0]
     alpha = measure("refine", lambda: refine_alpha(image, matte))
@@ -93,7 +95,7 @@ def main() -> None:
                 progress.advance(task)
             median = {stage: statistics.median(s[stage] for s in stages) for stage in STAGES}
             rows.append((name, statistics.median(requests), median))
-    titles = ["JPEG to alpha PNG", "decode", "network", "refine", "PNG", "request"]
+    titles = ["JPEG to alpha PNG", "decode", "shrink", "network", "refine", "PNG", "request"]
     cells = []
     for name, request_s, stage in rows:
         times_s = [*(stage[s] for s in STAGES), request_s]

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.matting import refine
 from service.matting.refine import EPSILON, find_band, fit_colours, refine_alpha, solve_symmetric
 from service.matting.resize import resize_alpha
 
@@ -193,7 +194,8 @@ def test_fitted_colours_reproduce_a_linear_matte():
 
 
 @pytest.mark.parametrize("threads", [2, 5])
-def test_threads_change_no_value(threads):
+def test_threads_change_no_value(monkeypatch, threads):
+    monkeypatch.setattr(refine, "LARGE", 0)
     rng = np.random.default_rng(3)
     image = rng.integers(0, 256, (1000, 900, 3), np.uint8)
     matte = cv2.GaussianBlur(rng.random((200, 180), np.float32), (0, 0), 8)
