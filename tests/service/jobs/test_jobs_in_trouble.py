@@ -34,6 +34,7 @@ def test_disk_that_is_full_while_a_job_runs_fails_it(tmp_path, long_clip, clip, 
         job = await bench.wait(await bench.bring(long_clip, crf=0))
         assert job.state == "failed" and job.error["code"] == "insufficient-storage"
         assert job.error["limit"] == limit
+        await bench.settle()  # its files go after it is called failed
         assert (await bench.wait(await bench.bring(clip))).state == "succeeded", "room is back"
 
     run_with_jobs(tmp_path, story, SlowEngine(), jobs_max_bytes=limit, job_max_retries=0)
