@@ -1,6 +1,5 @@
 """Guided upsampling of the network's alpha to the full-size image."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -69,7 +68,8 @@ def refine_alpha(
     if threads > 1 and height * width > LARGE:
         # A task for each thread: one for each cell takes a sixth longer.
         with ThreadPoolExecutor(threads) as pool:
-            deque(pool.map(refine_cells, (cells[i::threads] for i in range(threads))), maxlen=0)
+            # A list, which raises what a cell has raised.
+            list(pool.map(refine_cells, (cells[i::threads] for i in range(threads))))
     else:
         refine_cells(cells)
     return refined
