@@ -60,6 +60,9 @@ class FakeEngine:
     def warm_up(self) -> None:
         pass
 
+    def open_beside(self, lanes: int) -> None:
+        """One run at a time: tests read their order."""
+
     def recover(self) -> None:
         self.max_batch_size = max(1, self.max_batch_size // 2)
 

@@ -10,6 +10,7 @@ from service.frames.options import SmoothedOptions
 from service.inference.batcher import Matte
 from service.inference.engine import State
 from service.inference.fair_queue import SOMEBODY, Caller
+from service.inference.lanes import LANES
 from service.inference.models import ModelInfo, NetworkInput
 from service.inference.preprocessing import (
     check_ref_size,
@@ -111,7 +112,7 @@ class FrameNetwork:
         if self._model.info.is_recurrent:  # the next frame needs the state after this one
             return 1
         engine = self._model.engine
-        return 2 if engine is None else engine.max_batch_size + 1
+        return LANES + (1 if engine is None else engine.max_batch_size)
 
     def prepare(self, picture: Image | YuvPicture, pixel_shape: float = 1) -> tuple[Tensor, Image]:
         """Return the input of a frame and the picture that it was made of; raises InvalidOption.

@@ -14,6 +14,7 @@ from service.errors import DeadlineExceeded, Draining, MattingError
 from service.inference.engine import OUT_OF_MEMORY, Engine, InferenceError, State
 from service.inference.fair_queue import SOMEBODY, Caller, FairQueue
 from service.inference.health import Health
+from service.inference.lanes import LANES, Lanes
 from service.inference.models import NetworkInput
 from service.metrics import Metrics
 
@@ -58,7 +59,7 @@ class InferenceFailed(MattingError):
 
 
 class Batcher:
-    """Runs entries of equal size together on the engine's one thread.
+    """Runs entries of equal size together, one batch after another or two side by side (`Lanes`).
 
     Whose entry is next says `FairQueue`; those of its size go with it, up to the batch size. A
     batch that fails is run again one by one, so that one picture cannot fail the others. When
@@ -83,8 +84,9 @@ class Batcher:
         self._counted = 0
         self._arrived = asyncio.Event()
         self._closed = False
-        self._run_start_s: float | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._lanes = Lanes(engine, self._arrived.set, clock)
+        self._runs: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(LANES, thread_name_prefix="inference")
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -123,36 +125,43 @@ class Batcher:
 
     @property
     def run_s(self) -> float:
-        """Seconds since the run in progress began, 0 when there is none."""
-        return 0.0 if self._run_start_s is None else self._clock() - self._run_start_s
+        """Seconds since the oldest run in progress began, 0 when there is none."""
+        return self._lanes.run_s
 
     async def aclose(self) -> None:
-        """Finish the batch that runs; fail what waits."""
+        """Finish the batches that run; fail what waits."""
         self._closed = True
         self._arrived.set()
         if self._task is not None:
             await self._task
+        await asyncio.gather(*self._runs)
+        await self._lanes.aclose()
         for entry in self._queue:
             if not entry.future.done():
                 entry.future.set_exception(Draining("the service is shutting down"))
         self._queue = FairQueue()
         self._count_waiting()
-        self._thread.shutdown()
+        self._threads.shutdown()
 
     async def _work(self) -> None:
         while not self._closed:
-            entries = self._pop_batch()
-            if entries:
-                await self._run_batch(entries)
+            queue = self._queue
+            engine = self._lanes.choose(len(queue), is_live=queue.has_live)
+            entries = [] if engine is None else self._pop_batch(engine.max_batch_size)
+            if engine is not None and entries:
+                run = asyncio.create_task(self._run(engine, entries))
+                self._runs.add(run)
+                run.add_done_callback(self._runs.discard)
+                await asyncio.sleep(0)  # from here on it is counted
             else:
                 self._arrived.clear()
                 await self._arrived.wait()
 
-    def _pop_batch(self) -> list[Entry]:
+    def _pop_batch(self, most: int) -> list[Entry]:
         """Take the entries to run next; those that are too late go out."""
         entries: list[Entry] = []
         while self._queue and not entries:
-            for entry in self._queue.pop_batch(self.engine.max_batch_size):
+            for entry in self._queue.pop_batch(most):
                 if entry.future.done():
                     continue
                 if self._clock() > entry.deadline_s:
@@ -169,32 +178,48 @@ class Batcher:
         self._metrics.queue_depth.inc(waiting - self._counted)
         self._counted = waiting
 
-    def _run_engine(self, entries: list[Entry]) -> tuple[NDArray[np.float32], State]:
+    def _run_engine(
+        self, engine: Engine, entries: list[Entry]
+    ) -> tuple[NDArray[np.float32], State]:
         batch: NetworkInput = np.stack([entry.tensor for entry in entries])
-        if self.engine.info.is_recurrent:
-            alphas, state = self.engine.run_next(batch, entries[0].state)
+        if engine.info.is_recurrent:
+            alphas, state = engine.run_next(batch, entries[0].state)
         else:
-            alphas, state = self.engine.run(batch), ()
-        if np.shape(alphas) != (batch.shape[0], *self.engine.info.read_size(batch)):
+            alphas, state = engine.run(batch), ()
+        if np.shape(alphas) != (batch.shape[0], *engine.info.read_size(batch)):
             raise InferenceError("shape", f"mattes {np.shape(alphas)} for input {batch.shape}")
         return alphas, state
 
-    async def _run_batch(self, entries: list[Entry], *, is_last_try: bool = False) -> None:
+    async def _run(self, engine: Engine, entries: list[Entry]) -> None:
+        """Run a batch, and what failed of it once more; nothing else begins on its cores."""
+        with self._lanes.run(engine) as restart:
+            await self._run_batch(engine, entries, restart)
+
+    async def _run_batch(
+        self,
+        engine: Engine,
+        entries: list[Entry],
+        restart: Callable[[], None],
+        *,
+        is_last_try: bool = False,
+    ) -> None:
+        restart()
         start_s = self._clock()
-        name = self.engine.info.name
+        name = engine.info.name
         loop = asyncio.get_running_loop()
-        self._run_start_s = start_s
         try:
-            alphas, state = await loop.run_in_executor(self._thread, self._run_engine, entries)
+            alphas, state = await loop.run_in_executor(
+                self._threads, self._run_engine, engine, entries
+            )
         except Exception as error:  # whatever an engine throws, the loop must live
             kind = error.kind if isinstance(error, InferenceError) else "unforeseen"
             self._metrics.inference_failures.labels(kind).inc()
             log.warning("a run of the network failed", exc_info=True)
             runs_out = kind == OUT_OF_MEMORY and not is_last_try
             if runs_out:
-                await self._recover()
+                await self._recover(engine)
             if len(entries) > 1 or runs_out:
-                await self._run_parts(entries, halves=runs_out)
+                await self._run_parts(entries, restart, halves=runs_out)
                 return
             self._health.report_failure(name, f"the network `{name}` failed: {kind}")
             if not entries[0].future.done():
@@ -202,30 +227,34 @@ class Batcher:
                     InferenceFailed("the network failed on this picture")
                 )
             return
-        finally:
-            self._run_start_s = None
         self._health.report_success(name)
         run_s = self._clock() - start_s
         self._metrics.batch_size.observe(len(entries))
-        self._on_speed(run_s / len(entries))
+        self._on_speed(run_s / len(entries) / self._lanes.count(engine))
         for entry, alpha in zip(entries, alphas, strict=True):
             if not entry.future.done():
                 entry.future.set_result(Matte(alpha, start_s - entry.queued_s, run_s, state))
 
-    async def _run_parts(self, entries: list[Entry], *, halves: bool) -> None:
+    async def _run_parts(
+        self, entries: list[Entry], restart: Callable[[], None], *, halves: bool
+    ) -> None:
         """Run what failed again: one by one, or as many at once as the engine takes now."""
         waiting = entries
         while waiting := [entry for entry in waiting if not entry.future.done()]:
             size = min(self.engine.max_batch_size, -(-len(entries) // 2)) if halves else 1
-            await self._run_batch(waiting[:size], is_last_try=len(entries) == 1)
+            is_last = len(entries) == 1
+            await self._run_batch(self.engine, waiting[:size], restart, is_last_try=is_last)
             waiting = waiting[size:]
 
-    async def _recover(self) -> None:
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self.engine.recover)
-        except Exception:  # the next run says it again
-            log.exception("the network could not be loaded again")
-        fields = {"model": self.engine.info.name, "max_batch_size": self.engine.max_batch_size}
+    async def _recover(self, engine: Engine) -> None:
+        """Give memory back: that of the engine for runs side by side, if it is this one."""
+        fields: dict[str, object] = {"model": engine.info.name}
+        if not self._lanes.give_up(engine):
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._threads, engine.recover)
+            except Exception:  # the next run says it again
+                log.exception("the network could not be loaded again")
+            fields["max_batch_size"] = engine.max_batch_size
         log.warning("memory of the network ran out", extra={"fields": fields})
 
 

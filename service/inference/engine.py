@@ -23,6 +23,7 @@ from service.inference.providers import (
     DeviceError,
     OpenSession,
     Precision,
+    count_threads,
     open_session,
 )
 from service.settings import Settings
@@ -49,7 +50,7 @@ class InferenceError(RuntimeError):
 
 
 class Engine(Protocol):
-    """What turns pictures into mattes; called from one thread at a time.
+    """What turns pictures into mattes; called from one thread at a time, but for `open_beside`.
 
     `precision` is what the provider computes in.
     """
@@ -75,6 +76,14 @@ class Engine(Protocol):
         """Run once, so that the first request does not pay for it."""
         ...
 
+    def open_beside(self, lanes: int) -> "Engine | None":
+        """Return the same network for so many runs at once, each on its share of the cores.
+
+        None where runs side by side are no faster. That engine may be called from so many threads.
+        Raises ModelError or DeviceError when it cannot be loaded again, InferenceError.
+        """
+        ...
+
     def recover(self) -> None:
         """After running out of memory: give it back, and take half as many pictures from now on.
 
@@ -86,13 +95,15 @@ class Engine(Protocol):
 class OnnxEngine:
     """A matting network in onnxruntime."""
 
-    def __init__(self, settings: Settings, file: ModelFile | None = None) -> None:
-        """Load a model, by default that of `model_path`.
+    def __init__(
+        self, settings: Settings, file: ModelFile | None = None, *, lanes: int = 1
+    ) -> None:
+        """Load a model, by default that of `model_path`, for `lanes` runs at once.
 
         Raises ModelError or DeviceError (see providers).
         """
         file = file or read_model(settings.model_path, settings.model_sha256)
-        self._settings = settings
+        self._settings, self._lanes = settings, lanes
         self._path, self._sha256 = file.path, file.sha256
         opened = self._open(file)
         self.provider = opened.provider
@@ -117,6 +128,7 @@ class OnnxEngine:
                 settings.device,
                 threads=settings.threads,
                 precision=choose_precision(settings.precision, file.description),
+                lanes=self._lanes,
             )
         except ORT_ERRORS:
             raise ModelError(f"{file.path} is not a usable ONNX model") from None
@@ -130,6 +142,16 @@ class OnnxEngine:
         if self.provider == CUDA and is_plain and self._session is not None:
             names = self.info.input, self.info.output
             self._bound = BoundRuns(self._session, *names, "cuda")
+
+    def open_beside(self, lanes: int) -> "OnnxEngine | None":
+        threads = self._settings.threads or count_threads()
+        if self.provider == CUDA or self.info.is_recurrent or threads < lanes:
+            return None
+        engine = OnnxEngine(self._settings, read_model(self._path, self._sha256), lanes=lanes)
+        if (engine.provider, engine.precision) != (self.provider, self.precision):
+            raise DeviceError(f"{self.info.name} would run on {engine.provider}")
+        engine.warm_up()
+        return engine
 
     def recover(self) -> None:
         self.max_batch_size = max(1, self.max_batch_size // 2)

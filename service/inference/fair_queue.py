@@ -76,6 +76,11 @@ class FairQueue(Generic[Item]):
         for items in self._waiting.values():
             yield from items
 
+    @property
+    def has_live(self) -> bool:
+        """Whether a live frame waits."""
+        return any(caller.kind == "live" for caller in self._waiting)
+
     def push(self, caller: Caller, item: Item) -> None:
         self._waiting.setdefault(caller, deque()).append(item)
 

@@ -32,11 +32,15 @@ def has_fast_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
         return False
 
 
-def make_options(precision: str, threads: int) -> dict[str, str]:
-    """Return the provider's options for a precision ("fp32" or "bf16")."""
+def make_options(precision: str, threads: int, streams: int = 1) -> dict[str, str]:
+    """Return the provider's options for a precision ("fp32" or "bf16").
+
+    `streams` runs at once share the threads.
+    """
     config = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         "INFERENCE_NUM_THREADS": str(threads),
+        "NUM_STREAMS": str(streams),
         # Decoders and encoders share these cores: a pinned thread would wait for a busy one.
         "ENABLE_CPU_PINNING": "NO",
     }

@@ -97,10 +97,11 @@ def count_threads(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 def open_session(
-    model: bytes, device: Device, *, threads: int, precision: Precision = "auto"
+    model: bytes, device: Device, *, threads: int, precision: Precision = "auto", lanes: int = 1
 ) -> OpenSession:
     """Open a session on the device; `auto` takes the first usable of CUDA, OpenVINO and the CPU.
 
+    On a processor `lanes` runs at once share the `threads` (0: all usable cores).
     Raises DeviceError when a device or a precision is asked for that cannot be had: onnxruntime
     would run on the CPU with a warning, so what it does is read back from the session.
     """
@@ -108,8 +109,9 @@ def open_session(
     threads = threads or count_threads()
     openers: dict[str, Callable[[], OpenSession]] = {
         "cuda": lambda: _open_cuda(model, threads),
-        "openvino": lambda: _open_openvino(model, threads, precision),
-        "cpu": lambda: _open_cpu(model, threads),
+        "openvino": lambda: _open_openvino(model, threads, precision, lanes),
+        # Its threads are those of one run.
+        "cpu": lambda: _open_cpu(model, threads // lanes),
     }
     if precision == "bf16" and device != "openvino":
         raise DeviceError(
@@ -183,12 +185,12 @@ def _open_cuda(model: bytes, threads: int) -> OpenSession:
     return OpenSession(session, CUDA, None)
 
 
-def _open_openvino(model: bytes, threads: int, precision: Precision) -> OpenSession:
+def _open_openvino(model: bytes, threads: int, precision: Precision, lanes: int) -> OpenSession:
     if OPENVINO not in ort.get_available_providers():
         raise _unavailable("openvino", OPENVINO, "this onnxruntime is built without it")
     if precision == "auto":
         precision = "bf16" if openvino.has_fast_bf16() else "fp32"
-    options = openvino.make_options(precision, threads)
+    options = openvino.make_options(precision, threads, lanes)
     probe = _open_on("openvino", OPENVINO, options, openvino.PROBE.read_bytes(), threads)
     found = openvino.measure_precision(probe)
     if found != precision:

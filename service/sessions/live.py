@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from service.errors import Draining, MattingError
 from service.frames.network import FrameNetwork
@@ -14,38 +14,24 @@ from service.frames.render import Renderer, make_render_options
 from service.frames.segment import MattedFrame, PreparedFrame, Smoother
 from service.inference.batcher import Matte
 from service.inference.fair_queue import Caller
+from service.inference.lanes import LANES
 from service.inference.models import NetworkInput
 from service.media.colour.planes import YuvPicture, to_planes
 from service.media.image.types import Picture
 from service.media.image.writer import encode_frame, encode_image
 from service.media.video.types import Image
-from service.metrics import Metrics
 from service.runtime import Runtime
 from service.sessions.apply import choose_session_model
 from service.sessions.chunk import check_same_size, make_rate, read_picture
+from service.sessions.inbox import Inbox, LiveFrame, Rendezvous
 from service.sessions.packaging import PICTURE_COMPRESSION, PICTURE_QUALITY
 from service.sessions.session import Session, SessionState
 from service.sessions.step import check_buffers, draw_picture
 from service.sessions.timeline import ChunkClock, TimedImage
 from service.threads import wait_for_thread
 
-WAITING_FRAMES = 2  # that nobody has begun to work on
 RATE_FRAMES = 30  # answers that `fps` is the mean of
 BEFORE = -1  # the number of the frame that waited in the session when the connection began
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class LiveFrame:
-    """A message as it came: its number on this connection, its time on the stream's clock.
-
-    `notes`: what of its picture was mended or converted, once it is decoded.
-    """
-
-    number: int
-    arrived_s: float
-    data: bytes = b""
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,47 +40,6 @@ class LiveAnswer:
 
     facts: dict[str, Any]
     content: bytes | None = None
-
-
-class Inbox:
-    """Frames that wait, WAITING_FRAMES at most: a newer one takes the place of the oldest."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._frames: deque[LiveFrame] = deque()
-        self._arrived = asyncio.Event()
-        self.dropped = 0
-
-    def put(self, frame: LiveFrame) -> None:
-        if len(self._frames) == WAITING_FRAMES:
-            self._frames.popleft()
-            self.dropped += 1
-            self._metrics.frames_dropped.inc()
-        self._frames.append(frame)
-        self._arrived.set()
-
-    async def take(self) -> LiveFrame:
-        while not self._frames:
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._frames.popleft()
-
-
-class Rendezvous(Generic[T]):
-    """Gives things from one task to the next, of which none ever waits in between."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[T] = asyncio.Queue(1)
-
-    async def give(self, item: T) -> None:
-        """Return when the other task has taken the item."""
-        await self._queue.put(item)
-        await self._queue.join()
-
-    async def take(self) -> T:
-        item = await self._queue.get()
-        self._queue.task_done()
-        return item
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +94,13 @@ class LiveStream:
             Caller("live", session.owner),
         )
         self._network_state = session.state.segment.network
+        self._size = session.state.size
         self._clock = clock
         self._inbox = Inbox(runtime.metrics)
+        # Frames that are decoded and matted beside each other; a recurrent network needs the one
+        # before first.
+        self._free = asyncio.Semaphore(1 if self._model.info.is_recurrent else LANES)
+        self._begun: asyncio.Queue[tuple[LiveFrame, asyncio.Task[_Found]]] = asyncio.Queue()
         self._matted: Rendezvous[_Matted] = Rendezvous()
         self._answers: Rendezvous[LiveAnswer] = Rendezvous()
         self._render_options = make_render_options(options, options.choose_background(None))
@@ -171,16 +121,36 @@ class LiveStream:
 
     async def matte_frames(self) -> None:
         """Decode frames and run the network on them, for ever; raises Draining."""
+        beginning = asyncio.create_task(self._begin_frames())
+        running: set[asyncio.Task[Any]] = {beginning}
+        try:
+            while True:
+                frame, run = await self._begun.get()
+                running.add(run)
+                result: _Found | MattingError
+                try:
+                    result = await run
+                    self._check_size(result.picture)
+                except Draining:
+                    raise
+                except MattingError as error:
+                    result = error
+                running.discard(run)
+                await self._matted.give(_Matted(frame, result))
+                self._free.release()
+        finally:
+            while not self._begun.empty():
+                running.add(self._begun.get_nowait()[1])
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _begin_frames(self) -> None:
+        """Begin with a frame whenever one of those before has been handed on."""
         while True:
+            await self._free.acquire()
             frame = await self._inbox.take()
-            result: _Found | MattingError
-            try:
-                result = await self._matte(frame)
-            except Draining:
-                raise
-            except MattingError as error:
-                result = error
-            await self._matted.give(_Matted(frame, result))
+            self._begun.put_nowait((frame, asyncio.create_task(self._matte(frame))))
 
     async def render_frames(self) -> None:
         """Smooth, render and encode what is matted, for ever."""
@@ -226,10 +196,13 @@ class LiveStream:
     async def _decode(self, data: bytes) -> Picture:
         runtime = self._runtime
         async with runtime.decoders.borrow("still") as decoder:
-            picture = await runtime.workers.run(read_picture, decoder, data, runtime.settings)
+            return await runtime.workers.run(read_picture, decoder, data, runtime.settings)
+
+    def _check_size(self, picture: Picture) -> None:
+        """Refuse a frame that is not as large as the first; raises what `check_same_size` does."""
         found = picture.image.shape[0], picture.image.shape[1]
-        check_same_size(found, self._session.state.size or found)
-        return picture
+        self._size = self._size or found
+        check_same_size(found, self._size)
 
     async def _render(self, frame: LiveFrame, found: _Found) -> list[LiveAnswer]:
         """Take the session one frame on and return the answers that are ready."""

@@ -25,7 +25,7 @@ from service.media.video.writing.animation_writer import MAX_MEGAPIXELS
 from service.options import BACKGROUND, HINT, MAX_REF_SIZE, MIN_REF_SIZE, TRIMAP
 from service.runtime import Runtime
 from service.sessions.chunk import PICTURE_FORMATS
-from service.sessions.live import WAITING_FRAMES
+from service.sessions.inbox import WAITING_FRAMES
 from service.sessions.options import SessionOptions
 from service.stills.options import MAX_KEEP_S, ImageOptions
 

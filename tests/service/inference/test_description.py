@@ -133,9 +133,9 @@ def test_network_of_others_stays_in_float32_unless_its_description_allows_less(
     """On a processor with AMX, where `auto` means bfloat16 for files of `matte export`."""
     asked = []
 
-    def note(precision, threads):
+    def note(precision, threads, streams):
         asked.append(precision)
-        return make_options("fp32", threads)
+        return make_options("fp32", threads, streams)
 
     make_options = openvino.make_options
     monkeypatch.setattr(openvino, "has_fast_bf16", lambda: True)

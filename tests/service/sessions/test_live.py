@@ -12,7 +12,8 @@ from PIL import Image
 from PIL.JpegImagePlugin import get_sampling
 
 from service.metrics import Metrics
-from service.sessions.live import Inbox, LiveFrame, LiveStream, Rendezvous
+from service.sessions.inbox import Inbox, LiveFrame, Rendezvous
+from service.sessions.live import LiveStream
 from service.sessions.options import SessionOptions
 from tests.conftest import open_client
 from tests.fakes import FakeEngine
@@ -28,16 +29,19 @@ def client() -> Iterator:
         yield opened
 
 
-def test_inbox_holds_two_and_counts_what_it_drops() -> None:
+@pytest.mark.parametrize(
+    ("frames", "left"), [(1, [0]), (2, [0, 1]), (3, [2]), (4, [2, 3]), (5, [4])]
+)
+def test_inbox_holds_two_and_a_third_takes_the_place_of_both(frames: int, left: list[int]) -> None:
     async def fill_and_empty() -> list[int]:
         metrics = Metrics()
         inbox = Inbox(metrics)
-        for number in range(5):
+        for number in range(frames):
             inbox.put(LiveFrame(number, 0.0))
-        assert inbox.dropped == metrics.frames_dropped._value.get() == 3
-        return [(await inbox.take()).number for _ in range(2)]
+        assert inbox.dropped == metrics.frames_dropped._value.get() == frames - len(left)
+        return [(await inbox.take()).number for _ in left]
 
-    assert asyncio.run(fill_and_empty()) == [3, 4]
+    assert asyncio.run(fill_and_empty()) == left
 
 
 def test_handover_returns_only_when_the_item_is_taken() -> None:
