@@ -19,6 +19,7 @@ from service.matting.shadow import ShadowName
 from service.settings import AUTO_MODEL
 
 MIN_REF_SIZE, MAX_REF_SIZE = 64, 1024
+REF_SIZE_STEP = 32
 Options = TypeVar("Options", bound=BaseModel)
 BLUR = "blur"
 MAX_BRUSH = 100  # pixels of erode, dilate and feather
@@ -83,9 +84,10 @@ class MattingOptions(BaseModel):
         None,
         ge=MIN_REF_SIZE,
         le=MAX_REF_SIZE,
-        multiple_of=32,
-        description="shorter side at the network, pixels; default: the model's own, and for photos "
-        "its `photo_ref_sizes` where /v1/models names them: two passes",
+        multiple_of=REF_SIZE_STEP,
+        description="shorter side at the network, pixels; default: the model's own, for photos "
+        "its `photo_ref_sizes` where /v1/models names them: two passes, and for live frames four "
+        "fifths of it on a CPU",
     )
     foreground: Literal["auto", "off"] = Field(
         "auto", description="estimate the person's own colour where alpha is between 0 and 1"

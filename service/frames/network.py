@@ -24,17 +24,24 @@ from service.matting.hint import Region, choose_whole_size, embed_matte
 from service.matting.resize import resize_image
 from service.media.colour.planes import YuvPicture
 from service.media.video.types import Image
-from service.options import find_region
+from service.options import REF_SIZE_STEP, find_region
 from service.runtime import Runtime
-from service.settings import Settings
+from service.settings import AUTO_MODEL, Settings
 
 FRAME_TIMEOUT_S = 60.0
+# The fast network at 256 in place of 320: an eighth more error, and a third less time.
+LIVE_SHARE = 0.8
 
 Tensor = NetworkInput
 
 
 class Network(Protocol):
-    """What a segment needs of the network: `ahead` frames in the queue at once are useful."""
+    """What a segment needs of the network: `ahead` frames in the queue at once are useful.
+
+    `ref_size` is the shorter side of its input, None: the model's own.
+    """
+
+    ref_size: int | None
 
     @property
     def ahead(self) -> int: ...
@@ -65,6 +72,20 @@ def choose_frame_model(
             f"the model `{model.info.name}` needs a trimap for each picture, a clip brings none"
         )
     return model
+
+
+def choose_live_ref_size(
+    runtime: Runtime, options: SmoothedOptions, model: ModelInfo
+) -> int | None:
+    """Return the shorter side at the network for live frames, None: the model's own.
+
+    On a processor what is chosen for its speed gets LIVE_SHARE of the model's own, unless a model
+    or a size was asked for.
+    """
+    asked = options.ref_size is not None or options.model != AUTO_MODEL
+    if asked or options.prefer == "quality" or model.fixed_size or not runtime.models.on_cpu:
+        return options.ref_size
+    return max(1, round(model.ref_size * LIVE_SHARE / REF_SIZE_STEP)) * REF_SIZE_STEP
 
 
 def prepare_frame(
@@ -104,7 +125,7 @@ class FrameNetwork:
         self._shape = 0, 0
         self._max_megapixels = settings.network_max_megapixels
         self._model = model
-        self._ref_size = ref_size
+        self.ref_size = ref_size
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -119,7 +140,7 @@ class FrameNetwork:
 
         That picture is the whole frame, at the size of the matte.
         """
-        how = self._model.info, self._ref_size, self._max_megapixels
+        how = self._model.info, self.ref_size, self._max_megapixels
         if self._region is None:
             return prepare_frame(picture, *how, pixel_shape)
         image = picture.rgb if isinstance(picture, YuvPicture) else picture

@@ -211,14 +211,19 @@ class Models(Mapping[str, Model]):
         Raises InvalidOption when it is not served.
         """
         if name == AUTO_MODEL:
-            engine = self.default.engine
-            on_cpu = engine is not None and engine.provider != CUDA
-            fast = self._models.get(self._fast_model) if prefers_speed and on_cpu else None
+            wants_fast = prefers_speed and self.on_cpu
+            fast = self._models.get(self._fast_model) if wants_fast else None
             return fast or self.default
         if name not in self._models:
             names = ", ".join(f"`{known}`" for known in self)
             raise InvalidOption(f"there is no model `{name}`", hint=f"this service has {names}")
         return self._models[name]
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the default network runs on a processor."""
+        engine = self.default.engine
+        return engine is not None and engine.provider != CUDA
 
     @property
     def run_s(self) -> float:

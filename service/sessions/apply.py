@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from service.errors import Gone, Overloaded
-from service.frames.network import FrameNetwork, choose_frame_model
+from service.frames.network import FrameNetwork, choose_frame_model, choose_live_ref_size
 from service.inference.fair_queue import Caller
 from service.inference.registry import Model
 from service.media.decoder.client import Decoder
@@ -61,11 +61,20 @@ async def finish_session(runtime: Runtime, store: SessionStore, session: Session
         return answer
 
 
-def choose_session_model(runtime: Runtime, session: Session, *, is_live: bool = False) -> Model:
-    """Return the session's model: the one that its first frame got."""
-    if session.state.model:
-        return runtime.models[session.state.model]
-    return choose_frame_model(runtime, session.options, is_live=is_live)
+def choose_session_network(
+    runtime: Runtime, session: Session, *, is_live: bool = False
+) -> tuple[Model, FrameNetwork]:
+    """Return the session's model and how its frames are given to it: as the first frame was."""
+    options, state = session.options, session.state
+    if state.model:
+        model, ref_size = runtime.models[state.model], state.ref_size
+    else:
+        model = choose_frame_model(runtime, options, is_live=is_live)
+        ref_size = options.ref_size
+        if is_live:
+            ref_size = choose_live_ref_size(runtime, options, model.info)
+    caller = Caller("live" if is_live else "clip", session.owner)
+    return model, FrameNetwork(runtime.settings, model, ref_size, options.region, caller)
 
 
 async def compute_and_commit(
@@ -76,15 +85,8 @@ async def compute_and_commit(
     decoder: Decoder | None,
 ) -> OpenAnswer:
     """Compute a chunk, or the end, and make it the session's state; the caller holds it."""
-    model = choose_session_model(runtime, session)
+    model, network = choose_session_network(runtime, session)
     await model.load()
-    network = FrameNetwork(
-        runtime.settings,
-        model,
-        session.options.ref_size,
-        session.options.region,
-        Caller("clip", session.owner),
-    )
     task = ChunkTask(runtime.settings, network, model, store.answers, session, chunk, decoder)
     run = start_in(store.threads, compute_step, task)
 

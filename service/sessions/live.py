@@ -9,11 +9,9 @@ from fractions import Fraction
 from typing import Any
 
 from service.errors import Draining, MattingError
-from service.frames.network import FrameNetwork
 from service.frames.render import Renderer, make_render_options
 from service.frames.segment import MattedFrame, PreparedFrame, Smoother
 from service.inference.batcher import Matte
-from service.inference.fair_queue import Caller
 from service.inference.lanes import LANES
 from service.inference.models import NetworkInput
 from service.media.colour.planes import YuvPicture, to_planes
@@ -21,7 +19,7 @@ from service.media.image.types import Picture
 from service.media.image.writer import encode_frame, encode_image
 from service.media.video.types import Image
 from service.runtime import Runtime
-from service.sessions.apply import choose_session_model
+from service.sessions.apply import choose_session_network
 from service.sessions.chunk import check_same_size, make_rate, read_picture
 from service.sessions.inbox import Inbox, LiveFrame, Rendezvous
 from service.sessions.packaging import PICTURE_COMPRESSION, PICTURE_QUALITY
@@ -84,15 +82,8 @@ class LiveStream:
     ) -> None:
         self._runtime = runtime
         self._session = session
-        self._model = choose_session_model(runtime, session, is_live=True)
         options = session.options
-        self._network = FrameNetwork(
-            runtime.settings,
-            self._model,
-            options.ref_size,
-            options.region,
-            Caller("live", session.owner),
-        )
+        self._model, self._network = choose_session_network(runtime, session, is_live=True)
         self._network_state = session.state.segment.network
         self._size = session.state.size
         self._clock = clock
@@ -233,6 +224,7 @@ class LiveStream:
             size=size,
             segment=replace(smoother.state, network=matte.state),
             model=self._model.info.name,
+            ref_size=self._network.ref_size,
             timeline=clock.timeline,
             frames_out=state.frames_out + len(ready),
         )

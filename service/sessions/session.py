@@ -19,7 +19,8 @@ class SessionState:
 
     `size` is (height, width) once known. `frames_out` went out in answers. `fragments` counts the
     pieces of the MP4, `has_init` says that its beginning went out. `recording`: the one whose next
-    slice may come. `model` is the name of the one that matted the first frame, empty before it.
+    slice may come. `model` is the name of the one that matted the first frame, empty before it, and
+    `ref_size` what it was given, None: its own.
     """
 
     size: tuple[int, int] | None = None
@@ -32,6 +33,7 @@ class SessionState:
     is_finished: bool = False
     recording: Recording | None = None
     model: str = ""
+    ref_size: int | None = None
 
     @property
     def frames_in(self) -> int:

@@ -139,6 +139,7 @@ class _ChunkProcessor:
             is_finished=is_last,
             recording=None if is_last else self._recording,
             model=task.model.info.name,
+            ref_size=task.network.ref_size,
         )
         check_buffers(after, self.encoder, task.settings)
         return after

@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import cv2
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 from PIL.JpegImagePlugin import get_sampling
 
+from service.inference.providers import CPU, CUDA
 from service.metrics import Metrics
 from service.sessions.inbox import Inbox, LiveFrame, Rendezvous
 from service.sessions.live import LiveStream
@@ -65,6 +67,18 @@ def test_handover_returns_only_when_the_item_is_taken() -> None:
     assert asyncio.run(hand_over()) == ["took 1", "1 is gone", "took 2", "2 is gone"]
 
 
+async def run_stream(client, session, story, **more):
+    """Return what `story(stream)` does with the frames of a connection to a session."""
+    stream = LiveStream(client.app.state.services.runtime, session, **more)
+    tasks = [asyncio.create_task(work) for work in (stream.matte_frames(), stream.render_frames())]
+    try:
+        return await story(stream)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 @pytest.mark.parametrize("smoothing", ["ofd", "off"])
 def test_latency_goes_from_arrival_to_the_answer_and_rate_counts_answers(
     client, smoothing: str
@@ -72,14 +86,11 @@ def test_latency_goes_from_arrival_to_the_answer_and_rate_counts_answers(
     """Frames come half a second apart; with smoothing each waits for the next one."""
     services = client.app.state.services
 
-    async def run() -> list[tuple[int, float, float]]:
-        clock = Clock()
-        options = SessionOptions(packaging="frames", smoothing=smoothing)
-        session = services.sessions.open("anonymous", options)
-        stream = LiveStream(services.runtime, session, clock=clock)
-        tasks = [
-            asyncio.create_task(work) for work in (stream.matte_frames(), stream.render_frames())
-        ]
+    clock = Clock()
+    options = SessionOptions(packaging="frames", smoothing=smoothing)
+    session = services.sessions.open("anonymous", options)
+
+    async def send(stream: LiveStream) -> list[tuple[int, float, float]]:
         found = []
         for number in range(5):
             clock.now_s += 0.5
@@ -90,12 +101,9 @@ def test_latency_goes_from_arrival_to_the_answer_and_rate_counts_answers(
             else:
                 while not session.state.frames_in:
                     await asyncio.sleep(0.001)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         return found
 
-    found = client.portal.call(run)
+    found = client.portal.call(partial(run_stream, client, session, send, clock=clock))
     late_ms = 500.0 if smoothing == "ofd" else 0.0
     rates = [0.0] + [2.0] * (len(found) - 1)
     assert found == [(number, late_ms, rate) for number, rate in enumerate(rates)]
@@ -112,16 +120,14 @@ def make_disc(batch: np.ndarray) -> np.ndarray:
 
 async def answer_one(client, data: bytes, **look: object) -> Image.Image:
     """Return the picture that a live session with this look makes of its only frame."""
-    services = client.app.state.services
     options = SessionOptions(packaging="frames", smoothing="off", **look)
-    stream = LiveStream(services.runtime, services.sessions.open("anonymous", options))
-    tasks = [asyncio.create_task(work) for work in (stream.matte_frames(), stream.render_frames())]
-    stream.offer(data)
-    answer = await stream.take()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    return Image.open(io.BytesIO(answer.content))
+    session = client.app.state.services.sessions.open("anonymous", options)
+
+    async def send(stream: LiveStream) -> Image.Image:
+        stream.offer(data)
+        return Image.open(io.BytesIO((await stream.take()).content))
+
+    return await run_stream(client, session, send)
 
 
 LOOKS = {
@@ -150,3 +156,84 @@ def test_colour_of_plain_frames_is_halved_and_else_right(
     exact.save(kept, "JPEG", quality=90, subsampling=max(WHOLE, get_sampling(jpeg)))
     difference = np.abs(np.int16(jpeg) - np.int16(Image.open(kept)))
     assert difference.mean() < 2.5 and np.percentile(difference, 99) <= 16
+
+
+class OwnSize(FakeEngine):
+    """An engine whose own size is that of the fast network."""
+
+    def __init__(self, provider: str = CPU) -> None:
+        super().__init__()
+        self.info = replace(self.info, ref_size=320)
+        self.provider = provider
+
+
+LIVE: dict[str, object] = {"packaging": "frames", "smoothing": "off"}
+
+
+@pytest.mark.parametrize(
+    ("look", "provider", "height"),
+    [
+        ({}, CPU, 256),
+        ({"prefer": "speed"}, CPU, 256),
+        ({"prefer": "quality"}, CPU, 320),
+        ({"model": "fake"}, CPU, 320),
+        ({"ref_size": 192}, CPU, 192),
+        ({"ref_size": 320}, CPU, 320),
+        ({}, CUDA, 320),
+    ],
+)
+def test_live_frames_are_smaller_at_the_network_of_a_cpu(look, provider, height) -> None:
+    engine = OwnSize(provider)
+    frame = encode(np.zeros((360, 640, 3), np.uint8), "JPEG")
+
+    async def send(stream: LiveStream) -> None:
+        stream.offer(frame)
+        await stream.take()
+
+    with open_client(engine) as client:
+        options = SessionOptions(**LIVE, **look)
+        session = client.app.state.services.sessions.open("anonymous", options)
+        client.portal.call(run_stream, client, session, send)
+    assert engine.shapes[-1][2] == height
+    assert session.state.ref_size == (None if height == 320 and "ref_size" not in look else height)
+
+
+def test_session_keeps_the_size_that_its_first_frame_had_at_the_network() -> None:
+    """Smoothing compares neighbours, and a matte of another size is none."""
+    engine = OwnSize()
+    picture = encode(np.zeros((360, 640, 3), np.uint8), "PNG")
+    options = SessionOptions(packaging="frames", smoothing="ofd")
+    with open_client(engine) as client:
+        services = client.app.state.services
+        session = services.sessions.open("anonymous", options)
+
+        async def send(stream: LiveStream) -> None:
+            for _ in range(2):
+                stream.offer(picture)
+            await stream.take()
+            while session.state.frames_in < 2:
+                await asyncio.sleep(0.001)
+
+        client.portal.call(run_stream, client, session, send)
+        answer = client.put(
+            f"/v1/sessions/{session.id}/chunks/0", files={"frame": ("0.png", picture)}
+        )
+        assert answer.status_code == 200 and answer.headers["X-Frames-Out"] == "1"
+    assert {shape[2] for shape in engine.shapes} == {256}
+
+
+def test_frames_of_another_size_than_the_first_are_refused_in_their_order(client) -> None:
+    services = client.app.state.services
+    session = services.sessions.open("anonymous", SessionOptions(**LIVE))
+    small, large = (encode(np.zeros((side, side, 3), np.uint8), "JPEG") for side in (64, 128))
+
+    async def send(stream: LiveStream) -> list[dict]:
+        stream.offer(large)
+        stream.offer(small)
+        facts = [(await stream.take()).facts for _ in range(2)]
+        stream.offer(large)
+        return [*facts, (await stream.take()).facts]
+
+    facts = client.portal.call(run_stream, client, session, send)
+    assert [one["frame"] for one in facts] == [0, 1, 2]
+    assert ["problem" in one for one in facts] == [False, True, False]
