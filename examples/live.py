@@ -30,7 +30,7 @@ camera = cv2.VideoCapture(int(source) if source.isdigit() else source)
 waiting = 0
 with connect(f"{server.replace('http', 'ws', 1)}/v1/sessions/{session['id']}/live") as socket:
     while (read := camera.read())[0]:
-        if waiting == 2:  # of three without an answer the service drops the oldest
+        if waiting == 2:  # a third without an answer may take the place of both
             show(socket)
             waiting -= 1
         socket.send(cv2.imencode(".jpg", read[1])[1].tobytes())

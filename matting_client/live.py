@@ -15,7 +15,7 @@ from matting_client.sessions import SessionCore, Source, each, open_session
 from matting_client.transport import Socket
 
 PROTOCOL = "matting.v1"
-# So many frames may wait at the service; a further one takes the place of the oldest.
+# So many frames may wait at the service; a further one takes the place of all of them.
 MAX_WAITING = 2
 # Close codes (RFC 6455, and the service's own): 4000 and a status of HTTP.
 RESTARTS, OWN_CODES = 1012, 4000
@@ -48,7 +48,7 @@ class LiveCore:
         self._is_open = True
 
     async def send(self, frame: Photo) -> None:
-        """Send a frame; of those that the service cannot do in time the oldest are dropped."""
+        """Send a frame; of those that the service cannot do in time those that wait are dropped."""
         part = await self._transport.work(take_photo, frame)
         with part.open() as file:
             content = file.read()

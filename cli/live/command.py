@@ -22,7 +22,7 @@ from cli.live.source import CameraSource, ClipSource, SourceError, open_source
 from cli.local import USAGE, refuse_overwriting
 from training.commands.common import EXIT_FAILED, EXIT_USAGE, fail
 
-# The service lets two frames wait and drops the oldest of three, which would never be answered; the
+# The service lets two frames wait, and a third takes the place of both, which are not answered; the
 # first answer needs two, because a frame waits for its follower.
 MOST_UNANSWERED = 2
 PIPE = "-"

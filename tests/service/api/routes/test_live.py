@@ -151,21 +151,24 @@ def test_frame_that_the_network_fails_on_is_told_and_the_stream_goes_on() -> Non
 # Load.
 
 
-def test_two_frames_wait_and_the_oldest_is_dropped_for_a_new_one() -> None:
+def test_two_frames_wait_and_a_third_takes_the_place_of_both() -> None:
+    """Beside the two that are worked on: one at the network, one before it."""
     engine = BlockedEngine()
     with serve(engine) as site:
         session = LiveSession(site, output="cutout", smoothing="off")
         with session.connect() as socket:
             socket.send(PICTURES[0])
             assert engine.entered.wait(10)
-            for picture in PICTURES[1:]:
+            socket.send(PICTURES[1])
+            wait_until(lambda: read_metric(site, "matting_queue_depth") == 1)
+            for picture in PICTURES[2:]:
                 socket.send(picture)
-            wait_until(lambda: read_metric(site, "matting_live_frames_dropped_total") == 7)
+            wait_until(lambda: read_metric(site, "matting_live_frames_dropped_total") == 6)
             engine.release.set()
-            answers = [receive_answer(socket) for _ in range(3)]
-    assert [answer.facts["frame"] for answer in answers] == [0, 8, 9]
-    assert [read_number(answer.image) for answer in answers] == [0, 8, 9]
-    assert {answer.facts["dropped"] for answer in answers} == {7}
+            answers = [receive_answer(socket) for _ in range(4)]
+    assert [answer.facts["frame"] for answer in answers] == [0, 1, 8, 9]
+    assert [read_number(answer.image) for answer in answers] == [0, 1, 8, 9]
+    assert {answer.facts["dropped"] for answer in answers} == {6}
 
 
 def test_frames_of_several_sockets_share_a_batch() -> None:
