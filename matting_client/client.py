@@ -217,7 +217,7 @@ class Live:
         return iterate(self._core.mattes(frames))
 
     def send(self, frame: Photo) -> None:
-        """Send a frame; of those that the service cannot do in time those that wait are dropped."""
+        """Send a frame; the service leaves out what it cannot do in time."""
         run(self._core.send(frame))
 
     def receive(self) -> LiveMatte:

@@ -48,7 +48,7 @@ class LiveCore:
         self._is_open = True
 
     async def send(self, frame: Photo) -> None:
-        """Send a frame; of those that the service cannot do in time those that wait are dropped."""
+        """Send a frame; the service leaves out what it cannot do in time."""
         part = await self._transport.work(take_photo, frame)
         with part.open() as file:
             content = file.read()

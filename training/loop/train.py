@@ -54,6 +54,8 @@ def train(config: Config, out: Path, is_resumed: bool, stop: Stop, console: Cons
     make_shares(data.train, config.data.weights, config.data.balance)  # refuses a wrong name
     counts = f"{len(data.train)} photos to train, {len(data.val)} to validate"
     console.print(f"{counts}, {len(data.backgrounds)} backgrounds", highlight=False)
+    if config.precision == "bfloat16" and not torch.cuda.is_available() and not has_bfloat16():
+        console.print('this processor emulates bfloat16: precision = "float32" is faster here')
     if config.fused_norms:
         try:
             load_kernel()
@@ -86,6 +88,12 @@ def run_stages(
         if has_finished:
             text = f"finished: {out / 'best.pt'}, MAD {run.best_mad:.4f}"
             console.print(text, highlight=False)
+
+
+def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether the processor computes in bfloat16, rather than in float32 and rounds."""
+    flags = cpuinfo.read_text().split() if cpuinfo.is_file() else []
+    return bool({"amx_bf16", "avx512_bf16", "bf16", "svebf16"}.intersection(flags))
 
 
 def prepare_torch(config: Config) -> torch.device:

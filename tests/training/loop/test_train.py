@@ -12,6 +12,7 @@ from training.loop.report import read_log
 from training.loop.state import RunState, load_teacher, make_model
 from training.loop.step import ask_teacher
 from training.loop.stop import TrainError
+from training.loop.train import has_bfloat16
 from training.network.checkpoint import CheckpointError, load_model, save_checkpoint
 from training.network.fused_norm import BuildError
 from training.network.modnet import MODNet
@@ -275,3 +276,24 @@ def test_run_that_breaks_off_has_been_saved_in_between(cache, tmp_path):
     with pytest.raises(TrainError, match="step 1 of all"):
         run(config, tmp_path)
     assert read(tmp_path / "last.pt")["counters"]["step"] == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "has_it"),
+    [("fpu avx2", False), ("avx2 avx512_bf16", True), ("amx_bf16", True), ("asimd bf16", True)],
+)
+def test_processors_with_bfloat16_are_known(tmp_path, flags, has_it):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor : 0\nflags : {flags}\n")
+    assert has_bfloat16(cpuinfo) is has_it and not has_bfloat16(tmp_path / "absent")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has it")
+@pytest.mark.parametrize(
+    ("precision", "has_it", "is_told"),
+    [("bfloat16", False, True), ("bfloat16", True, False), ("float32", False, False)],
+)
+def test_emulated_bfloat16_is_told(cache, tmp_path, monkeypatch, precision, has_it, is_told):
+    monkeypatch.setattr("training.loop.train.has_bfloat16", lambda: has_it)
+    printed = run(make_config(cache, precision=precision), tmp_path, StopAfter(1))
+    assert ("emulates bfloat16" in printed) is is_told
