@@ -124,6 +124,11 @@ class Batcher:
             self._count_waiting()
 
     @property
+    def waiting(self) -> int:
+        """Pictures that no run has begun with."""
+        return len(self._queue)
+
+    @property
     def run_s(self) -> float:
         """Seconds since the oldest run in progress began, 0 when there is none."""
         return self._lanes.run_s

@@ -69,8 +69,13 @@ class Model:
         return None if self.engine is None else self.engine.provider
 
     @property
+    def waiting(self) -> int:
+        """Pictures that no run has begun with."""
+        return 0 if self._batcher is None else self._batcher.waiting
+
+    @property
     def run_s(self) -> float:
-        """Seconds since the run in progress began, 0 when there is none."""
+        """Seconds since the oldest run in progress began, 0 when there is none."""
         return 0.0 if self._batcher is None else self._batcher.run_s
 
     def take(self, engine: Engine) -> None:

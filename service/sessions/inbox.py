@@ -34,7 +34,6 @@ class Inbox:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._frames: deque[LiveFrame] = deque()
-        self._arrived = asyncio.Event()
         self.dropped = 0
 
     def put(self, frame: LiveFrame) -> None:
@@ -43,13 +42,10 @@ class Inbox:
             self.dropped += WAITING_FRAMES
             self._metrics.frames_dropped.inc(WAITING_FRAMES)
         self._frames.append(frame)
-        self._arrived.set()
 
-    async def take(self) -> LiveFrame:
-        while not self._frames:
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._frames.popleft()
+    def take(self) -> LiveFrame | None:
+        """Return the frame that has waited longest, if there is one."""
+        return self._frames.popleft() if self._frames else None
 
 
 class Rendezvous(Generic[T]):

@@ -88,9 +88,8 @@ class LiveStream:
         self._size = session.state.size
         self._clock = clock
         self._inbox = Inbox(runtime.metrics)
-        # Frames that are decoded and matted beside each other; a recurrent network needs the one
-        # before first.
-        self._free = asyncio.Semaphore(1 if self._model.info.is_recurrent else LANES)
+        self._changed = asyncio.Event()  # a frame has come, or has been handed on
+        self._working = 0  # frames that are decoded or matted
         self._begun: asyncio.Queue[tuple[LiveFrame, asyncio.Task[_Found]]] = asyncio.Queue()
         self._matted: Rendezvous[_Matted] = Rendezvous()
         self._answers: Rendezvous[LiveAnswer] = Rendezvous()
@@ -105,6 +104,7 @@ class LiveStream:
         """Take a frame that has just arrived: an image file."""
         self._inbox.put(LiveFrame(self._offered, self._clock(), data))
         self._offered += 1
+        self._changed.set()
 
     async def take(self) -> LiveAnswer:
         """Return the next answer once there is one."""
@@ -128,7 +128,8 @@ class LiveStream:
                     result = error
                 running.discard(run)
                 await self._matted.give(_Matted(frame, result))
-                self._free.release()
+                self._working -= 1
+                self._changed.set()
         finally:
             while not self._begun.empty():
                 running.add(self._begun.get_nowait()[1])
@@ -137,10 +138,20 @@ class LiveStream:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _begin_frames(self) -> None:
-        """Begin with a frame whenever one of those before has been handed on."""
+        """Begin with a frame while fewer than LANES are worked on.
+
+        With one alone while others wait for the network: it has enough to do, and the frame would
+        only grow old. A recurrent network needs the frame before first.
+        """
+        model = self._model
         while True:
-            await self._free.acquire()
-            frame = await self._inbox.take()
+            most = 1 if model.info.is_recurrent or model.waiting else LANES
+            frame = self._inbox.take() if self._working < most else None
+            if frame is None:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            self._working += 1
             self._begun.put_nowait((frame, asyncio.create_task(self._matte(frame))))
 
     async def render_frames(self) -> None:

@@ -35,15 +35,12 @@ def client() -> Iterator:
     ("frames", "left"), [(1, [0]), (2, [0, 1]), (3, [2]), (4, [2, 3]), (5, [4])]
 )
 def test_inbox_holds_two_and_a_third_takes_the_place_of_both(frames: int, left: list[int]) -> None:
-    async def fill_and_empty() -> list[int]:
-        metrics = Metrics()
-        inbox = Inbox(metrics)
-        for number in range(frames):
-            inbox.put(LiveFrame(number, 0.0))
-        assert inbox.dropped == metrics.frames_dropped._value.get() == frames - len(left)
-        return [(await inbox.take()).number for _ in left]
-
-    assert asyncio.run(fill_and_empty()) == left
+    metrics = Metrics()
+    inbox = Inbox(metrics)
+    for number in range(frames):
+        inbox.put(LiveFrame(number, 0.0))
+    assert inbox.dropped == metrics.frames_dropped._value.get() == frames - len(left)
+    assert [inbox.take().number for _ in left] == left and inbox.take() is None
 
 
 def test_handover_returns_only_when_the_item_is_taken() -> None:
