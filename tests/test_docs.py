@@ -144,7 +144,7 @@ def run_python(page: str, folder: Path, live_server) -> str:
 
 def test_python_example_uploads_a_clip_that_becomes_a_job(folder: Path, live_server) -> None:
     job_id = run_python("jobs.md", folder, live_server).strip()
-    with httpx.Client(base_url=live_server().url) as client:
+    with httpx.Client(base_url=live_server().url, timeout=60) as client:
         job = wait_for_end(client, f"/v1/jobs/{job_id}")
     assert job["state"] == "succeeded" and job["results"][0]["name"] == "cutout.webm"
 

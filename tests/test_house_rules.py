@@ -14,6 +14,7 @@ MAX_LINES = 300
 MAY_CATCH_EVERYTHING = {
     "service/fine.py",
     "service/inference/batcher.py",
+    "service/inference/lanes.py",
     "service/api/request_layer.py",
     "service/jobs/jobs.py",
 }

@@ -25,7 +25,7 @@ READ_CANVAS = """
 def test_example_page_shows_the_person_of_the_camera_over_its_own_colour(
     camera_browser: Browser, live_server
 ) -> None:
-    with httpx.Client(base_url=live_server().url) as client:
+    with httpx.Client(base_url=live_server().url, timeout=60) as client:
         session = LiveSession(client, output="cutout", format="webp", ref_size=256)
         page = camera_browser.new_page(permissions=["camera"])
         problems: list[str] = []

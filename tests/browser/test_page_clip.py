@@ -56,7 +56,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def list_jobs(url: str, **headers: str) -> list[dict]:
-    return httpx.get(f"{url}/v1/jobs", headers=headers).raise_for_status().json()["jobs"]
+    return (
+        httpx.get(f"{url}/v1/jobs", headers=headers, timeout=60).raise_for_status().json()["jobs"]
+    )
 
 
 def find_job(page: Page) -> str:
@@ -92,7 +94,7 @@ def test_clip_goes_through_with_progress_to_players_links_and_report(
     assert abs(before - after) < 0.5 and widths == [160, 160]
 
     address = find_job(page)
-    job = httpx.get(address).raise_for_status().json()
+    job = httpx.get(address, timeout=60).raise_for_status().json()
     assert job["options"] == {
         "outputs": ["composite", "webm", "stacked"],
         "background": "#d64550",
@@ -123,7 +125,7 @@ def test_clip_goes_through_with_progress_to_players_links_and_report(
 
     page.click("#clip-delete")
     expect(page.locator("#clip-done")).to_be_hidden()
-    wait_until(lambda: httpx.get(address).status_code == 404)
+    wait_until(lambda: httpx.get(address, timeout=60).status_code == 404)
 
 
 def test_clips_come_by_drop_and_paste_too(page: Page, clip: bytes) -> None:
@@ -176,7 +178,7 @@ def test_person_of_a_clip_is_looked_for_in_the_box_that_is_drawn(
     page.check("#outputs input[value=alpha]")
     page.click("#clip-start")
     expect(page.locator("#report")).to_be_visible(timeout=WAIT_MS)
-    job = httpx.get(find_job(page)).raise_for_status().json()
+    job = httpx.get(find_job(page), timeout=60).raise_for_status().json()
     assert job["options"] == {"outputs": ["alpha"], "roi": "25%,10%,50%,80%"}
     page.set_input_files("#file", make_file("wide.mp4", MP4, wide.read_bytes()))
     expect(page.locator("#clip-region")).not_to_be_checked()

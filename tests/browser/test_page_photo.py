@@ -29,7 +29,7 @@ WALL, FACE = (4, 60), (14, 28)  # (row, column)
 
 
 def count_network_runs(url: str) -> float:
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, timeout=60) as client:
         name = "matting_stage_duration_seconds_count"
         return read_metric(client, name, stage="inference")
 

@@ -44,7 +44,7 @@ def page(camera_browser: Browser, live_server):
         opened.reload()
         opened.click("#tab-webcam")
         yield opened
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, timeout=60) as client:
         # A page that is left while it opens a session cannot end it: it lives for session_idle_s.
         wait_until(lambda: read_metric(client, "matting_sessions_active") == 0, timeout_s=240)
 

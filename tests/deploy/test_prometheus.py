@@ -52,7 +52,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Clien
         photo = (ROOT / "examples" / "portrait.jpg").read_bytes()
         answer = httpx.post(f"{server.url}/v1/image", content=photo, headers=headers, timeout=60)
         assert answer.status_code == 200
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1") as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=60) as client:
             scraped = 'matting_requests_total{route="/v1/image", job="matting"} > 0'
             wait_until(lambda: ask(client, "query", query=scraped), WAIT_S)
             yield client

@@ -199,7 +199,7 @@ def test_a_replica_without_keys_serves_nobody(monkeypatch, tmp_path) -> None:
 def test_replicas_are_added_and_what_is_too_much_is_refused(address) -> None:
     photo = encode(picture(0, (960, 640)), "JPEG")
     client = deploy(address, min_replicas=1, max_replicas=2, target_requests=1)
-    assert httpx.get(f"{address}/v1/models").status_code == 401
+    assert httpx.get(f"{address}/v1/models", timeout=60).status_code == 401
     assert count_replicas() == 1
     enough, answers = threading.Event(), []
 

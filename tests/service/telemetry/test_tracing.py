@@ -114,7 +114,7 @@ def test_collector_that_is_away_disturbs_nobody(tmp_path):
     server = start_live_server(
         tmp_path / "log", data_dir=tmp_path, otlp_endpoint="http://127.0.0.1:9"
     )
-    assert httpx.get(f"{server.url}/v1/models").status_code == 200
+    assert httpx.get(f"{server.url}/v1/models", timeout=60).status_code == 200
     assert server.stop() == 0
 
 

@@ -163,7 +163,7 @@ def test_metrics_are_those_of_all_processes(fleet):
     for name in ("matting_ready", "process_resident_memory_bytes", "matting_build_info"):
         assert {sample.labels["worker"] for sample in families[name].samples} == {"w1", "w2"}
     openmetrics = {"Accept": "application/openmetrics-text; version=1.0.0"}
-    text = httpx.get(f"{fleet.url}/metrics", headers=openmetrics).text
+    text = httpx.get(f"{fleet.url}/metrics", headers=openmetrics, timeout=60).text
     assert text.endswith("# EOF\n") and '# {request_id="' in text
 
 
@@ -191,7 +191,7 @@ def test_process_that_is_away_is_told_as_a_problem(tmp_path: Path) -> None:
 
         def ask(path: str) -> httpx.Response | None:
             try:
-                return httpx.get(url + path)
+                return httpx.get(url + path, timeout=60)
             except httpx.ConnectError:
                 return None
 

@@ -84,7 +84,7 @@ def test_service_that_ends_closes_with_1012_and_exits_well(live_server) -> None:
     import httpx
 
     server = live_server(log_level="debug")
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         session = LiveSession(client)
     with session.connect() as socket:
         socket.send(PICTURES[0])

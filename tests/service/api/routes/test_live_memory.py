@@ -24,7 +24,7 @@ def test_memory_stays_flat_for_a_minute_while_the_client_reads_one_frame_a_secon
     noise = np.random.default_rng(0).integers(0, 256, (360, 640, 3), np.uint8)
     picture = encode(noise, "JPEG", quality=80)
     process, samples, answers = psutil.Process(server.pid), [], []
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         session = LiveSession(client, output="composite", format="jpeg")
     with session.connect(max_queue=2) as socket:
         start_s = time.monotonic()

@@ -79,7 +79,7 @@ def test_pieces_become_a_job(fake, brief: bytes) -> None:
 
 def test_upload_that_was_cut_off_goes_on(live_server, brief: bytes) -> None:
     server = live_server()
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         path = begin(client, len(brief)).headers["location"]
         length = {"Content-Length": str(len(brief))}
         told = PIECE | length | {"Upload-Offset": "0", "Host": "localhost"}
@@ -181,6 +181,6 @@ def test_official_client_sends_a_clip(npm_folder: Path, live_server, brief: byte
     command = ["node", "upload.js", url + UPLOADS, "clip.mp4", str(len(brief) // 3)]
     done = subprocess.run(command, cwd=npm_folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, timeout=60) as client:
         job = wait_for_end(client, f"/v1/jobs/{done.stdout.strip()}")
     assert job["state"] == "succeeded" and job["options"] == {"outputs": ["alpha"], "crf": 30}
