@@ -85,7 +85,6 @@ class LiveStream:
         options = session.options
         self._model, self._network = choose_session_network(runtime, session, is_live=True)
         self._network_state = session.state.segment.network
-        self._size = session.state.size
         self._clock = clock
         self._inbox = Inbox(runtime.metrics)
         self._changed = asyncio.Event()  # a frame has come, or has been handed on
@@ -121,7 +120,6 @@ class LiveStream:
                 result: _Found | MattingError
                 try:
                     result = await run
-                    self._check_size(result.picture)
                 except Draining:
                     raise
                 except MattingError as error:
@@ -200,12 +198,6 @@ class LiveStream:
         async with runtime.decoders.borrow("still") as decoder:
             return await runtime.workers.run(read_picture, decoder, data, runtime.settings)
 
-    def _check_size(self, picture: Picture) -> None:
-        """Refuse a frame that is not as large as the first; raises what `check_same_size` does."""
-        found = picture.image.shape[0], picture.image.shape[1]
-        self._size = self._size or found
-        check_same_size(found, self._size)
-
     async def _render(self, frame: LiveFrame, found: _Found) -> list[LiveAnswer]:
         """Take the session one frame on and return the answers that are ready."""
         step = await self._runtime.workers.run(self._step, self._session.state, found)
@@ -220,6 +212,7 @@ class LiveStream:
         """Return where a frame takes the session; runs in a thread and changes nothing."""
         options, picture, matte = self._session.options, found.picture, found.matte
         size = picture.image.shape[0], picture.image.shape[1]
+        check_same_size(size, state.size or size)
         clock, length_s = ChunkClock(state.timeline, absolute=False), 1 / make_rate(options.fps)
         frame = clock.place(TimedImage(Fraction(0), length_s, picture.image, picture.alpha))
         if found.planes is not None:

@@ -54,7 +54,7 @@ def train(config: Config, out: Path, is_resumed: bool, stop: Stop, console: Cons
     make_shares(data.train, config.data.weights, config.data.balance)  # refuses a wrong name
     counts = f"{len(data.train)} photos to train, {len(data.val)} to validate"
     console.print(f"{counts}, {len(data.backgrounds)} backgrounds", highlight=False)
-    if config.precision == "bfloat16" and not torch.cuda.is_available() and not has_bfloat16():
+    if config.precision == "bfloat16" and not takes_cuda(config) and not has_bfloat16():
         console.print('this processor emulates bfloat16: precision = "float32" is faster here')
     if config.fused_norms:
         try:
@@ -105,8 +105,12 @@ def prepare_torch(config: Config) -> torch.device:
         torch.set_num_threads(threads)
     cv2.setNumThreads(1)
     torch.backends.cudnn.benchmark = True
-    is_cuda = torch.cuda.is_available() and config.processes == 1
-    return torch.device("cuda" if is_cuda else "cpu")
+    return torch.device("cuda" if takes_cuda(config) else "cpu")
+
+
+def takes_cuda(config: Config) -> bool:
+    """Return whether a run takes the GPU: one process, and there is one."""
+    return torch.cuda.is_available() and config.processes == 1
 
 
 def keep_freed_memory() -> None:

@@ -234,3 +234,21 @@ def test_frames_of_another_size_than_the_first_are_refused_in_their_order(client
     facts = client.portal.call(run_stream, client, session, send)
     assert [one["frame"] for one in facts] == [0, 1, 2]
     assert ["problem" in one for one in facts] == [False, True, False]
+
+
+def test_frame_that_is_refused_does_not_say_how_large_the_others_must_be() -> None:
+    small, large = (encode(np.zeros((side, side, 3), np.uint8), "PNG") for side in (64, 1024))
+
+    async def send(stream: LiveStream) -> list[dict]:
+        stream.offer(large)
+        facts = [(await stream.take()).facts]
+        for _ in range(2):
+            stream.offer(small)
+        return [*facts, (await stream.take()).facts]
+
+    with open_client(FakeEngine(), session_buffer_mb=1) as client:
+        options = SessionOptions(packaging="frames", smoothing="ofd")
+        session = client.app.state.services.sessions.open("anonymous", options)
+        refused, answered = client.portal.call(run_stream, client, session, send)
+    assert refused["problem"]["code"] == "media-limit-exceeded"
+    assert "problem" not in answered and session.state.size == (64, 64)
