@@ -1,7 +1,9 @@
 """Decode one still and run the network on it."""
 
+import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +24,9 @@ from service.metrics import StageTimes
 from service.options import BACKGROUND, HINT, IMAGE, TRIMAP, find_region
 from service.runtime import Runtime
 from service.stills.options import ImageOptions
+
+# What the network is given, and the picture (h, w, 3) uint8 that it was made of.
+NetworkPicture = tuple[NetworkInput, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -71,24 +76,27 @@ async def matte_still(
         if still.picture.alpha is not None and options.existing_alpha == "return":
             return still
         model = runtime.models.choose(options.model)
-        limit = runtime.settings.network_max_megapixels
-        passes = await runtime.workers.run(prepare, model.info, still, options.ref_size, limit, box)
+        inputs = prepare_passes(runtime, model.info, still, options.ref_size, box)
+        ready: NetworkPicture | None = await anext(inputs)
     caller = Caller("image", owner)
     deadline_s = time.monotonic() + runtime.settings.request_timeout_s
     mattes = []
-    for tensor, _ in passes:
-        left_s = max(0.0, deadline_s - time.monotonic())
-        matte = await model.infer(tensor, timeout_s=left_s, caller=caller)
-        times.add("queue", matte.queue_s, before_s=matte.inference_s)
-        times.add("inference", matte.inference_s)
-        mattes.append(matte.alpha)
+    async with aclosing(inputs):
+        while ready is not None:
+            tensor, network_image = ready
+            left_s = max(0.0, deadline_s - time.monotonic())
+            matte = await model.infer(tensor, timeout_s=left_s, caller=caller)
+            times.add("queue", matte.queue_s, before_s=matte.inference_s)
+            times.add("inference", matte.inference_s)
+            mattes.append(matte.alpha)
+            ready = await anext(inputs, None)
     alpha = mattes[0]
     if len(mattes) > 1:
         alpha = await runtime.workers.run(join_passes, *mattes)
     if box is not None:
         whole = await runtime.workers.run(embed_matte, alpha, box, image.shape[:2])
         return replace(still, matte=whole)
-    return replace(still, matte=alpha, network_image=passes[-1][1])
+    return replace(still, matte=alpha, network_image=network_image)
 
 
 async def decode_still(runtime: Runtime, files: StillFiles, ticket: Ticket) -> MattedStill:
@@ -176,22 +184,37 @@ async def load_fine(runtime: Runtime, options: ImageOptions) -> None:
         await runtime.fine.load()
 
 
-def prepare(
+async def prepare_passes(
+    runtime: Runtime,
     info: ModelInfo,
     still: MattedStill,
     ref_size: int | None,
-    max_megapixels: float,
     box: Box | None = None,
-) -> list[tuple[NetworkInput, NDArray[np.uint8]]]:
-    """Return the network's input for each pass over a still, and as a picture.
+) -> AsyncGenerator[NetworkPicture, None]:
+    """Yield the network's input for each pass over a still, and as a picture; the largest last.
 
-    With `box` it is that part of the still. The last pass is the largest. Raises InvalidOption.
+    The next one is made while the network has the last one. With `box` they show that part of the
+    still. Raises InvalidOption.
     """
-    image, trimap = still.picture.flat, still.trimap
+    shape, trimap = still.picture.image.shape, still.trimap
     if trimap is not None:
-        check_shape("the trimap", trimap, image)
+        check_shape("the trimap", trimap, still.picture.image)
     if box is not None:
-        image = cut(image, box)
+        shape = box.height, box.width
         trimap = None if trimap is None else cut(trimap, box)
-    sizes = list_photo_sizes(info, image.shape, ref_size)
-    return [prepare_input(image, info, size, max_megapixels, trimap) for size in sizes]
+    sizes = list_photo_sizes(info, shape, ref_size)
+    limit = runtime.settings.network_max_megapixels
+
+    def prepare(size: int | None) -> NetworkPicture:
+        image = still.picture.flat if box is None else cut(still.picture.flat, box)
+        return prepare_input(image, info, size, limit, trimap)
+
+    coming = asyncio.ensure_future(runtime.workers.run(prepare, sizes[0]))
+    try:
+        for size in sizes[1:]:
+            ready = await coming
+            coming = asyncio.ensure_future(runtime.workers.run(prepare, size))
+            yield ready
+        yield await coming
+    finally:
+        coming.cancel()
