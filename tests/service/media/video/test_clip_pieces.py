@@ -145,20 +145,22 @@ def test_fragments_with_another_header_are_not_decoded_by_the_first(tmp_path) ->
         ).read_bytes()
         for name, kind in kinds.items()
     }
-    whole, path = read_clip(tmp_path / "one.mp4"), tmp_path / "joined.mp4"
+    # x264 may encode the same pictures in two ways: each recording is compared with itself.
+    frames = {name: read_clip(tmp_path / f"{name}.mp4").frames for name in kinds}
     expected = {
-        ("one", "large"): (1, {"clips_unread": 1}),
-        ("one", "large", "one"): (2, {"clips_unread": 1, "clock_corrections": 1}),
-        ("one", "silent"): (2, {"clock_corrections": 1}),
-        ("silent", "one"): (1, {"clips_unread": 1}),
+        ("one", "large"): (["one"], {"clips_unread": 1}),
+        ("one", "large", "one"): (["one", "one"], {"clips_unread": 1, "clock_corrections": 1}),
+        ("one", "silent"): (["one", "silent"], {"clock_corrections": 1}),
+        ("silent", "one"): (["silent"], {"clips_unread": 1}),
     }
-    for names, (pieces, told) in expected.items():
+    path = tmp_path / "joined.mp4"
+    for names, (read, told) in expected.items():
         path.write_bytes(b"".join(data[name] for name in names))
         clip = read_clip(path)
         assert clip.repairs.describe() == told
-        assert len(clip.frames) == 25 * pieces
-        for index, frame in enumerate(clip.frames):
-            np.testing.assert_array_equal(frame.image, whole.frames[index % 25].image)
+        right = [frame for name in read for frame in frames[name]]
+        for frame, true in zip(clip.frames, right, strict=True):
+            np.testing.assert_array_equal(frame.image, true.image)
 
 
 @pytest.mark.parametrize(
