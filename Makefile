@@ -27,7 +27,7 @@ serve: $(VENV)/.serve
 
 setup: $(VENV)/.setup
 
-test: setup browser lint
+test: setup browser $(VENV)/.programs lint
 	@# Once: where Python keeps no bytecode, every process of a test would compile all modules.
 	$(BIN)/python -m compileall -q service training export cli matting_client tests
 	$(BIN)/pytest -m "not slow" --numprocesses 5 --dist loadfile --no-loadscope-reorder
@@ -39,7 +39,7 @@ test: setup browser lint
 GATE ?= full
 GATE_FLAGS = GATE=$(GATE) GATE_COUNT=$(COUNT) \
   GATE_COMMAND="$(strip make gate $(if $(PART),PART=$(PART)) $(if $(COUNT),COUNT=$(COUNT)))"
-gate: setup browser
+gate: setup browser $(VENV)/.programs
 ifneq ($(filter-out audit ray,$(or $(PART),all)),)
 	$(GATE_FLAGS) $(BIN)/pytest -s -m slow $(if $(PART),tests/gate tests/service/jobs -k "$(PART)")
 endif
@@ -149,6 +149,16 @@ browser:
 	command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && \
 	  $(SUDO) apt-get install -y -qq --no-install-recommends chromium; }
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
+
+# What tests run beside it, unpacked and not installed: Debian would start nginx and Prometheus as
+# services. Elsewhere, and where nothing can be fetched, these tests are skipped.
+$(VENV)/.programs: | $(BIN)/python
+	rm -rf $(VENV)/programs && mkdir -p $(VENV)/programs
+	for pair in nginx:nginx promtool:prometheus; do \
+	  PATH=$$PATH:/usr/sbin command -v $${pair%%:*} >/dev/null || \
+	  (cd $(VENV)/programs && apt-get download -qq -o APT::Sandbox::User=root $${pair#*:} && dpkg-deb -x $${pair#*:}_*.deb . \
+	    && rm $${pair#*:}_*.deb) || echo "$${pair%%:*} is missing: its tests are skipped"; done
+	touch $@
 
 # What the documents show of the weights and of the options: after a change of either.
 pictures: setup browser

@@ -4,8 +4,10 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -23,6 +25,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("tests")
 
+# Programs that `make test` has unpacked, for tests and for the services that they start.
+PROGRAMS = Path(sys.prefix) / "programs"
+os.environ["PATH"] += f":{PROGRAMS / 'usr/sbin'}:{PROGRAMS / 'usr/bin'}"
 
 # Decoder children cost time to start; one is enough where a test does not say otherwise. So is one
 # model: a fake engine would else have the real fast network beside it, which serves live frames.
