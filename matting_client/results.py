@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,7 +32,7 @@ class Box:
 class Picture:
     """An encoded picture."""
 
-    content: bytes
+    content: bytes = field(repr=False)
     content_type: str
 
     @property

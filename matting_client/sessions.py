@@ -11,7 +11,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 
 import httpx
@@ -35,7 +35,7 @@ class ChunkAnswer:
     `frames_pending` frames wait for the next chunk.
     """
 
-    content: bytes
+    content: bytes = field(repr=False)
     frames: tuple[Frame, ...]
     frames_in: int
     frames_out: int

@@ -51,6 +51,7 @@ def test_matte_tells_what_the_service_told(connect, service, portrait_jpeg, tmp_
     assert matte.shows_person is True and 0.5 < matte.confidence <= 1
     assert matte.person.width > 100 and matte.model == "modnet-fast"
     assert {"decode", "inference"} <= set(matte.timings_ms) and matte.request_id
+    assert "person=Box(" in repr(matte) and len(repr(matte)) < 1000, "without its bytes"
     assert matte.save(tmp_path / "cutout.webp").read_bytes() == matte.content
     again = client.rerender(matte.result_id, output="composite", background="teal", crop=True)
     assert again.image.mode == "RGB" and again.width < 512
