@@ -1,9 +1,10 @@
 """Make docs/confidence.png: what `X-Matte-Confidence` says against how right the matte is.
 
-python docs/make_confidence.py service/weights/modnet.onnx --data FOLDER FOLDER
+python docs/make_confidence.py service/weights/modnet-fast.onnx --data FOLDER FOLDER
 
 A point is a photo: its confidence as the service gives it, and the IoU of its matte with the true
-one, both at the network's size. Needs matplotlib and scipy (`make setup`).
+one, both at the network's size; photos pass once or twice, as they are served. Needs matplotlib and
+scipy (`make setup`).
 """
 
 import argparse
@@ -19,14 +20,8 @@ from service.matting.signals import measure_confidence
 from training.commands.evaluate import select
 from training.data.pairs import Pair, find_pairs
 from training.evaluation import metrics
-from training.evaluation.measure import read_photo
-from training.evaluation.predictor import (
-    Placement,
-    Predictor,
-    choose_size,
-    make_tensor,
-    open_predictor,
-)
+from training.evaluation.measure import read_photo, run_photo
+from training.evaluation.predictor import Placement, Predictor, open_predictor
 
 OUT = Path(__file__).parent / "confidence.png"
 BINS = 12
@@ -35,9 +30,8 @@ BINS = 12
 def judge(predictor: Predictor, pair: Pair) -> tuple[float, float]:
     """Return the confidence of a photo's matte and its IoU with the true one."""
     image, label = read_photo(pair)
-    height, width = choose_size(*label.shape, predictor.ref_size)
-    alpha = predictor.run(make_tensor(image, (height, width))[None])[0]
-    truth = cv2.resize(label, (width, height), interpolation=cv2.INTER_AREA)
+    alpha = run_photo(predictor, image, None)
+    truth = cv2.resize(label, alpha.shape[::-1], interpolation=cv2.INTER_AREA)
     return measure_confidence(alpha), metrics.iou(alpha, np.float32(truth) / 255)
 
 

@@ -54,12 +54,17 @@ def predict_photo(
     Without a `ref_size` it is the network's own, or a photo that is not small passes twice, where
     the network says so. Else see predict_alpha.
     """
+    return resize_alpha(run_photo(predictor, image, ref_size, trimap), *image.shape[:2])
+
+
+def run_photo(
+    predictor: Predictor, image: np.ndarray, ref_size: int | None, trimap: np.ndarray | None = None
+) -> np.ndarray:
+    """Return what predict_photo does, (h, w) at the size that the network sees."""
     sizes = predictor.photo_ref_sizes
     if ref_size is None and sizes and min(image.shape[:2]) > sizes[0]:
-        matte = join_passes(*(run_once(predictor, image, size, trimap) for size in sizes))
-    else:
-        matte = run_once(predictor, image, ref_size or predictor.ref_size, trimap)
-    return resize_alpha(matte, *image.shape[:2])
+        return join_passes(*(run_once(predictor, image, size, trimap) for size in sizes))
+    return run_once(predictor, image, ref_size or predictor.ref_size, trimap)
 
 
 def run_once(
