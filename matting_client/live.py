@@ -83,8 +83,10 @@ class LiveCore:
     async def finish(self) -> LiveMatte | None:
         """Close the connection and return the frame that waited, if one did."""
         await self._close_socket()
-        for frame in (await self.session.finish()).frames:
-            return LiveMatte(frame.content, frame.content_type, self._sent - 1)
+        answer = await self.session.finish()
+        notes = () if answer.notes is None else (answer.notes,)
+        for frame in answer.frames:
+            return LiveMatte(frame.content, frame.content_type, self._sent - 1, notes=notes)
         return None
 
     async def close(self) -> None:

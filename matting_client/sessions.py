@@ -32,7 +32,8 @@ MULTIPART = "multipart/mixed"
 class ChunkAnswer:
     """The answer to a chunk: `frames` with packaging="frames", else `content` is a piece of MP4.
 
-    `frames_pending` frames wait for the next chunk.
+    `frames_pending` frames wait for the next chunk. `notes`: what of its pictures was mended or
+    converted, None: nothing.
     """
 
     content: bytes = field(repr=False)
@@ -41,6 +42,7 @@ class ChunkAnswer:
     frames_out: int
     frames_pending: int
     scene_cuts: int
+    notes: str | None = None
 
 
 async def open_session(core: Core, given: Mapping[str, Any]) -> "SessionCore":
@@ -138,6 +140,7 @@ def read_answer(response: httpx.Response) -> ChunkAnswer:
         int(told["x-frames-out"]),
         int(told["x-frames-pending"]),
         int(told["x-scene-cuts"]),
+        told.get("x-notes"),
     )
 
 

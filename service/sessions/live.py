@@ -29,7 +29,7 @@ from service.sessions.timeline import ChunkClock, TimedImage
 from service.threads import wait_for_thread
 
 RATE_FRAMES = 30  # answers that `fps` is the mean of
-BEFORE = -1  # the number of the frame that waited in the session when the connection began
+BEFORE = -1  # the number of a frame of an earlier connection or chunk
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class LiveStream:
         self._answers: Rendezvous[LiveAnswer] = Rendezvous()
         self._render_options = make_render_options(options, options.choose_background(None))
         self._renderer: Renderer | None = None
-        self._started_s = clock()
+        # The frame that waited in the session when the connection began.
+        self._before = LiveFrame(BEFORE, clock(), notes=session.state.notes)
         self._offered = 0
         self._inside: dict[int, LiveFrame] = {}  # by pts: frames whose pictures are not ready
         self._ready_s: deque[float] = deque(maxlen=RATE_FRAMES + 1)
@@ -231,6 +232,7 @@ class LiveStream:
             ref_size=self._network.ref_size,
             timeline=clock.timeline,
             frames_out=state.frames_out + len(ready),
+            notes=tuple(picture.list_changes()) if smoother.state.delay.pending else (),
         )
         check_buffers(after, self._session.encoder, self._runtime.settings)
         return _Step(after, frame.pts, pictures)
@@ -252,7 +254,7 @@ class LiveStream:
         """Return the answer that is ready now, with its times."""
         ready_s = self._clock()
         self._ready_s.append(ready_s)
-        frame = self._inside.pop(pts, LiveFrame(BEFORE, self._started_s))
+        frame = self._inside.pop(pts, self._before)
         first_s, frames = self._ready_s[0], len(self._ready_s) - 1
         times = {
             "latency_ms": round((ready_s - frame.arrived_s) * 1000, 1),

@@ -20,7 +20,8 @@ class SessionState:
     `size` is (height, width) once known. `frames_out` went out in answers. `fragments` counts the
     pieces of the MP4, `has_init` says that its beginning went out. `recording`: the one whose next
     slice may come. `model` is the name of the one that matted the first frame, empty before it, and
-    `ref_size` what it was given, None: its own.
+    `ref_size` what it was given, None: its own. `notes`: what was mended or converted of the frame
+    that waits, of one that came live.
     """
 
     size: tuple[int, int] | None = None
@@ -34,6 +35,7 @@ class SessionState:
     recording: Recording | None = None
     model: str = ""
     ref_size: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def frames_in(self) -> int:

@@ -125,6 +125,9 @@ class _ChunkProcessor:
             state.segment,
             is_last=is_last,
         )
+        if state.notes and self._frames_out:
+            notes = [f"the last live frame: {note}" for note in state.notes]
+            self.told["notes"] = notes + self.told.get("notes", [])
         pending = segment.delay.pending
         fragments = state.fragments + (self._frames_out > 0)
         self.packager.close(None if pending is None else pending[1].frame)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from matting_client import AccessDenied, Gone, InvalidOption, ProblemError, UnusableMedia
+from tests.clips import picture
+from tests.helpers import encode
 from tests.sessions import PICTURES, read_number
 from tests.tcp_proxy import Cut, open_proxy
 from tests.videos import Clip
@@ -75,6 +77,15 @@ def test_live_frames_come_back_and_none_is_dropped(connect, fake_service, smooth
     assert [matte.frame for matte in mattes] == list(range(12))
     assert [read_number(matte.array) for matte in mattes] == list(range(12))
     assert mattes[5].dropped == 0 and mattes[5].latency_ms > 0
+
+
+def test_live_frame_that_was_mended_is_told(connect, fake_service) -> None:
+    """The one that `finish` answers too."""
+    content = encode(picture(0, (96, 64)), "JPEG", quality=95)
+    cut = content[: int(len(content) * 0.8)]
+    live = connect(fake_service, "a").open_live()
+    notes = [" ".join(matte.notes) for matte in live.mattes(iter([content, cut, cut]))]
+    assert not notes[0] and all("the file ends early" in note for note in notes[1:])
 
 
 def test_live_frames_are_arrays_too(connect, fake_service, portrait) -> None:

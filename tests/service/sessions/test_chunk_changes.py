@@ -10,7 +10,7 @@ import pytest
 
 from tests import clips
 from tests.fakes import FakeEngine
-from tests.helpers import encode
+from tests.helpers import encode, wait_until
 from tests.service.media.colour.test_colour_conversion import code_as
 from tests.service.media.video.test_clip_gamuts import make_profiled, write_codes
 from tests.sessions import SessionClient, read_parts
@@ -75,6 +75,32 @@ def test_live_frame_that_was_mended_is_told() -> None:
                 told.append(receive_answer(socket).facts.get("notes"))
         assert told[0] is told[2] is None
         assert told[1] is not None and told[1][0].startswith("the file ends early, ")
+
+
+def test_mended_live_frame_that_waits_is_told_with_its_answer() -> None:
+    """By the next connection, by the next chunk, or by the end of the session."""
+    whole, cut = make_pictures()
+    with serve(FakeEngine(lambda batch: np.ones_like(batch[:, 0]))) as site:
+        session = LiveSession(site)
+
+        def leave_behind(content: bytes) -> None:
+            count = session.get().json()["frames_in"]
+            session.renew_ticket()
+            with session.connect() as socket:
+                socket.send(content)
+                wait_until(lambda: session.get().json()["frames_in"] == count + 1)
+
+        leave_behind(cut)
+        session.renew_ticket()
+        with session.connect() as socket:
+            socket.send(whole)
+            assert receive_answer(socket).facts["notes"][0].startswith("the file ends early, ")
+        leave_behind(cut)
+        told = session.send([whole, cut]).headers["x-notes"]
+        assert told.startswith("the last live frame: the file ends early, ") and "frame 1: " in told
+        assert "x-notes" not in session.send([whole]).headers
+        leave_behind(cut)
+        assert session.finish().headers["x-notes"].startswith("the last live frame: the file ends")
 
 
 def make_pictures() -> tuple[bytes, bytes]:
