@@ -154,11 +154,13 @@ SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 # services. Elsewhere, and where nothing can be fetched, these tests are skipped.
 $(VENV)/.programs: | $(BIN)/python
 	rm -rf $(VENV)/programs && mkdir -p $(VENV)/programs
-	for pair in nginx:nginx promtool:prometheus; do \
-	  PATH=$$PATH:/usr/sbin command -v $${pair%%:*} >/dev/null || \
-	  (cd $(VENV)/programs && apt-get download -qq -o APT::Sandbox::User=root $${pair#*:} && dpkg-deb -x $${pair#*:}_*.deb . \
-	    && rm $${pair#*:}_*.deb) || echo "$${pair%%:*} is missing: its tests are skipped"; done
 	touch $@
+	cd $(VENV)/programs; for pair in nginx:nginx promtool:prometheus; do \
+	  program=$${pair%%:*} package=$${pair#*:}; \
+	  PATH=$$PATH:/usr/sbin command -v $$program >/dev/null || \
+	  { apt-get download -qq -o APT::Sandbox::User=root $$package && \
+	    dpkg-deb -x $${package}_*.deb . && rm $${package}_*.deb; } || \
+	  { echo "$$program is missing: its tests are skipped"; rm -f ../.programs; }; done
 
 # What the documents show of the weights and of the options: after a change of either.
 pictures: setup browser

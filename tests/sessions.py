@@ -12,6 +12,7 @@ from typing import TypeVar
 import av
 import numpy as np
 
+from tests.clips import picture
 from tests.helpers import decode, encode
 
 T = TypeVar("T")
@@ -105,6 +106,12 @@ def read_number(image: np.ndarray) -> int:
     red, green, blue = image[0, 0, :3].astype(int)
     assert (image[:, :, :3] == (red, green, blue)).all() and blue == 77
     return int(red + 256 * green)
+
+
+def cut_photo() -> tuple[bytes, bytes]:
+    """Return a photo as a JPEG, and the first part of that file."""
+    content = encode(picture(0, (96, 64)), "JPEG", quality=95)
+    return content, content[: int(len(content) * 0.8)]
 
 
 def make_lossless_clip(images: Sequence[np.ndarray], fps: int) -> bytes:

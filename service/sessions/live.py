@@ -201,15 +201,15 @@ class LiveStream:
 
     async def _render(self, frame: LiveFrame, found: _Found) -> list[LiveAnswer]:
         """Take the session one frame on and return the answers that are ready."""
-        step = await self._runtime.workers.run(self._step, self._session.state, found)
+        notes = tuple(found.picture.list_changes())
+        step = await self._runtime.workers.run(self._step, self._session.state, found, notes)
         self._session.state = step.state
         runtime = self._runtime
         runtime.access.charge(self._session.owner, "video-seconds", 1 / self._session.options.fps)
-        notes = tuple(found.picture.list_changes())
         self._inside[step.pts] = LiveFrame(frame.number, frame.arrived_s, notes=notes)
         return [self._answer(pts, content) for pts, content in step.pictures]
 
-    def _step(self, state: SessionState, found: _Found) -> _Step:
+    def _step(self, state: SessionState, found: _Found, notes: tuple[str, ...]) -> _Step:
         """Return where a frame takes the session; runs in a thread and changes nothing."""
         options, picture, matte = self._session.options, found.picture, found.matte
         size = picture.image.shape[0], picture.image.shape[1]
@@ -232,7 +232,7 @@ class LiveStream:
             ref_size=self._network.ref_size,
             timeline=clock.timeline,
             frames_out=state.frames_out + len(ready),
-            notes=tuple(picture.list_changes()) if smoother.state.delay.pending else (),
+            notes=notes if smoother.state.delay.pending else (),
         )
         check_buffers(after, self._session.encoder, self._runtime.settings)
         return _Step(after, frame.pts, pictures)

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from matting_client import AccessDenied, Gone, InvalidOption, ProblemError, UnusableMedia
-from tests.clips import picture
-from tests.helpers import encode
-from tests.sessions import PICTURES, read_number
+from tests.sessions import PICTURES, cut_photo, read_number
 from tests.tcp_proxy import Cut, open_proxy
 from tests.videos import Clip
 
@@ -81,10 +79,9 @@ def test_live_frames_come_back_and_none_is_dropped(connect, fake_service, smooth
 
 def test_live_frame_that_was_mended_is_told(connect, fake_service) -> None:
     """The one that `finish` answers too."""
-    content = encode(picture(0, (96, 64)), "JPEG", quality=95)
-    cut = content[: int(len(content) * 0.8)]
+    whole, cut = cut_photo()
     live = connect(fake_service, "a").open_live()
-    notes = [" ".join(matte.notes) for matte in live.mattes(iter([content, cut, cut]))]
+    notes = [" ".join(matte.notes) for matte in live.mattes(iter([whole, cut, cut]))]
     assert not notes[0] and all("the file ends early" in note for note in notes[1:])
 
 

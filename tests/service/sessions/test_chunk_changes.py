@@ -10,10 +10,10 @@ import pytest
 
 from tests import clips
 from tests.fakes import FakeEngine
-from tests.helpers import encode, wait_until
+from tests.helpers import wait_until
 from tests.service.media.colour.test_colour_conversion import code_as
 from tests.service.media.video.test_clip_gamuts import make_profiled, write_codes
-from tests.sessions import SessionClient, read_parts
+from tests.sessions import SessionClient, cut_photo, read_parts
 from tests.sockets import LiveSession, receive_answer, serve
 
 SIZE = (96, 64)
@@ -57,7 +57,7 @@ def test_fields_of_a_chunk_are_told(client, tmp_path, how: str, told: str) -> No
 
 
 def test_pictures_of_a_chunk_that_were_mended_are_told(client) -> None:
-    whole, cut = make_pictures()
+    whole, cut = cut_photo()
     session = SessionClient(client, packaging="frames")
     assert "x-notes" not in session.send([whole, whole]).headers
     told = session.send([whole, *[cut] * 6]).headers["x-notes"]
@@ -65,7 +65,7 @@ def test_pictures_of_a_chunk_that_were_mended_are_told(client) -> None:
 
 
 def test_live_frame_that_was_mended_is_told() -> None:
-    whole, cut = make_pictures()
+    whole, cut = cut_photo()
     engine = FakeEngine(lambda batch: np.ones_like(batch[:, 0]))
     with serve(engine) as site, LiveSession(site).connect() as socket:
         told = []
@@ -79,7 +79,7 @@ def test_live_frame_that_was_mended_is_told() -> None:
 
 def test_mended_live_frame_that_waits_is_told_with_its_answer() -> None:
     """By the next connection, by the next chunk, or by the end of the session."""
-    whole, cut = make_pictures()
+    whole, cut = cut_photo()
     with serve(FakeEngine(lambda batch: np.ones_like(batch[:, 0]))) as site:
         session = LiveSession(site)
 
@@ -101,12 +101,6 @@ def test_mended_live_frame_that_waits_is_told_with_its_answer() -> None:
         assert "x-notes" not in session.send([whole]).headers
         leave_behind(cut)
         assert session.finish().headers["x-notes"].startswith("the last live frame: the file ends")
-
-
-def make_pictures() -> tuple[bytes, bytes]:
-    """Return a photo as a JPEG, and the first part of that file."""
-    content = encode(clips.picture(0, SIZE), "JPEG", quality=95)
-    return content, content[: int(len(content) * 0.8)]
 
 
 SOUND = {".mp4": "libx264", ".mkv": "libx264", ".webm": "libvpx", ".ts": "libx264", ".flv": "flv"}

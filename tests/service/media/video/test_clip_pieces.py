@@ -158,6 +158,7 @@ def test_fragments_with_another_header_are_not_decoded_by_the_first(tmp_path) ->
         path.write_bytes(b"".join(data[name] for name in names))
         clip = read_clip(path)
         assert clip.repairs.describe() == told
+        assert len(clip.frames) == 25 * len(read)
         right = [frame for name in read for frame in frames[name]]
         for frame, true in zip(clip.frames, right, strict=True):
             np.testing.assert_array_equal(frame.image, true.image)
