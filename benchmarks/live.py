@@ -54,7 +54,7 @@ def make_frames(size: tuple[int, int]) -> list[bytes]:
 
 
 def open_session(port: int, session: dict[str, object]) -> dict[str, str]:
-    """Return the document of a new session: composites as JPEG."""
+    """Return the document of a new session, whose results are JPEGs."""
     options = {"packaging": "frames", "format": "jpeg"} | session
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/sessions",
@@ -115,9 +115,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-live", description=__doc__)
     parser.add_argument("--seconds", type=float, default=15, help="length of each measurement")
     parser.add_argument("--smoothing", choices=("ofd", "off"), default="ofd")
+    parser.add_argument(
+        "--output",
+        choices=("composite", "alpha"),
+        default="composite",
+        help="alpha: as the page asks for, which composites by itself",
+    )
     parser.add_argument("--ref-size", type=int, help="shorter side at the network")
     options = parser.parse_args()
-    session: dict[str, object] = {"smoothing": options.smoothing}
+    session: dict[str, object] = {"smoothing": options.smoothing, "output": options.output}
     if options.ref_size:
         session["ref_size"] = options.ref_size
     rows = []

@@ -17,8 +17,11 @@ from training.network.checkpoint import build_model, read_checkpoint
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "service" / "weights"
 CHECKPOINTS = ROOT / "training" / "weights"
-VERSIONS = {"modnet": "4", "modnet-fast": "5"}
-PHOTO_SIZES = {"modnet": {}, "modnet-fast": {"photo_ref_sizes": "256,384"}}
+VERSIONS = {"modnet": "5", "modnet-fast": "5"}
+PHOTO_SIZES = {
+    "modnet": {"photo_ref_sizes": "320,448"},
+    "modnet-fast": {"photo_ref_sizes": "256,384"},
+}
 NAMES = sorted(VERSIONS)
 
 
