@@ -55,7 +55,7 @@ class AdmissionGate:
         self.fine_s += SPEED_WEIGHT * (fine_s - self.fine_s)
 
     def observe(self, image_s: float) -> None:
-        """Take in the measured seconds of network time of one image."""
+        """Take in the measured seconds of network time of one image, in all its passes."""
         weight = SPEED_WEIGHT if self.image_s else 1.0
         self.image_s += weight * (image_s - self.image_s)
 

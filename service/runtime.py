@@ -97,7 +97,7 @@ class Runtime:
             info = engine.info
             labels = info.name, info.sha256, engine.provider, engine.precision
             metrics.model_info.labels(*labels).set(1)
-            return Batcher(engine, metrics, health, on_speed=gate.observe)
+            return Batcher(engine, metrics, health)
 
         try:
             models = await Models.start(settings, engine, sources, make_batcher)

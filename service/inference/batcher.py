@@ -25,12 +25,14 @@ log = logging.getLogger(__name__)
 class Matte:
     """A matte at network size, (h, w) float32 in [0, 1], and where its time went in seconds.
 
+    `share_s` is the part of `inference_s` that was its own: of a batch or of runs side by side.
     `state` is what a recurrent network wants to see again with the next frame.
     """
 
     alpha: NDArray[np.float32]
     queue_s: float
     inference_s: float
+    share_s: float
     state: State = ()
 
 
@@ -72,13 +74,11 @@ class Batcher:
         metrics: Metrics,
         health: Health,
         *,
-        on_speed: Callable[[float], None] = lambda image_s: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engine = engine
         self._metrics = metrics
         self._health = health
-        self._on_speed = on_speed
         self._clock = clock
         self._queue: FairQueue[Entry] = FairQueue()
         self._counted = 0
@@ -235,10 +235,11 @@ class Batcher:
         self._health.report_success(name)
         run_s = self._clock() - start_s
         self._metrics.batch_size.observe(len(entries))
-        self._on_speed(run_s / len(entries) / self._lanes.count(engine))
+        share_s = run_s / len(entries) / self._lanes.count(engine)
         for entry, alpha in zip(entries, alphas, strict=True):
             if not entry.future.done():
-                entry.future.set_result(Matte(alpha, start_s - entry.queued_s, run_s, state))
+                queue_s = start_s - entry.queued_s
+                entry.future.set_result(Matte(alpha, queue_s, run_s, share_s, state))
 
     async def _run_parts(
         self, entries: list[Entry], restart: Callable[[], None], *, halves: bool

@@ -81,6 +81,7 @@ async def matte_still(
     caller = Caller("image", owner)
     deadline_s = time.monotonic() + runtime.settings.request_timeout_s
     mattes = []
+    network_s = 0.0
     async with aclosing(inputs):
         while ready is not None:
             tensor, network_image = ready
@@ -88,8 +89,10 @@ async def matte_still(
             matte = await model.infer(tensor, timeout_s=left_s, caller=caller)
             times.add("queue", matte.queue_s, before_s=matte.inference_s)
             times.add("inference", matte.inference_s)
+            network_s += matte.share_s
             mattes.append(matte.alpha)
             ready = await anext(inputs, None)
+    runtime.gate.observe(network_s)
     alpha = mattes[0]
     if len(mattes) > 1:
         alpha = await runtime.workers.run(join_passes, *mattes)

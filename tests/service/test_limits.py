@@ -1,6 +1,7 @@
 """The admission gate, alone and through HTTP with a network that a test holds back."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -233,6 +234,16 @@ def test_seconds_of_work_are_429(make_client, engine, threads, image):
     assert response.headers["retry-after"] == "10"
     engine.release.set()
     assert [future.result().status_code for future in running] == [200, 200]
+
+
+def test_seconds_of_an_image_are_those_of_all_its_passes(make_client):
+    engine = FakeEngine()
+    engine.info = replace(engine.info, ref_size=96, photo_ref_sizes=(64, 96))
+    client = make_client(engine)
+    assert post_image(client, make_flat_png(200, 100)).status_code == 200
+    assert len(engine.shapes) == 2
+    work_s = read_metric(client, "matting_stage_duration_seconds_sum", stage="inference")
+    assert gate_of(client).image_s == pytest.approx(work_s) and work_s > 0
 
 
 def test_every_error_frees_the_gate(make_client, image):

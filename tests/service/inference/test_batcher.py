@@ -22,11 +22,8 @@ class Bench:
 
     def __init__(self, engine, clock=None):
         self.engine, self.health, self.metrics = engine, Health(started=True), Metrics()
-        self.speeds = []
         more = {} if clock is None else {"clock": clock}
-        self.batcher = Batcher(
-            engine, self.metrics, self.health, on_speed=self.speeds.append, **more
-        )
+        self.batcher = Batcher(engine, self.metrics, self.health, **more)
         self.batcher.start()
 
     def put(self, number: float, *size: int, timeout_s: float = 60, **more) -> asyncio.Task:
@@ -82,11 +79,11 @@ def test_free_engine_takes_all_that_waits_and_no_more_than_its_batch_size():
         await settle()
         assert bench.read("queue_depth") == 6
         bench.engine.release.set()
-        await asyncio.gather(*tasks)
+        mattes = await asyncio.gather(*tasks)
         assert bench.engine.batches == [[-1], [0, 1, 2, 3], [4, 5]]
+        assert [round(matte.inference_s / matte.share_s) for matte in mattes] == [1, *[4] * 4, 2, 2]
         assert bench.read("queue_depth") == 0
         assert bench.read("batch_size_sum") == 7 and bench.read("batch_size_count") == 3
-        assert len(bench.speeds) == 3 and all(speed >= 0 for speed in bench.speeds)
 
     run(story, BlockedEngine(max_batch_size=4))
 
