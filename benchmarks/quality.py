@@ -1,8 +1,9 @@
 """`python -m benchmarks.quality FOLDER`: error of the mattes as clients get them.
 
-`matte evaluate` measures the network and enlarges its matte linearly; here the matte is refined as
-`POST /v1/image` does it by default, and both are compared. FOLDER is in any layout that training
-reads; its `val` split is measured. Prints a Markdown table for RESULTS.md.
+`matte evaluate` measures the network and enlarges its matte linearly (`off`); here the matte is
+also refined as `POST /v1/image` does it by default (`auto`). Both are settled at their ends. FOLDER
+is in any layout that training reads; its `val` split is measured. Prints a Markdown table for
+RESULTS.md.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from rich.progress import track
 from benchmarks.serving import describe_run
 from service.inference.engine import OnnxEngine
 from service.inference.photos import run_photo
+from service.matting.cleanup import settle_ends
 from service.matting.refine import refine_alpha
 from service.matting.resize import resize_alpha
 from service.settings import DEFAULT_MODEL, Settings
@@ -42,7 +44,8 @@ def main() -> None:
             ("off", resize_alpha(matte, *alpha.shape)),
             ("auto", refine_alpha(image, matte)),
         ):
-            scores[name].append([float(metric(found, alpha)) for metric in METRICS.values()])
+            settled = settle_ends(found)
+            scores[name].append([float(metric(settled, alpha)) for metric in METRICS.values()])
     own = engine.info.photo_ref_sizes or (engine.info.ref_size,)
     size = options.ref_size or " + ".join(map(str, own))
     rows = []
