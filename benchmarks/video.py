@@ -101,6 +101,9 @@ class ElsewhereEngine:
     def warm_up(self) -> None:
         """There is nothing to warm up."""
 
+    def open_beside(self, lanes: int) -> None:
+        """A device runs one batch after another."""
+
     def run(self, batch: np.ndarray) -> np.ndarray:
         if batch.shape not in self._mattes:
             self._mattes[batch.shape] = self._engine.run(batch)
