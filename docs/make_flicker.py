@@ -84,15 +84,18 @@ def matte_clip(frames: list[VideoFrame]) -> tuple[list[np.ndarray], list[np.ndar
     smoothed: list[np.ndarray] = []
 
     class Recorder:
+        ref_size = REF_SIZE
         ahead = 1
 
-        def prepare(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def prepare(
+            self, image: np.ndarray, pixel_shape: float = 1
+        ) -> tuple[np.ndarray, np.ndarray]:
             return prepare_input(image, engine.info, REF_SIZE, 1.5)
 
         def infer(self, tensor: np.ndarray, state: State) -> Future[Matte]:
             raw.append(engine.run(tensor[np.newaxis])[0])
             future: Future[Matte] = Future()
-            future.set_result(Matte(raw[-1], 0, 0))
+            future.set_result(Matte(raw[-1], queue_s=0, inference_s=0, share_s=0))
             return future
 
     segment = Segment(Recorder(), OFD_THRESHOLD)

@@ -1,11 +1,14 @@
-"""Benchmarks are run by hand: these tests see that they still start."""
+"""Benchmarks and scripts of pictures are run by hand: these tests see that they still start."""
 
 import importlib
 import sys
 
 import pytest
 
+from benchmarks.video import ElsewhereEngine
+from docs.make_flicker import make_frame, matte_clip
 from service.inference.providers import DeviceError
+from tests.fakes import FakeEngine
 from tests.helpers import ROOT
 
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py")) + ["peers.__main__"]
@@ -44,3 +47,12 @@ def test_gpu_figures_without_a_gpu_are_refused(monkeypatch, capsys):
 
 def refuse(*_):
     raise DeviceError("no CUDA")
+
+
+def test_flicker_is_drawn_of_the_service_of_today():
+    raw, smoothed = matte_clip([make_frame(index) for index in range(3)])
+    assert [matte.shape for matte in raw] == [matte.shape for matte in smoothed] == [(256, 384)] * 3
+
+
+def test_network_elsewhere_has_no_second_run_beside_it():
+    assert ElsewhereEngine(FakeEngine()).open_beside(2) is None

@@ -17,10 +17,10 @@ from training.network.checkpoint import build_model, read_checkpoint
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "service" / "weights"
 CHECKPOINTS = ROOT / "training" / "weights"
-VERSIONS = {"modnet": "5", "modnet-fast": "5"}
+VERSIONS = {"modnet": "5", "modnet-fast": "6"}
 PHOTO_SIZES = {
     "modnet": {"photo_ref_sizes": "320,448"},
-    "modnet-fast": {"photo_ref_sizes": "256,384"},
+    "modnet-fast": {"photo_ref_sizes": "256,448"},
 }
 NAMES = sorted(VERSIONS)
 
