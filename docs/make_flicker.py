@@ -95,7 +95,7 @@ def matte_clip(frames: list[VideoFrame]) -> tuple[list[np.ndarray], list[np.ndar
         def infer(self, tensor: np.ndarray, state: State) -> Future[Matte]:
             raw.append(engine.run(tensor[np.newaxis])[0])
             future: Future[Matte] = Future()
-            future.set_result(Matte(raw[-1], queue_s=0, inference_s=0, share_s=0))
+            future.set_result(Matte(raw[-1]))
             return future
 
     segment = Segment(Recorder(), OFD_THRESHOLD)

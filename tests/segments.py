@@ -32,7 +32,7 @@ class FunctionNetwork:
 
     def infer(self, tensor: np.ndarray, state: State) -> Future[Matte]:
         future: Future[Matte] = Future()
-        future.set_result(Matte(self.run(tensor), 0, 0, 0))
+        future.set_result(Matte(self.run(tensor)))
         return future
 
 

@@ -223,7 +223,7 @@ def _take_own_alpha(alpha: Image, network_image: Image, state: State) -> Future[
     small = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_AREA)
     future: Future[Matte] = Future()
     own = small.astype(np.float32) / np.float32(255)
-    future.set_result(Matte(own, queue_s=0, inference_s=0, share_s=0, state=state))
+    future.set_result(Matte(own, state=state))
     return future
 
 

@@ -30,9 +30,9 @@ class Matte:
     """
 
     alpha: NDArray[np.float32]
-    queue_s: float
-    inference_s: float
-    share_s: float
+    queue_s: float = 0
+    inference_s: float = 0
+    share_s: float = 0
     state: State = ()
 
 
