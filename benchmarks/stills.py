@@ -19,8 +19,8 @@ from rich.progress import Progress
 
 from benchmarks.serving import describe_run, make_photo, serve
 from service.inference.engine import OnnxEngine
-from service.inference.photos import list_photo_sizes
-from service.inference.preprocessing import fit_to_network
+from service.inference.photos import prepare_passes
+from service.matting.cleanup import settle_ends
 from service.matting.composite import quantise_alpha
 from service.matting.passes import join_passes
 from service.matting.refine import refine_alpha
@@ -49,15 +49,16 @@ def time_stages(engine: OnnxEngine, settings: Settings, jpeg: bytes) -> dict[str
         return result
 
     image = measure("decode", lambda: decode(jpeg))
-    sizes = list_photo_sizes(engine.info, image.shape, None)
     limit = settings.network_max_megapixels
-    inputs = measure(
-        "shrink",
-        lambda: [fit_to_network(image, engine.info, size, limit)[np.newaxis] for size in sizes],
-    )
-    mattes = measure("network", lambda: [engine.run(batch)[0] for batch in inputs])
-    matte = join_passes(*mattes) if len(mattes) > 1 else mattes[0]
-    alpha = measure("refine", lambda: refine_alpha(image, matte))
+    passes = measure("shrink", lambda: prepare_passes(image, engine.info, limit))
+
+    def run_passes() -> np.ndarray:
+        mattes = [engine.run(tensor[np.newaxis])[0] for tensor, _ in passes]
+        return join_passes(*mattes) if len(mattes) > 1 else mattes[0]
+
+    matte = measure("network", run_passes)
+    network_image = passes[-1][1]
+    alpha = measure("refine", lambda: settle_ends(refine_alpha(image, matte, network_image)))
     grey = quantise_alpha(alpha)
     measure("png", lambda: encode_image(grey, "png", quality=90, compression=1))
     return seconds

@@ -124,6 +124,16 @@ def prepare_input(
     `ref_size` where the network takes one size alone.
     """
     size = choose_input_size(image.shape[:2], info, ref_size, max_megapixels, pixel_shape)
+    return prepare_at(image, info, size, trimap)
+
+
+def prepare_at(
+    image: NDArray[np.uint8],
+    info: ModelInfo,
+    size: tuple[int, int],
+    trimap: NDArray[np.uint8] | None = None,
+) -> tuple[NetworkInput, NDArray[np.uint8]]:
+    """Do what `prepare_input` does for a size (h, w)."""
     network_image = resize_image(image, size)
     tensor = normalise(network_image, info)
     if trimap is not None:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,12 +46,8 @@ class Margin:
 
 def find_subject(alpha: NDArray[np.float32]) -> Box | None:
     """Return the box around alpha (H, W) > 0.5, None when nothing is."""
-    solid = alpha > 0.5
-    columns, rows = np.flatnonzero(solid.any(axis=0)), np.flatnonzero(solid.any(axis=1))
-    if not len(rows):
-        return None
-    left, top = int(columns[0]), int(rows[0])
-    return Box(left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top)
+    left, top, width, height = cv2.boundingRect((alpha > 0.5).view(np.uint8))
+    return Box(left, top, width, height) if width else None
 
 
 def parse_margin(text: str) -> Margin:

@@ -66,7 +66,7 @@ def estimate_means(
 ) -> tuple[Image, Image]:
     """Return local means of the foreground and the background colour, small, (h, w, 3) uint8."""
     size = choose_small_size(alpha.shape, small_side)
-    return average(resize_image(image, size, gap=1), resize_image(alpha, size, gap=1))
+    return average(resize_image(image, size), resize_image(alpha, size))
 
 
 def estimate_frame_means(

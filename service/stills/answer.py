@@ -1,8 +1,12 @@
 """Matte, render and encode one still; shared by all image routes."""
 
+import asyncio
 import time
 from dataclasses import dataclass, replace
 from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded
 from service.gate import Ticket
@@ -88,9 +92,11 @@ async def finish_answer(
 ) -> Answer:
     """Render and encode a matted image; raises DeadlineExceeded and ImpossibleOutput."""
     deadline_s = time.monotonic() + runtime.settings.request_timeout_s
+    # What the matte says by itself needs nothing of the result: another core has it meanwhile.
+    signals_come = asyncio.ensure_future(runtime.workers.run(_measure_signals, still.matte))
     try:
         with times.measure("refine"):
-            finished, signals, core_s = await runtime.workers.run_until(
+            finished, core_s = await runtime.workers.run_until(
                 deadline_s, partial(_refine, still, options)
             )
         if options.refine == "fine":
@@ -99,12 +105,15 @@ async def finish_answer(
             encoded = await runtime.workers.run_until(
                 deadline_s, partial(encode_still, finished, options, format)
             )
+        signals = await signals_come
     except TooLate:
         what = "refine=fine" if options.refine == "fine" else "the result"
         raise DeadlineExceeded(
             f"{what} was not done within {runtime.settings.request_timeout_s:g} s",
             hint="ask for a smaller `size`, or for less: refine=fine and wide clean-up take long",
         ) from None
+    finally:
+        signals_come.cancel()
     height, width = finished.alpha.shape
     model = runtime.models.choose(options.model)
     metadata = ResultMetadata(
@@ -125,12 +134,14 @@ async def finish_answer(
 
 def _refine(
     still: MattedStill, options: ImageOptions, is_late: IsLate
-) -> tuple[FinishedStill, tuple[float, bool] | None, float]:
-    """Return the finished still; how sure the network is and whether it sees a person; core-s."""
+) -> tuple[FinishedStill, float]:
+    """Return the finished still, and the core-seconds that it took."""
     # The solver has one thread, here or apart; waiting for a core is no cost.
     start_s = time.thread_time() + apart_s.get()
     finished = finish_still(still, options, is_late)
-    core_s = time.thread_time() + apart_s.get() - start_s
-    if still.matte is None:
-        return finished, None, core_s
-    return finished, (measure_confidence(still.matte), shows_person(still.matte)), core_s
+    return finished, time.thread_time() + apart_s.get() - start_s
+
+
+def _measure_signals(matte: NDArray[np.float32] | None) -> tuple[float, bool] | None:
+    """Return how sure the network is, and whether it sees a person; None where it did not run."""
+    return None if matte is None else (measure_confidence(matte), shows_person(matte))

@@ -1,9 +1,7 @@
 """Decode one still and run the network on it."""
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +11,9 @@ from service.decoding import decode_picture
 from service.errors import InvalidOption
 from service.gate import Ticket
 from service.inference.fair_queue import Caller
-from service.inference.models import ModelInfo, NetworkInput
-from service.inference.photos import list_photo_sizes
-from service.inference.preprocessing import check_ref_size, prepare_input
+from service.inference.models import ModelInfo
+from service.inference.photos import NetworkPicture, prepare_passes
+from service.inference.preprocessing import check_ref_size
 from service.matting.crop import Box, cut
 from service.matting.hint import Region, embed_matte, make_hint, read_strokes
 from service.matting.passes import join_passes
@@ -24,9 +22,6 @@ from service.metrics import StageTimes
 from service.options import BACKGROUND, HINT, IMAGE, TRIMAP, find_region
 from service.runtime import Runtime
 from service.stills.options import ImageOptions
-
-# What the network is given, and the picture (h, w, 3) uint8 that it was made of.
-NetworkPicture = tuple[NetworkInput, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -76,22 +71,20 @@ async def matte_still(
         if still.picture.alpha is not None and options.existing_alpha == "return":
             return still
         model = runtime.models.choose(options.model)
-        inputs = prepare_passes(runtime, model.info, still, options.ref_size, box)
-        ready: NetworkPicture | None = await anext(inputs)
+        passes = await runtime.workers.run(
+            prepare_still, runtime, model.info, still, options.ref_size, box
+        )
     caller = Caller("image", owner)
     deadline_s = time.monotonic() + runtime.settings.request_timeout_s
     mattes = []
     network_s = 0.0
-    async with aclosing(inputs):
-        while ready is not None:
-            tensor, network_image = ready
-            left_s = max(0.0, deadline_s - time.monotonic())
-            matte = await model.infer(tensor, timeout_s=left_s, caller=caller)
-            times.add("queue", matte.queue_s, before_s=matte.inference_s)
-            times.add("inference", matte.inference_s)
-            network_s += matte.share_s
-            mattes.append(matte.alpha)
-            ready = await anext(inputs, None)
+    for tensor, _ in passes:
+        left_s = max(0.0, deadline_s - time.monotonic())
+        matte = await model.infer(tensor, timeout_s=left_s, caller=caller)
+        times.add("queue", matte.queue_s, before_s=matte.inference_s)
+        times.add("inference", matte.inference_s)
+        network_s += matte.share_s
+        mattes.append(matte.alpha)
     runtime.gate.observe(network_s)
     alpha = mattes[0]
     if len(mattes) > 1:
@@ -99,7 +92,7 @@ async def matte_still(
     if box is not None:
         whole = await runtime.workers.run(embed_matte, alpha, box, image.shape[:2])
         return replace(still, matte=whole)
-    return replace(still, matte=alpha, network_image=network_image)
+    return replace(still, matte=alpha, network_image=passes[-1][1])
 
 
 async def decode_still(runtime: Runtime, files: StillFiles, ticket: Ticket) -> MattedStill:
@@ -187,37 +180,22 @@ async def load_fine(runtime: Runtime, options: ImageOptions) -> None:
         await runtime.fine.load()
 
 
-async def prepare_passes(
+def prepare_still(
     runtime: Runtime,
     info: ModelInfo,
     still: MattedStill,
     ref_size: int | None,
     box: Box | None = None,
-) -> AsyncGenerator[NetworkPicture, None]:
-    """Yield the network's input for each pass over a still, and as a picture; the largest last.
+) -> list[NetworkPicture]:
+    """Return the network's input for each pass over a still, and as a picture; the largest last.
 
-    The next one is made while the network has the last one. With `box` they show that part of the
-    still. Raises InvalidOption.
+    With `box` they show that part of the still. Raises InvalidOption.
     """
-    shape, trimap = still.picture.image.shape, still.trimap
+    photo, trimap = still.picture.flat, still.trimap
     if trimap is not None:
         check_shape("the trimap", trimap, still.picture.image)
     if box is not None:
-        shape = box.height, box.width
+        photo = cut(photo, box)
         trimap = None if trimap is None else cut(trimap, box)
-    sizes = list_photo_sizes(info, shape, ref_size)
     limit = runtime.settings.network_max_megapixels
-
-    def prepare(size: int | None) -> NetworkPicture:
-        image = still.picture.flat if box is None else cut(still.picture.flat, box)
-        return prepare_input(image, info, size, limit, trimap)
-
-    coming = asyncio.ensure_future(runtime.workers.run(prepare, sizes[0]))
-    try:
-        for size in sizes[1:]:
-            ready = await coming
-            coming = asyncio.ensure_future(runtime.workers.run(prepare, size))
-            yield ready
-        yield await coming
-    finally:
-        coming.cancel()
+    return prepare_passes(photo, info, limit, ref_size, trimap)

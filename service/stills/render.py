@@ -162,7 +162,8 @@ def set_alpha(layers: _Layers, still: MattedStill, options: ImageOptions, is_lat
                 alpha = refine_strands(layers.guide, alpha, is_late, solve_strands)
         else:
             alpha = resize_alpha(still.matte, *layers.guide.shape[:2])
-        alpha = settle_ends(alpha)
+        # In place but for the network's own matte, which others look at.
+        alpha = settle_ends(alpha, None if alpha is still.matte else alpha)
         layers.true_alpha = alpha
         if own is not None and options.existing_alpha == "multiply":
             alpha = alpha * own

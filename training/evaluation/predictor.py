@@ -192,21 +192,18 @@ def choose_size(height: int, width: int, ref_size: int) -> tuple[int, int]:
 def make_tensor(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
     """Return (C, h, w) float32 in [-1, 1] for an (H, W, C) uint8 picture.
 
-    The picture is brought to `size`, (h, w), by area averaging where it shrinks: first by the
-    largest whole factor that divides both sides and leaves it at least twice too large.
+    The picture is brought to `size`, (h, w), by linear interpolation; a side that is more than
+    twice too long is halved before, by averages of two.
     """
     height, width = size
-    most = int(min(image.shape[0] / height, image.shape[1] / width) / 2)
-    for factor in range(most, 1, -1):
-        if image.shape[0] % factor == image.shape[1] % factor == 0:
-            image = cv2.resize(
-                image, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA
-            )
-            break
+    while image.shape[0] > 2 * height or image.shape[1] > 2 * width:
+        sides = (
+            (side + 1) // 2 if side > 2 * wanted else side
+            for side, wanted in zip(image.shape[1::-1], (width, height), strict=True)
+        )
+        image = cv2.resize(image, tuple(sides), interpolation=cv2.INTER_LINEAR)
     if image.shape[:2] != size:
-        shrinks = image.shape[0] * image.shape[1] > height * width
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        image = cv2.resize(image, (width, height), interpolation=method)
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / np.float32(127.5) - 1
 
 

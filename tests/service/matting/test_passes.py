@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from service.inference.photos import prepare_passes
+from service.inference.preprocessing import prepare_input
 from service.matting.passes import join_passes
 from tests.conftest import open_client
-from tests.fakes import FakeEngine
+from tests.fakes import FAKE_INFO, FakeEngine
 from tests.helpers import encode
 from training.evaluation import predictor
 
@@ -68,3 +70,16 @@ def test_photo_passes_twice(size: tuple[int, int], options: dict, seen: list) ->
         (model,) = client.get("/v1/models").json()["models"]
     assert [shape[2:] for shape in engine.shapes] == seen
     assert model["photo_ref_sizes"] == [64, 96]
+
+
+@pytest.mark.parametrize("size", [(512, 512), (301, 455), (80, 120), (1400, 1050)])
+def test_each_pass_gets_what_it_would_get_alone(portrait: np.ndarray, size: tuple) -> None:
+    """The large input and the small one begin with the same halves of the photo."""
+    info = replace(FAKE_INFO, photo_ref_sizes=(64, 96))
+    photo = cv2.resize(portrait, size[::-1])
+    passes = prepare_passes(photo, info, 1.5)
+    assert len(passes) == 2
+    for (tensor, seen), ref_size in zip(passes, (64, 96), strict=True):
+        alone, picture = prepare_input(photo, info, ref_size, 1.5)
+        np.testing.assert_array_equal(tensor, alone)
+        np.testing.assert_array_equal(seen, picture)

@@ -1,5 +1,6 @@
 """What the scans of a JPEG hold: all of its colours, all of their bits (ITU-T T.81)."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ _STANDALONE = (0x01, *range(0xD0, 0xD8))
 SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 # What follows the pixels of a scan, in which FF is followed by 00 or a restart.
-_AFTER_PIXELS = (0xC4, _SOS, EOI)
+_AFTER_PIXELS = re.compile(b"\xff[\xc4\xda\xd9]")  # tables, a scan, the end
 _LAST_COEFFICIENT = 63
 
 
@@ -24,7 +25,6 @@ def walk_segments(data: bytes | bytearray, at: int = 2) -> Iterator[tuple[int, i
 
     Pixels of a scan come after its segment; rubbish between segments is skipped, as libjpeg does.
     """
-    places = dict.fromkeys(_AFTER_PIXELS, -1)
     while at + 2 <= len(data):
         if data[at] != 0xFF:
             at = data.find(b"\xff", at)
@@ -47,11 +47,8 @@ def walk_segments(data: bytes | bytearray, at: int = 2) -> Iterator[tuple[int, i
         yield marker, at, end
         at = end
         if marker == _SOS:
-            for name, place in places.items():
-                if place < end:
-                    place = data.find(bytes((0xFF, name)), end)
-                    places[name] = len(data) if place < 0 else place
-            at = min(places.values())
+            found = _AFTER_PIXELS.search(data, end)
+            at = found.start() if found else len(data)
 
 
 @dataclass(frozen=True)
