@@ -2,9 +2,10 @@
 
 python docs/make_cost.py service/weights/modnet.onnx modnet-fast.onnx --data FOLDER FOLDER
 
-The error is that of `matte evaluate`, as served; folders weigh by their photos. The cost is the
-processor time of the network alone on a 16:9 frame, by onnxruntime with one thread. The figures go
-into docs/cost.json, from which `--redraw` draws again. Needs matplotlib (`make setup`).
+The error is that of `matte evaluate`; folders weigh by their photos. The cost is the processor
+time of the network alone on a 16:9 frame, by onnxruntime with one thread. Stars are the two passes
+that a photo gets where the model says so. The figures go into docs/cost.json, from which `--redraw`
+draws again. Needs matplotlib (`make setup`).
 """
 
 import argparse
@@ -34,10 +35,10 @@ PANELS = {"mad": "mean absolute difference (lower is better)", "iou": "IoU (high
 
 @dataclass(frozen=True)
 class Point:
-    """A model at one size: processor time of a frame, means over photos."""
+    """A model in a pass or two: their sizes, processor time of a frame, means over photos."""
 
     model: str
-    ref_size: int
+    ref_sizes: list[int]
     core_ms: float
     mad: float
     mse: float
@@ -45,12 +46,20 @@ class Point:
     photos: int
 
 
-def measure(path: Path, ref_size: int, pairs: list[Pair]) -> Point:
-    """Return the point of a model at a size."""
-    predictor = open_predictor(path, Placement(threads=1))
+def measure(predictor: Predictor, ref_size: int | None, pairs: list[Pair]) -> Point:
+    """Return the point of a model at a size; None: in the passes that photos get."""
     means = average_results([measure_photo(predictor, pair, ref_size) for pair in pairs])
     errors = {name: means[name] for name in ("mad", "mse", "iou")}
-    return Point(path.stem, ref_size, time_frame(predictor, ref_size), **errors, photos=len(pairs))
+    sizes = list(predictor.photo_ref_sizes) if ref_size is None else [ref_size]
+    core_ms = sum(time_frame(predictor, size) for size in sizes)
+    return Point(predictor.path.stem, sizes, core_ms, **errors, photos=len(pairs))
+
+
+def measure_model(path: Path, sizes: list[int], pairs: list[Pair]) -> list[Point]:
+    """Return the points of a model, and that of its photos where they get two passes."""
+    predictor = open_predictor(path, Placement(threads=1))
+    asked = [*sizes, *([None] if predictor.photo_ref_sizes else [])]
+    return [measure(predictor, size, pairs) for size in asked]
 
 
 def time_frame(predictor: Predictor, ref_size: int) -> float:
@@ -66,18 +75,26 @@ def time_frame(predictor: Predictor, ref_size: int) -> float:
     return min(costs[2:])
 
 
+def name(point: Point) -> str:
+    return " + ".join(map(str, point.ref_sizes))
+
+
 def draw(points: list[Point], out: Path) -> None:
     """Draw a curve of each model in a panel of each measure."""
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     models = list(dict.fromkeys(point.model for point in points))
     for axes, (measure_name, title) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
         for model, colour in zip(models, COLOURS, strict=False):
-            own = sorted((p for p in points if p.model == model), key=lambda p: p.core_ms)
-            costs, values = [p.core_ms for p in own], [getattr(p, measure_name) for p in own]
-            axes.plot(costs, values, marker="o", color=colour, label=model)
-            for point, value in zip(own, values, strict=True):
-                at = (point.core_ms, value)
-                axes.annotate(str(point.ref_size), at, (5, 5), textcoords="offset points")
+            own = [p for p in points if p.model == model]
+            for style, chosen in (
+                ("o-", [p for p in own if len(p.ref_sizes) == 1]),
+                ("*", [p for p in own if len(p.ref_sizes) > 1]),
+            ):
+                at = [(p.core_ms, getattr(p, measure_name)) for p in chosen]
+                label = model if style == "o-" else None
+                axes.plot(*zip(*at, strict=True), style, color=colour, label=label, markersize=8)
+                for point, place in zip(chosen, at, strict=True):
+                    axes.annotate(name(point), place, (5, 5), textcoords="offset points")
         axes.set(xscale="log", title=title, xlabel="processor ms of a 16:9 frame, one thread")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
@@ -105,15 +122,14 @@ def main(argv: list[str] | None = None) -> int:
     else:
         found = [select(find_pairs(f), arguments.split, arguments.limit) for f in arguments.data]
         pairs = [pair for group in found for pair in group]
-        sizes = map(int, arguments.sizes.split(","))
-        grid = [(model, size) for size in sizes for model in arguments.models]
-        points = [measure(model, size, pairs) for model, size in grid]
+        sizes = [int(size) for size in arguments.sizes.split(",")]
+        points = [p for model in arguments.models for p in measure_model(model, sizes, pairs)]
         figures.write_text(json.dumps([asdict(point) for point in points], indent=1) + "\n")
     header = ["model", "ref_size", "core-ms", "MAD", "MSE", "IoU"]
     rows = [
         [
             p.model,
-            str(p.ref_size),
+            name(p),
             f"{p.core_ms:.1f}",
             f"{p.mad:.4f}",
             f"{p.mse:.4f}",

