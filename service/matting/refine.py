@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.matting.resize import resize_alpha
+from service.matting.resize import resize_alpha, resize_image
 from service.matting.runs import find_runs
 
 Floats = NDArray[np.float32]
@@ -40,7 +40,7 @@ def refine_alpha(
     if height * width <= alpha.size or not band.any():
         return refined
     if small is None:
-        small = cv2.resize(image, alpha.shape[::-1], interpolation=cv2.INTER_AREA)
+        small = resize_image(image, alpha.shape)
     model = fit_colours(small.astype(np.float32) / np.float32(255), alpha, band)
     model[:, :, 3] -= alpha  # what is to be added to the resized matte
     # It fades out beside the band; the colours of the photo go to 255.

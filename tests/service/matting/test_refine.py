@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from service.matting import refine
 from service.matting.refine import EPSILON, find_band, fit_colours, refine_alpha, solve_symmetric
-from service.matting.resize import resize_alpha
+from service.matting.resize import resize_alpha, resize_image
 
 
 def make_case(seed: int, shape: tuple[int, int], matte: tuple[int, int]):
@@ -88,8 +88,7 @@ def test_texture_touches_only_the_surroundings_of_the_undecided_band():
 
 def refine_at_once(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Return what `refine_alpha` should, without cells."""
-    size = alpha.shape[::-1]
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    small = resize_image(image, alpha.shape).astype(np.float32) / 255
     model = fit_colours(small, alpha, np.ones_like(alpha, bool))
     model[..., 3] -= alpha
     model *= cv2.blur(find_band(alpha).astype(np.float32), (3, 3))[..., np.newaxis]
