@@ -186,7 +186,9 @@ class Batcher:
     def _run_engine(
         self, engine: Engine, entries: list[Entry]
     ) -> tuple[NDArray[np.float32], State]:
-        batch: NetworkInput = np.stack([entry.tensor for entry in entries])
+        first, *others = (entry.tensor for entry in entries)
+        # One alone is not copied.
+        batch: NetworkInput = np.stack([first, *others]) if others else first[np.newaxis]
         if engine.info.is_recurrent:
             alphas, state = engine.run_next(batch, entries[0].state)
         else:

@@ -77,7 +77,7 @@ async def rerender_stored(
     files = StillFiles(kept.image, background=background, hint=kept.hint)
     with times.measure("decode"):
         still = await decode_still(runtime, files, ticket)
-        still = await runtime.workers.run(add_hint, still, kept.region)
+        still = await add_hint(runtime, still, kept.region)
     returns_own = options.existing_alpha == "return" and still.picture.alpha is not None
     matte = None if returns_own else kept.matte
     return await finish_answer(runtime, replace(still, matte=matte), options, format, times)

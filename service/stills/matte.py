@@ -66,7 +66,7 @@ async def matte_still(
     with times.measure("decode"):
         still = await decode_still(runtime, files, ticket)
         region, image = options.region, still.picture.image
-        still = await runtime.workers.run(add_hint, still, region)
+        still = await add_hint(runtime, still, region)
         box = None if region is None else find_region(region, image)
         if still.picture.alpha is not None and options.existing_alpha == "return":
             return still
@@ -131,7 +131,7 @@ def collect_notes(pictures: Mapping[str, Picture]) -> Iterator[str]:
         yield from (start + change for change in picture.list_changes())
 
 
-def add_hint(still: MattedStill, region: Region | None) -> MattedStill:
+async def add_hint(runtime: Runtime, still: MattedStill, region: Region | None) -> MattedStill:
     """Return a still with the whole hint; raises InvalidOption for one that does not fit."""
     if region is None and still.hint is None:
         return still
@@ -139,7 +139,8 @@ def add_hint(still: MattedStill, region: Region | None) -> MattedStill:
     if still.hint is not None:
         check_shape(HINT, still.hint, image)
     box = None if region is None else find_region(region, image)
-    return replace(still, hint=make_hint(image.shape[:2], box, still.hint))
+    hint = await runtime.workers.run(make_hint, image.shape[:2], box, still.hint)
+    return replace(still, hint=hint)
 
 
 def check_shape(name: str, layer: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
