@@ -22,18 +22,16 @@ from rich.progress import Progress
 
 from benchmarks.serving import describe_run, make_photo, serve
 from service.inference.engine import OnnxEngine
-from service.inference.photos import prepare_passes
+from service.inference.photos import prepare_passes, run_passes
 from service.matting.cleanup import settle_ends
 from service.matting.composite import quantise_alpha
-from service.matting.passes import join_passes
 from service.matting.refine import refine_alpha
 from service.media.image.writer import encode_image
 from service.memory import keep_freed_memory
 from service.settings import Settings
 from training.evaluation.results import format_table
 
-# Side in pixels, and what one request may cost at most: over the network alone, over all stages.
-PHOTOS = {"2 MP": 1414, "24 MP": 4899}
+PHOTOS = {"2 MP": 1414, "24 MP": 4899}  # sides in pixels
 T = TypeVar("T")
 DURATIONS = re.compile(r"dur=([0-9.]+)")  # of Server-Timing, in milliseconds
 STAGES = ("decode", "shrink", "network", "refine", "png")
@@ -56,12 +54,7 @@ def time_stages(engine: OnnxEngine, settings: Settings, jpeg: bytes) -> dict[str
     image = measure("decode", lambda: decode(jpeg))
     limit = settings.network_max_megapixels
     passes = measure("shrink", lambda: prepare_passes(image, engine.info, limit))
-
-    def run_passes() -> np.ndarray:
-        mattes = [engine.run(tensor[np.newaxis])[0] for tensor, _ in passes]
-        return join_passes(*mattes) if len(mattes) > 1 else mattes[0]
-
-    matte = measure("network", run_passes)
+    matte = measure("network", lambda: run_passes(engine, passes))
     network_image = passes[-1][1]
     alpha = measure("refine", lambda: settle_ends(refine_alpha(image, matte, network_image)))
     grey = quantise_alpha(alpha)

@@ -85,16 +85,14 @@ def draw(points: list[Point], out: Path) -> None:
     models = list(dict.fromkeys(point.model for point in points))
     for axes, (measure_name, title) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
         for model, colour in zip(models, COLOURS, strict=False):
-            own = [p for p in points if p.model == model]
-            for style, chosen in (
-                ("o-", [p for p in own if len(p.ref_sizes) == 1]),
-                ("*", [p for p in own if len(p.ref_sizes) > 1]),
-            ):
-                at = [(p.core_ms, getattr(p, measure_name)) for p in chosen]
-                label = model if style == "o-" else None
-                axes.plot(*zip(*at, strict=True), style, color=colour, label=label, markersize=8)
-                for point, place in zip(chosen, at, strict=True):
-                    axes.annotate(name(point), place, (5, 5), textcoords="offset points")
+            own = sorted((p for p in points if p.model == model), key=lambda p: p.core_ms)
+            for style, passes, label in (("o-", 1, model), ("*", 2, None)):
+                chosen = [p for p in own if len(p.ref_sizes) == passes]
+                costs = [p.core_ms for p in chosen]
+                values = [getattr(p, measure_name) for p in chosen]
+                axes.plot(costs, values, style, color=colour, label=label, markersize=8)
+                for point, at in zip(chosen, zip(costs, values, strict=True), strict=True):
+                    axes.annotate(name(point), at, (5, 5), textcoords="offset points")
         axes.set(xscale="log", title=title, xlabel="processor ms of a 16:9 frame, one thread")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")

@@ -45,10 +45,14 @@ def prepare_passes(
     return [prepare_at(halved, info, size, trimap) for size in sizes]
 
 
+def run_passes(engine: Engine, passes: list[NetworkPicture]) -> NDArray[np.float32]:
+    """Return the matte (h, w) of a photo by what `prepare_passes` made of it."""
+    mattes = [engine.run(tensor[np.newaxis])[0] for tensor, _ in passes]
+    return join_passes(*mattes) if len(mattes) > 1 else mattes[0]
+
+
 def run_photo(
     engine: Engine, photo: NDArray[np.uint8], max_megapixels: float, ref_size: int | None = None
 ) -> NDArray[np.float32]:
     """Return the matte (h, w) of an (H, W, 3) uint8 RGB photo, as it is served but for refining."""
-    passes = prepare_passes(photo, engine.info, max_megapixels, ref_size)
-    mattes = [engine.run(tensor[np.newaxis])[0] for tensor, _ in passes]
-    return join_passes(*mattes) if len(mattes) > 1 else mattes[0]
+    return run_passes(engine, prepare_passes(photo, engine.info, max_megapixels, ref_size))
